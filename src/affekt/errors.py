@@ -1,0 +1,87 @@
+"""The one family of exceptions that affekt raises on purpose.
+
+Every message is built from the same four parts: *what* is wrong, what was *got*, what was *expected* and the *remedy*.
+Libraries raise, the command line catches; one exception may carry many faults, so that a user mends them all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong, in one line.
+
+    >>> print(Fault("row 3: label", got="'agner'", expected="one of angry, happy", remedy="correct the label column"))
+    row 3: label: got 'agner', expected one of angry, happy; correct the label column
+    """
+
+    what: str
+    got: str = ""
+    expected: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        found = ", ".join(
+            part for part in (self.got and f"got {self.got}", self.expected and f"expected {self.expected}") if part
+        )
+        line = f"{self.what}: {found}" if found else self.what
+        return f"{line}; {self.remedy}" if self.remedy else line
+
+
+class AffektError(Exception):
+    """Base of all errors that a user can mend.
+
+    Args:
+        what: the thing that is wrong.
+        got: what was found.
+        expected: what would have been right.
+        remedy: what to do now.
+
+    >>> str(ConfigError("epochs", got="-1", expected="at least 1"))
+    'epochs: got -1, expected at least 1'
+    """
+
+    faults: tuple[Fault, ...]
+
+    def __init__(self, what: str = "", *, got: str = "", expected: str = "", remedy: str = "") -> None:
+        self.faults = (Fault(what, got, expected, remedy),)
+        super().__init__(str(self))
+
+    @classmethod
+    def of(cls, faults: Iterable[Fault]) -> Self:
+        """One exception that carries several faults, each printed on its own line."""
+        error = cls()
+        error.faults = tuple(faults)
+        error.args = (str(error),)
+        return error
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+
+class AudioError(AffektError):
+    """A recording that cannot be read, decoded or used."""
+
+
+class CorpusError(AffektError):
+    """A corpus release on disk that is not what its authors ship."""
+
+
+class ManifestError(AffektError):
+    """A table of utterances that breaks the manifest's contract."""
+
+
+class ConfigError(AffektError):
+    """A configuration value, label set, system or option that does not exist or is out of range."""
+
+
+class CheckpointError(AffektError):
+    """A model or result file that is damaged, incomplete or not ours."""
+
+
+class ProtocolError(AffektError):
+    """Folds that share between training and test what their protocol forbids."""
