@@ -2,28 +2,204 @@
 
 Frame t covers samples [t*hop - pad, t*hop - pad + window) with pad = (window - hop) / 2, zeros outside the signal, so a
 clip of n samples has ceil(n / hop) frames, each centred on its hop (Kaldi's `snip_edges=false`, with zeros instead of
-mirrored samples). 7.5 s at 16 kHz are exactly 750 frames. No frame depends on anything but its own samples.
+mirrored samples). 7.5 s at 16 kHz are exactly 750 frames. No frame depends on anything but its own samples, so a clip's
+features are the same alone, in a batch and padded.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from affekt.errors import ConfigError, Fault
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureConfig:
     """Everything that defines the features; stored in every checkpoint and exported model.
 
-    The paper fixes 40 bands, 25 ms windows and 10 ms hops (section 4.1). It leaves open the window (Hann here), the FFT
-    size (the next power of two, 512), the mel formula (HTK's, 2595 log10(1 + f / 700), triangles of height 1), the band
-    edges and the floor below which energy counts as silence.
+    The paper fixes 40 bands, 25 ms windows and 10 ms hops (section 4.1). It leaves open the window (Hann, periodic),
+    the FFT size (512), the mel formula (HTK's, 2595 log10(1 + f / 700), triangles of height 1), the band edges and the
+    floor below which energy counts as silence.
+
+    Attributes:
+        sample_rate_hz: rate of the waveforms.
+        window_seconds, hop_seconds: analysis window and its step.
+        fft_samples: FFT size, at least the window.
+        mels: number of bands.
+        low_hz, high_hz: edges of the lowest and the highest band.
+        floor: smallest band energy; digital silence becomes log(floor).
+        clip_seconds: longer clips are cut to this length, and in padded mode shorter ones are filled with zeros.
+
+    Raises:
+        ConfigError: a value out of range; all of them at once.
+
+    >>> FeatureConfig().frames(120_000), FeatureConfig().frames(1)
+    (750, 1)
     """
 
     sample_rate_hz: int = 16_000
     window_seconds: float = 0.025
     hop_seconds: float = 0.010
+    fft_samples: int = 512
     mels: int = 40
     low_hz: float = 20.0
     high_hz: float = 8_000.0
     floor: float = 1e-8
     clip_seconds: float = 7.5
+
+    def __post_init__(self) -> None:
+        nyquist_hz = self.sample_rate_hz / 2
+        rules = (
+            ("sample_rate_hz", self.sample_rate_hz, self.sample_rate_hz >= 1_000, "at least 1000"),
+            (
+                "hop_seconds",
+                self.hop_seconds,
+                0 < self.hop_seconds <= self.window_seconds,
+                "above 0, at most the window",
+            ),
+            (
+                "fft_samples",
+                self.fft_samples,
+                self.fft_samples >= self.window_samples,
+                f"at least {self.window_samples}",
+            ),
+            ("mels", self.mels, 1 <= self.mels <= self.fft_samples // 2, "1 to half the FFT size"),
+            ("low_hz", self.low_hz, 0 <= self.low_hz < self.high_hz, "0 or more, below high_hz"),
+            ("high_hz", self.high_hz, self.high_hz <= nyquist_hz, f"at most {nyquist_hz:g}, half the sampling rate"),
+            ("floor", self.floor, self.floor > 0, "above 0"),
+            ("clip_seconds", self.clip_seconds, self.clip_seconds >= self.window_seconds, "at least one window"),
+        )
+        faults = [
+            Fault(f"features.{name}", str(value), expected) for name, value, valid, expected in rules if not valid
+        ]
+        if faults:
+            raise ConfigError.of(faults)
+
+    @property
+    def window_samples(self) -> int:
+        return round(self.window_seconds * self.sample_rate_hz)  # 400
+
+    @property
+    def hop_samples(self) -> int:
+        return round(self.hop_seconds * self.sample_rate_hz)  # 160
+
+    @property
+    def clip_samples(self) -> int:
+        return round(self.clip_seconds * self.sample_rate_hz)  # 120,000
+
+    @property
+    def clip_frames(self) -> int:
+        return self.frames(self.clip_samples)  # 750
+
+    @property
+    def left_pad_samples(self) -> int:
+        return (self.window_samples - self.hop_samples) // 2  # 120
+
+    def frames(self, samples: int) -> int:
+        """Number of frames of a clip of `samples` samples: one per started hop."""
+        return -(-samples // self.hop_samples)
+
+
+def hz_to_mel(hz: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """HTK's mel scale: 2595 log10(1 + f / 700).
+
+    >>> round(float(hz_to_mel(1000.0)), 2)
+    999.99
+    """
+    return np.asarray(2595.0 * np.log10(1.0 + np.asarray(hz, np.float64) / 700.0))
+
+
+def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of :func:`hz_to_mel`."""
+    return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
+
+
+def mel_filterbank(config: FeatureConfig) -> NDArray[np.float32]:
+    """Triangular filters of height 1, equally spaced in mel: float32 [fft_samples // 2 + 1, mels]."""
+    edges_mel = np.linspace(hz_to_mel(config.low_hz), hz_to_mel(config.high_hz), config.mels + 2)
+    edges_hz = mel_to_hz(edges_mel)
+    bins_hz = np.arange(config.fft_samples // 2 + 1) * (config.sample_rate_hz / config.fft_samples)
+    left, centre, right = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    rising = (bins_hz[:, None] - left) / (centre - left)
+    falling = (right - bins_hz[:, None]) / (right - centre)
+    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+
+
+class LogMel(nn.Module):
+    """Natural logarithm of mel-band energies of the windowed power spectrum.
+
+    Shapes: Float["batch samples"] in [-1, 1] -> Float["batch frames mels"], frames = ceil(samples / hop).
+
+    >>> LogMel(FeatureConfig())(torch.zeros(2, 120_000)).shape
+    torch.Size([2, 750, 40])
+    """
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.window_samples), persistent=False)
+        self.register_buffer("filterbank", torch.from_numpy(mel_filterbank(config)), persistent=False)
+
+    def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames mels"]:
+        config = self.config
+        frames = config.frames(waveform.shape[1])
+        needed = (frames - 1) * config.hop_samples + config.window_samples
+        left = config.left_pad_samples
+        padded = nn.functional.pad(waveform, (left, needed - left - waveform.shape[1]))
+        framed = padded.unfold(1, config.window_samples, config.hop_samples)  # [batch, frames, window]
+        spectrum = torch.view_as_real(torch.fft.rfft(framed * self.window, n=config.fft_samples))
+        power = spectrum.square().sum(-1)  # [batch, frames, fft_samples // 2 + 1]
+        return (power @ self.filterbank).clamp_min(config.floor).log()
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """Mean and standard deviation of each mel band, fitted on the training part of one fold and on nothing else.
+
+    Attributes:
+        mean, std: one number per band.
+
+    >>> normalizer = Normalizer.fit([np.array([[1.0, 2.0], [3.0, 2.0]], np.float32)])
+    >>> normalizer.mean, normalizer.std
+    ((2.0, 2.0), (1.0, 1e-05))
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    SMALLEST_STD = 1e-5
+
+    @classmethod
+    def fit(cls, clips: Iterable[NDArray[np.float32]]) -> Self:
+        """Statistics over all frames of all clips, each [frames, mels]; padding must not be among them."""
+        count, total, squares = 0, np.float64(0), np.float64(0)
+        for clip in clips:
+            count += len(clip)
+            total = total + clip.sum(0, dtype=np.float64)
+            squares = squares + np.square(clip, dtype=np.float64).sum(0)
+        if count == 0:
+            raise ConfigError("normaliser", got="no frames", expected="at least one training clip")
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, cls.SMALLEST_STD**2))
+        return cls(tuple(np.atleast_1d(mean).tolist()), tuple(np.atleast_1d(std).tolist()))
+
+    def __call__(self, features: Float[Tensor, "... mels"]) -> Float[Tensor, "... mels"]:
+        """(x - mean) / std for each band."""
+        return (features - features.new_tensor(self.mean)) / features.new_tensor(self.std)
+
+
+def silence_value(config: FeatureConfig) -> float:
+    """Log-mel value of digital silence, which zero-padded frames have: log(floor)."""
+    return math.log(config.floor)
