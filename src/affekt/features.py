@@ -1,9 +1,8 @@
 """Log-mel features: the one definition that training, export and inference share.
 
-Frame t covers samples [t*hop - pad, t*hop - pad + window) with pad = (window - hop) / 2, zeros outside the signal, so a
-clip of n samples has ceil(n / hop) frames, each centred on its hop (Kaldi's `snip_edges=false`, with zeros instead of
-mirrored samples). 7.5 s at 16 kHz are exactly 750 frames. No frame depends on anything but its own samples, so a clip's
-features are the same alone, in a batch and padded.
+Frame t covers samples [t*hop, t*hop + window), zeros past the end of the signal, so a clip of n samples has
+ceil(n / hop) frames: 7.5 s at 16 kHz are exactly 750. No frame depends on anything but its own samples, so a clip's
+features are the same alone, in a batch and padded, and every frame past a clip's last one is digital silence.
 """
 
 from __future__ import annotations
@@ -100,10 +99,6 @@ class FeatureConfig:
     def clip_frames(self) -> int:
         return self.frames(self.clip_samples)  # 750
 
-    @property
-    def left_pad_samples(self) -> int:
-        return (self.window_samples - self.hop_samples) // 2  # 120
-
     def frames(self, samples: int) -> int:
         """Number of frames of a clip of `samples` samples: one per started hop."""
         return -(-samples // self.hop_samples)
@@ -156,8 +151,7 @@ class LogMel(nn.Module):
         config = self.config
         frames = config.frames(waveform.shape[1])
         needed = (frames - 1) * config.hop_samples + config.window_samples
-        left = config.left_pad_samples
-        padded = nn.functional.pad(waveform, (left, needed - left - waveform.shape[1]))
+        padded = nn.functional.pad(waveform, (0, needed - waveform.shape[1]))
         framed = padded.unfold(1, config.window_samples, config.hop_samples)  # [batch, frames, window]
         spectrum = torch.view_as_real(torch.fft.rfft(framed * self.window, n=config.fft_samples))
         power = spectrum.square().sum(-1)  # [batch, frames, fft_samples // 2 + 1]
