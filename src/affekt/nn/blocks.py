@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from affekt.nn import fused
+
 
 def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
     """True where a frame belongs to the utterance.
@@ -107,9 +109,11 @@ class ConvModule(nn.Module):
         self, x: Float[Tensor, "batch channels frames mels"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The module's output and its mask, ceil(frames / pool) long; frames outside the mask come out as zero."""
+        pooled_mask = None if mask is None else mask[:, :: self.pool]
+        if fused.serves(self, x):
+            return fused.run(self, x, mask), pooled_mask
         x = F.relu(self.norm(self.convolution(x), mask))
-        x = self.dropout(average_pool(x, self.pool, mask))
-        return x, None if mask is None else mask[:, :: self.pool]
+        return self.dropout(average_pool(x, self.pool, mask)), pooled_mask
 
 
 def bidirectional_lstm(

@@ -1,0 +1,147 @@
+"""Features of many utterances in one tensor, and batches of them.
+
+Clips keep their own lengths; a batch pads them, to a fixed length (the paper's 7.5 s) or to the longest in the batch.
+Everything lives on one device, and making a batch is one gather: no loop, no copy between host and device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from affekt.features import FeatureConfig, LogMel, Normalizer, silence_value
+
+BUCKET_BATCHES = 8  # bucketed batches are cut from sorted runs of this many batches
+
+
+class Batch(NamedTuple):
+    """Padded features and each utterance's valid frames, at least 1."""
+
+    features: Float[Tensor, "batch frames dims"]
+    lengths: Int[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Ragged features: the frames of all utterances, one after the other.
+
+    Attributes:
+        values: all frames.
+        offsets: where each utterance starts in `values`; one more at the end.
+        silence: what frames past an utterance's end hold in each dimension.
+    """
+
+    values: Float[Tensor, "all_frames dims"]
+    offsets: Int[Tensor, " utterances_and_one"]
+    silence: Float[Tensor, " dims"]
+
+    @classmethod
+    def of(cls, features: Iterable[Float[Tensor, "frames dims"]], silence: float) -> Clips:
+        """Clips from each utterance's features."""
+        parts = list(features)
+        offsets = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0)
+        values = torch.cat(parts)
+        return cls(values, offsets, torch.full((values.shape[1],), silence))
+
+    @classmethod
+    def from_waveforms(
+        cls,
+        waveforms: Sequence[NDArray[np.float32]],
+        config: FeatureConfig,
+        device: torch.device | str = "cpu",
+        progress: Callable[[int], object] = lambda done: None,
+    ) -> Clips:
+        """Log-mel features of every waveform, [samples] each, cut to the configured clip length.
+
+        Each clip is computed alone, so its features cannot depend on its neighbours.
+        """
+        log_mel = LogMel(config).to(device)
+        parts = []
+        with torch.inference_mode():
+            for done, waveform in enumerate(waveforms):
+                samples = torch.from_numpy(np.array(waveform[: config.clip_samples], np.float32)).to(device)
+                parts.append(log_mel(samples[None])[0])
+                progress(done + 1)
+        values = cls.of(parts, silence_value(config))
+        return replace(values, silence=values.silence.to(device), offsets=values.offsets.to(device))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> Float[Tensor, "frames dims"]:
+        """The features of one utterance."""
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> Int[Tensor, " utterances"]:
+        """Frames of each utterance."""
+        return self.offsets.diff()
+
+    def normalizer(self, rows: Sequence[int]) -> Normalizer:
+        """Statistics of these utterances' frames: the training part of one fold, and nothing else."""
+        return Normalizer.fit(self[row].cpu().numpy() for row in rows)
+
+    def normalized(self, normalizer: Normalizer) -> Clips:
+        """All utterances, normalised; so is the silence that pads them."""
+        return replace(self, values=normalizer(self.values), silence=normalizer(self.silence))
+
+    def batch(self, rows: Int[Tensor, " batch"], frames: int | None = None) -> Batch:
+        """Utterances `rows`, padded with silence to `frames`, or to the longest of them.
+
+        >>> clips = Clips.of([torch.ones(1, 2), torch.ones(3, 2)], silence=-1.0)
+        >>> features, lengths = clips.batch(torch.tensor([0, 1]))
+        >>> features[..., 0].tolist(), lengths.tolist()
+        ([[1.0, -1.0, -1.0], [1.0, 1.0, 1.0]], [1, 3])
+        """
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        width = frames if frames is not None else int(lengths.max())
+        lengths = lengths.clamp_max(width)
+        steps = torch.arange(width, device=rows.device)
+        valid = steps < lengths[:, None]
+        index = torch.where(valid, starts[:, None] + steps, 0)
+        return Batch(torch.where(valid[..., None], self.values[index], self.silence), lengths)
+
+
+def shuffled_batches(
+    lengths: NDArray[np.int64], rows: NDArray[np.int64], batch_size: int, seed: int, bucketed: bool
+) -> list[NDArray[np.int64]]:
+    """One epoch: every row once, in an order that depends on nothing but the seed.
+
+    Args:
+        lengths: frames of each utterance, indexed by row.
+        rows: the utterances to train on.
+        batch_size: utterances a batch; the last may be smaller, but has at least 2 (batch norm needs them).
+        seed: of this epoch.
+        bucketed: put utterances of similar length together, so that little is padding.
+
+    >>> batches = shuffled_batches(np.arange(10), np.arange(10), batch_size=4, seed=0, bucketed=False)
+    >>> [len(batch) for batch in batches], sorted(np.concatenate(batches).tolist()) == list(range(10))
+    ([4, 4, 2], True)
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(rows)
+    if bucketed:
+        run = batch_size * BUCKET_BATCHES
+        runs = [order[start : start + run] for start in range(0, len(order), run)]
+        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in runs])
+    edges = list(range(0, len(order), batch_size))
+    if len(edges) > 1 and len(order) - edges[-1] < 2:
+        edges.pop()
+    batches = np.split(order, edges[1:])
+    if bucketed:
+        batches = [batches[index] for index in generator.permutation(len(batches))]
+    return batches
+
+
+def sorted_batches(lengths: NDArray[np.int64], rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Every row once, shortest first: the batches of evaluation, which padding must not slow down."""
+    order = rows[np.argsort(lengths[rows], kind="stable")]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -1,0 +1,326 @@
+"""The convolution modules in few passes over memory, on a CPU: the same mathematics as `blocks`, several times faster.
+
+What a convolution module does beside its convolution (batch norm, ReLU, average pooling, dropout) has next to no
+arithmetic but, done step by step, moves its tensors through memory a dozen times. Here it is one pass forward and two
+backward, written in C++ (`kernels/conv_module.cpp`), compiled on first use by the machine's own compiler and kept in
+the cache. The first module goes further: its convolution has nine inputs, so the batch statistics of its output follow
+from the inputs' mean and covariance, and the output itself (the network's largest tensor) is never stored.
+
+Convolutions run in bfloat16, everything else in float32. Without a compiler, :func:`available` is false and the plain
+modules do the work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+LANES = 16
+FLAGS = (
+    "-O3",
+    "-std=c++17",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+)
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int) for name in ("frames", "mels", "channels", "pool")]
+
+
+class _Dropout(ctypes.Structure):
+    _fields_ = [
+        ("seed", ctypes.c_uint32),
+        ("salt", ctypes.c_uint32),
+        ("threshold", ctypes.c_uint32),
+        ("scale", ctypes.c_float),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """Element-wise dropout whose mask is a hash of the seed and the element's position; p = 0 switches it off."""
+
+    p: float
+    seed: int = 0
+
+    def _argument(self) -> _Dropout:
+        return _Dropout(self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF, int(self.p * 2**32), 1.0 / (1.0 - self.p))
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None or os.environ.get("AFFEKT_FUSED", "1") == "0":
+        return None
+    source = files("affekt.nn.kernels").joinpath("conv_module.cpp").read_bytes()
+    key = hashlib.sha256(b"\0".join([source, repr(FLAGS).encode(), compiler.encode(), _processor()])).hexdigest()[:16]
+    folder = Path(os.environ.get("AFFEKT_CACHE", Path.home() / ".cache" / "affekt")) / "kernels"
+    library = folder / f"conv_module-{key}.so"
+    try:
+        if not library.exists():
+            _compile(compiler, source, library)
+        return ctypes.CDLL(str(library))
+    except (OSError, subprocess.CalledProcessError):  # no writable cache, no working compiler: the plain modules serve
+        return None
+
+
+def _processor() -> bytes:
+    """What -march=native depends on, so that a cache shared between machines keeps their kernels apart."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else [repr(os.uname()).encode()]
+    return b"\n".join(sorted({line for line in lines if line.startswith((b"flags", b"model name", b"Features"))}))
+
+
+def _compile(compiler: str, source: bytes, library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        code, built = Path(folder) / "conv_module.cpp", Path(folder) / library.name
+        code.write_bytes(source)
+        subprocess.run([compiler, *FLAGS, "-o", str(built), str(code)], check=True, capture_output=True)
+        built.replace(library)
+
+
+def available() -> bool:
+    """Whether the compiled kernels can be used here."""
+    return _library() is not None
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="affekt-kernel")
+
+
+def _call(name: str, utterances: int, *arguments: Any) -> None:
+    """Run a kernel over all utterances, shared among as many threads as torch uses."""
+    kernel: Callable[..., None] = getattr(_library(), name)
+    converted = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
+    threads = min(torch.get_num_threads(), utterances)
+    edges = [utterances * k // threads for k in range(threads + 1)]
+    if threads == 1:
+        kernel(*converted, 0, utterances)
+        return
+    tasks = [_pool(threads).submit(kernel, *converted, first, last) for first, last in pairwise(edges)]
+    for task in tasks:
+        task.result()
+
+
+def _pooled(size: int, pool: int) -> int:
+    return -(-size // pool)
+
+
+def _batch_statistics(x: Tensor, lengths: Tensor, shape: _Shape, count: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel over the valid frames, float64."""
+    sums = torch.zeros(len(x), 2, shape.channels)
+    _call("batch_norm_sums", len(x), x, lengths, sums, shape)
+    mean, square = sums.sum(0, dtype=torch.float64) / count
+    return mean, (square - mean.square()).clamp_min(0)
+
+
+def _patch_statistics(padded: Tensor, lengths: Tensor, shape: _Shape, count: int) -> tuple[Tensor, Tensor]:
+    """Mean [9] and covariance [9, 9] of the inputs of a 3x3 convolution, float64."""
+    moments = torch.zeros(len(padded), 9, 10, dtype=torch.float64)
+    _call("patch_moments", len(padded), padded, lengths, moments, shape)
+    second, mean = (moments.sum(0) / count).split([9, 1], dim=1)
+    return mean[:, 0], second - mean @ mean.T
+
+
+class _PoolFunction(torch.autograd.Function):
+    """Batch norm, ReLU, average pooling and dropout of a convolution's output, channels last in bfloat16."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        lengths: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        fixed: tuple[Tensor, Tensor] | None,
+        eps: float,
+        pool: int,
+        dropout: Dropout,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        utterances, frames, mels, channels = x.shape
+        shape = _Shape(frames, mels, channels, pool)
+        count = int(lengths.sum()) * mels
+        mean, variance = fixed or _batch_statistics(x, lengths, shape, count)
+        rstd = (variance + eps).rsqrt()
+        scale = (gamma * rstd).float()
+        shift = (beta - gamma * rstd * mean).float()
+        y = x.new_empty(utterances, _pooled(frames, pool), _pooled(mels, pool), channels)
+        _call("pool_forward", utterances, x, lengths, scale, shift, y, shape, dropout._argument())
+        ctx.save_for_backward(x, lengths, scale, shift, mean, rstd)
+        ctx.shape, ctx.dropout, ctx.count = shape, dropout, count
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, lengths, scale, shift, mean, rstd = ctx.saved_tensors
+        shape, dropout, utterances = ctx.shape, ctx.dropout._argument(), len(x)
+        grad = grad.contiguous()
+        sums = torch.zeros(utterances, 2, shape.channels)
+        _call("pool_backward_sums", utterances, x, lengths, scale, shift, grad, sums, shape, dropout)
+        d_beta, products = sums.sum(0, dtype=torch.float64)
+        d_gamma = (products - mean * d_beta) * rstd
+        # dx = scale * (d - d_beta / count - normalised(x) * d_gamma / count), sorted by powers of x
+        slope = (-scale * rstd * d_gamma / ctx.count).float()
+        offset = (-scale * d_beta / ctx.count - slope * mean).float()
+        dx = torch.empty_like(x)
+        _call("pool_backward", utterances, x, lengths, scale, shift, slope, offset, grad, dx, shape, dropout)
+        return dx, None, d_gamma.float(), d_beta.float(), None, None, None, None
+
+
+class _FirstFunction(torch.autograd.Function):
+    """The whole first module: 3x3 convolution of one channel, batch norm, ReLU, average pooling, dropout."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        lengths: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        fixed: tuple[Tensor, Tensor] | None,
+        eps: float,
+        pool: int,
+        dropout: Dropout,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        utterances, frames, mels = x.shape
+        channels = len(weight)
+        shape = _Shape(frames, mels, channels, pool)
+        padded = torch.nn.functional.pad(x.float(), (1, 1, 1, 1))
+        count = int(lengths.sum()) * mels
+        taps = weight.double().reshape(channels, 9).T  # [9, channels]
+        patch_mean, covariance = _patch_statistics(padded, lengths, shape, count)
+        if fixed is None:
+            mean = patch_mean @ taps + bias
+            variance = (taps * (covariance @ taps)).sum(0).clamp_min(0)
+        else:
+            mean, variance = fixed
+        scale = gamma * (variance + eps).rsqrt()
+        folded = (taps * scale).float().contiguous()
+        shift = (beta + (bias - mean) * scale).float()
+        y = torch.empty(utterances, _pooled(frames, pool), _pooled(mels, pool), channels, dtype=torch.bfloat16)
+        _call("first_forward", utterances, padded, lengths, folded, shift, y, shape, dropout._argument())
+        ctx.save_for_backward(padded, lengths, taps, folded, shift, gamma, variance, patch_mean, covariance)
+        ctx.shape, ctx.dropout, ctx.count, ctx.eps = shape, dropout, count, eps
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        padded, lengths, taps, folded, shift, gamma, variance, patch_mean, covariance = ctx.saved_tensors
+        shape, utterances, grad = ctx.shape, len(padded), grad.contiguous()
+        sums = torch.zeros(utterances, 10, shape.channels)
+        arguments = (padded, lengths, folded, shift, grad, sums, shape, ctx.dropout._argument())
+        _call("first_backward", utterances, *arguments)
+        total = sums.sum(0, dtype=torch.float64)
+        products, d_beta = total[:9], total[9]  # of d with the patches, and of d alone
+        rstd = (variance + ctx.eps).rsqrt()
+        centred = products - torch.outer(patch_mean, d_beta)
+        d_gamma = (taps * centred).sum(0) * rstd  # d times the normalised convolution
+        d_taps = gamma * rstd * (centred - covariance @ taps * rstd * d_gamma)
+        d_weight = d_taps.T.reshape(-1, 1, 3, 3).float()
+        return (
+            None,
+            None,
+            d_weight,
+            torch.zeros_like(d_beta).float(),
+            d_gamma.float(),
+            d_beta.float(),
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+class Module(Protocol):
+    """The parts of :class:`affekt.nn.blocks.ConvModule` that are fused."""
+
+    training: bool
+
+    @property
+    def convolution(self) -> nn.Conv2d: ...
+    @property
+    def norm(self) -> nn.BatchNorm2d: ...
+    @property
+    def dropout(self) -> nn.Dropout: ...
+    @property
+    def pool(self) -> int: ...
+
+
+def serves(module: Module, x: Float[Tensor, "batch channels frames mels"]) -> bool:
+    """Whether this module can run fused: bfloat16 autocast on a CPU, channels in whole vectors, and a compiler."""
+    return (
+        x.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and module.convolution.out_channels % LANES == 0
+        and (module.training or not torch.is_grad_enabled())
+        and available()
+    )
+
+
+def run(
+    module: Module,
+    x: Float[Tensor, "batch channels frames mels"],
+    mask: Bool[Tensor, "batch frames"] | None,
+) -> Float[Tensor, "batch channels pooled_frames pooled_mels"]:
+    """What `module` computes, in bfloat16; frames outside the mask must be zero, and come out as zero."""
+    lengths = torch.full((len(x),), x.shape[2]) if mask is None else mask.sum(1)
+    lengths = lengths.to(torch.int32)
+    norm = module.norm
+    if module.training:
+        dropout = Dropout(module.dropout.p, int(torch.randint(2**62, ())))
+        fixed = None
+    else:
+        dropout, fixed = Dropout(0.0), (norm.running_mean, norm.running_var)
+    tail = (norm.weight, norm.bias, fixed, norm.eps, module.pool, dropout)
+    convolution = module.convolution
+    if convolution.in_channels == 1 and convolution.kernel_size == (3, 3) and not x.requires_grad:
+        bias = convolution.bias if convolution.bias is not None else torch.zeros(convolution.out_channels)
+        y, mean, variance = _FirstFunction.apply(x[:, 0], lengths, convolution.weight, bias, *tail)
+    else:
+        rows = convolution(x.contiguous(memory_format=torch.channels_last)).to(torch.bfloat16)
+        y, mean, variance = _PoolFunction.apply(rows.permute(0, 2, 3, 1).contiguous(), lengths, *tail)
+    if module.training:
+        _update_running(norm, mean, variance, int(lengths.sum()) * x.shape[3])
+    output: Tensor = y.permute(0, 3, 1, 2)
+    return output
+
+
+@torch.no_grad()
+def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """PyTorch's running averages: of the mean and of the unbiased variance."""
+    averages = dict(norm.named_buffers())
+    momentum = 0.1 if norm.momentum is None else norm.momentum
+    averages["num_batches_tracked"].add_(1)
+    averages["running_mean"].lerp_(mean.float(), momentum)
+    averages["running_var"].lerp_((variance * count / max(count - 1, 1)).float(), momentum)
