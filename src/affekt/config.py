@@ -104,7 +104,7 @@ def dump(config: DataclassInstance, path: str | Path) -> None:
     """Write every value of a configuration to a TOML file, atomically; :func:`load` gives an equal one.
 
     Raises:
-        ConfigError: the text "none" in a field that may be None, for it would come back as None.
+        ConfigError: a value that TOML cannot hold, such as a function, or the text "none" where None may stand.
     """
     import tomli_w  # of the training extra: the core only reads TOML
 
@@ -158,7 +158,11 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
-    return value.as_posix() if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    raise ConfigError("configuration", got=repr(value), expected="a value that TOML can hold")
 
 
 def _overlay(config: DataclassInstance, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,4 +307,4 @@ def _described(hint: Any) -> str:
         return f"a list (each {_described(options[0])})"
     if origin in _TABLES:
         return f"a table (each {_described(options[1])})"
-    return _WORDS.get(hint, "a table")
+    return _WORDS.get(hint) or ("a table" if is_dataclass(hint) else str(hint))

@@ -1,0 +1,160 @@
+"""The command line: one table of verbs, each imported when it is called and not before.
+
+A verb is a function that takes what the user typed, calls the library and returns its exit code: 0 (or None) when all
+is done, 1 when some inputs failed and the rest was delivered. :func:`main` turns everything else into one line on
+standard error: 2 for what the user must mend, 130 after Ctrl-C, 70 for a defect of this program.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from io import TextIOWrapper
+from typing import TYPE_CHECKING
+
+from affekt import __version__
+from affekt.errors import AffektError, ConfigError
+
+if TYPE_CHECKING:
+    from cyclopts import App, ArgumentCollection
+
+VERBS: dict[str, tuple[str, str]] = {
+    "info": ("affekt.cli.info:info", "The parameter ledger and this machine, or the card of a model."),
+}
+"""Verb -> (function, summary): the first line of the function's docstring, so that `affekt --help` imports no verb."""
+
+EXTRAS = {
+    "audformat": ("audformat",),
+    "mic": ("sounddevice",),
+    "opensmile": ("opensmile",),
+    "ray": ("ray",),
+    "serve": ("fastapi", "multipart", "prometheus_client", "python_multipart", "starlette", "uvicorn", "websockets"),
+    "ssl": ("transformers",),
+    "train": (
+        "jaxtyping",
+        "matplotlib",
+        "onnx",
+        "onnxscript",
+        "pandas",
+        "pyarrow",
+        "safetensors",
+        "scipy",
+        "sklearn",
+        "tomli_w",
+        "torch",
+    ),
+}
+"""Extra -> the modules that are missing without it."""
+
+DONE, MEND, DEFECT, INTERRUPTED, PIPE_CLOSED = 0, 2, 70, 130, 141  # 70 is EX_SOFTWARE; 130 and 141 are 128 + signal
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code.
+
+    No error shows a traceback, unless the environment variable AFFEKT_DEBUG is set.
+
+    Args:
+        argv: the words after `affekt`; by default those that this process was started with.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what the terminal's encoding lacks
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _say(["interrupted"], INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has left, as `| head` does. What Python still has to flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except Exception as error:
+        if os.environ.get("AFFEKT_DEBUG"):
+            raise
+        return _explain(error)
+    return code
+
+
+def application(verb: str = "") -> App:
+    """The command line as a cyclopts application, in which the named verb shows its whole docstring."""
+    from cyclopts import App, Parameter
+
+    app = App(
+        name="affekt",
+        help="Speech emotion recognition with a declared protocol.",
+        version=__version__,
+        help_format="markdown" if verb else "plaintext",  # markdown's renderer costs a third of the start-up
+        config=_read_config_file,
+        default_parameter=Parameter(negative_iterable=()),
+        suppress_keyboard_interrupt=False,
+    )
+    for order, (name, (function, summary)) in enumerate(VERBS.items()):
+        app.command(function, name=name, help=None if name == verb else summary, sort_key=order)
+    return app
+
+
+def _run(words: list[str]) -> int:
+    from cyclopts import CycloptsError
+
+    verb = words[0] if words and words[0] in VERBS else ""
+    try:
+        code = application(verb)(
+            words, exit_on_error=False, print_error=False, result_action="return_value", verbose=False
+        )
+    except CycloptsError as error:
+        page = f"affekt {verb} --help" if verb else "affekt --help"
+        raise ConfigError(" ".join(str(error).split()).rstrip("."), remedy=f"see `{page}`") from error
+    return code if isinstance(code, int) else DONE
+
+
+def _read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Give options that were not typed the values in the TOML file after `--config`, once all of them are checked."""
+    option = arguments.get("--config", None)
+    if option is None or not option.tokens:
+        return
+    from cyclopts.config import Dict
+
+    from affekt.config import check, read_toml
+
+    path = option.tokens[-1].value
+    data = read_toml(path)
+    hints = {part.field_info.name: part.hint for part in arguments if not part.keys and part is not option}
+    faults = check(hints, data, where=path)
+    if faults:
+        raise ConfigError.of(faults)
+    Dict({commands[-1]: data}, source=path)(app, commands, arguments)
+
+
+def _explain(error: Exception) -> int:
+    """Say in one line each what is wrong, and whose turn it is."""
+    if isinstance(error, AffektError):
+        return _say((f"error: {fault}" for fault in error.faults), MEND)
+    missing = next(filter(None, map(_missing_extra, _causes(error))), None)
+    if missing:
+        module, extra = missing
+        return _say([f"error: {module} is not installed; pip install 'affekt[{extra}]'"], MEND)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return _say([f"error: {place}{error.strerror or error}"], MEND)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return _say([f"internal error: {reason}; please report it with what AFFEKT_DEBUG=1 shows"], DEFECT)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _missing_extra(error: BaseException) -> tuple[str, str] | None:
+    """The module whose absence raised this error, and the extra that brings it."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return next(((module, extra) for extra, modules in EXTRAS.items() if module in modules), None)
+
+
+def _say(messages: Iterable[str], code: int) -> int:
+    for message in messages:
+        print(f"affekt: {message}", file=sys.stderr)
+    return code

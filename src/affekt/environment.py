@@ -1,0 +1,78 @@
+"""The machine and the versions that a result was made with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr", "torch", "scikit-learn", "scipy", "pandas")
+"""Distributions whose version can change a number."""
+
+_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+"""Names of bfloat16 arithmetic among the CPU flags that Linux lists on x86-64 and ARM."""
+
+
+def environment() -> dict[str, str]:
+    """What a reader of a result must know to get it again, by name; `not installed` where a library is absent.
+
+    >>> environment()["python"].startswith("3.")
+    True
+    """
+    described = {
+        "affekt": _version("affekt"),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_name(),
+        "cores": str(usable_cores()),
+        "bfloat16 on the cpu": ", ".join(flag for flag in _BF16_FLAGS if flag in cpu_flags()) or "no",
+    }
+    return described | {name: _version(name) for name in LIBRARIES} | _torch_facts()
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on, which a container or `taskset` can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it, else its architecture."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of the processor as Linux lists them; empty elsewhere."""
+    listed = _cpuinfo()
+    return frozenset((listed.get("flags") or listed.get("Features") or "").split())
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's entries in Linux' table."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return {}
+    entries = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in entries}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _torch_facts() -> dict[str, str]:
+    """What torch sees, where it is installed: threads and the accelerator."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return {}
+    gpu = "none"
+    if torch.cuda.is_available():
+        gpu = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    elif torch.backends.mps.is_available():
+        gpu = "Apple MPS"
+    return {"torch threads": str(torch.get_num_threads()), "gpu": gpu}
