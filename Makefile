@@ -1,0 +1,32 @@
+# make demo   the paper's systems on an embedded synthetic corpus, end to end
+# make test   every check and every test
+# make clean  remove what these two made; results under runs/ stay
+#
+# Each target makes the virtual environment that it needs, from nothing, in .venv/<extra>, and keeps it for the next time.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test clean
+.DELETE_ON_ERROR:
+
+demo: .venv/train/installed
+	.venv/train/bin/affekt demo
+
+test: export OMP_NUM_THREADS := 1
+test: .venv/dev/installed
+	.venv/dev/bin/ruff check .
+	.venv/dev/bin/ruff format --check .
+	.venv/dev/bin/mypy
+	.venv/dev/bin/lint-imports --no-logo
+	.venv/dev/bin/python -m pytest --numprocesses 2 --cov --cov-fail-under 90
+
+# .venv/train holds the extra `train`, .venv/dev the extra `dev`; rebuilt when the list of libraries changes.
+.venv/%/installed: pyproject.toml constraints.txt
+	@echo "installing affekt[$*] into .venv/$* (some minutes)"
+	$(PYTHON) -m venv .venv/$*
+	.venv/$*/bin/python $(PIP_INSTALL) --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .ruff_cache build dist
