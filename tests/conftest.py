@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import sklearn.metrics
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +22,84 @@ def corpora() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real corpora at {folder}; set AFFEKT_CORPORA")
     return folder
+
+
+CLASSES = ("angry", "happy", "neutral", "sad")
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """Writes a small run directory by the contract, as an experiment would: `make_run(path, systems=..., ...)`."""
+    return write_run
+
+
+def write_run(
+    path: Path,
+    systems: Sequence[str] = ("baseline", "am-softmax", "focal", "combined"),
+    folds: int = 3,
+    seeds: int = 2,
+    speakers: Sequence[str] = ("s1", "s2", "s3", "s4", "s5", "s6"),
+    utterances: int = 96,
+    corpus: str = "emodb",
+    gain: float = 0.1,
+    left_out: Sequence[str] = (),
+) -> Path:
+    """Systems after the first recognise `gain` more of the utterances; jobs in `left_out` are not written."""
+    rng = np.random.default_rng(0)
+    ids = np.array([f"u{index:04d}" for index in range(utterances)])
+    speaker = np.array([speakers[index % len(speakers)] for index in range(utterances)])
+    labels = rng.permutation(np.arange(utterances) % 4)
+    line = f"{corpus} 4-class | random {folds}-fold, {seeds} seeds | speakers shared: yes | texts shared: yes"
+    parts = np.array_split(rng.permutation(utterances), folds)
+    plan = []
+    for index, test in enumerate(parts):
+        rest = np.concatenate([part for other, part in enumerate(parts) if other != index])
+        cut = len(rest) * 55 // 80
+        names = {"train": rest[:cut], "validation": rest[cut:], "test": test}
+        plan.append({"index": index} | {part: ids[rows].tolist() for part, rows in names.items()})
+    path.mkdir(parents=True)
+    (path / "folds.json").write_text(json.dumps({"protocol": "random", "seed": 0, "folds": plan, "audit": {}}))
+    experiment = {"corpus": corpus, "classes": CLASSES, "protocol": "random", "folds": folds, "seeds": seeds}
+    experiment |= {"systems": systems, "recipe": "paper", "line": line}
+    rows = [f"{key} = {json.dumps(value)}" for key, value in experiment.items()]
+    (path / "config.toml").write_text("\n".join(["[experiment]", *rows, ""]))
+    for system, fold, seed in ((a, b, c) for a in systems for b in range(folds) for c in range(seeds)):
+        job = f"{system}/fold-{fold}/seed-{seed}"
+        skill = 0.5 + gain * (system != systems[0])
+        draw = np.random.default_rng([len(system), fold, seed])
+        if job not in left_out:
+            test = parts[fold]
+            write_job(path / job, job, ids[test], speaker[test], labels[test], skill, draw)
+    return path
+
+
+def write_job(
+    folder: Path, job: str, ids: Any, speaker: Any, labels: Any, skill: float, rng: np.random.Generator
+) -> None:
+    """One job's files; a part `skill` of the utterances is recognised, the others by chance."""
+    folder.mkdir(parents=True)
+    predicted = np.where(rng.random(len(ids)) < skill, labels, rng.integers(4, size=len(ids)))
+    posteriors = np.eye(4)[predicted] + 0.2 + rng.random((len(ids), 4)) / 4
+    table = pd.DataFrame({"id": ids, "speaker": speaker})
+    table["label"], table["predicted"] = np.take(CLASSES, labels), np.take(CLASSES, predicted)
+    table[[f"prob.{name}" for name in CLASSES]] = posteriors / posteriors.sum(1, keepdims=True)
+    table.to_csv(folder / "predictions.csv", index=False)
+    features = rng.normal(size=(len(ids), 8)) + 3 * skill * np.eye(4, 8)[labels]
+    np.save(folder / "embeddings.npy", features.astype(np.float32))
+    (folder / "model.safetensors").write_bytes(rng.bytes(64))
+    epochs = np.arange(1, 6)
+    history = {"epoch": epochs, "train_loss": 1 / epochs, "train_accuracy": 1 - 0.7 / epochs}
+    history |= {"validation_loss": 1.2 / epochs, "validation_accuracy": 0.9 - 0.6 / epochs}
+    history |= {"validation_ua": 0.9 - 0.6 / epochs, "learning_rate": 1e-4, "seconds": rng.random(5)}
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    system, fold, seed = job.split("/")
+    result: dict[str, Any] = {"system": system, "fold": int(fold[5:]), "seed": int(seed[5:]), "protocol": "random"}
+    result |= {"parameters": 380_292 + 256 * (system == "combined"), "best_epoch": 5, "epochs": 5, "seconds": 1.5}
+    result["wa"] = sklearn.metrics.accuracy_score(labels, predicted)
+    result["ua"] = sklearn.metrics.balanced_accuracy_score(labels, predicted)
+    result["macro_f1"] = sklearn.metrics.f1_score(labels, predicted, average="macro")
+    recall = sklearn.metrics.recall_score(labels, predicted, average=None, labels=range(4), zero_division=0.0)
+    result["recall"] = dict(zip(CLASSES, recall.tolist(), strict=True))
+    result["confusion"] = sklearn.metrics.confusion_matrix(labels, predicted, labels=range(4)).tolist()
+    result["sha256"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+    (folder / "result.json").write_text(json.dumps(result))

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Num
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
 from scipy.stats import t as student_t
 
 Floats = NDArray[np.float64]
@@ -34,7 +35,7 @@ class Spread(NamedTuple):
     sd: float | None
 
 
-def spread(values: Sequence[float] | Float[Floats, " values"]) -> Spread:
+def spread(values: ArrayLike) -> Spread:
     """Mean and standard deviation with n - 1 in the denominator.
 
     >>> spread([1.0, 2.0, 6.0])
@@ -198,6 +199,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(array)
     adjusted[order] = np.maximum.accumulate(stepped)
     return [float(value) for value in adjusted]
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation; None for fewer than three pairs, or where one side is constant.
+
+    >>> rank_correlation([0.1, 0.2, 0.9], [1.0, 5.0, 3.0])
+    0.5
+    >>> rank_correlation([0.1, 0.2], [1.0, 5.0]) is None
+    True
+    """
+    if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
+        return None
+    return float(spearmanr(first, second).statistic)
 
 
 def _chunks(rows: int, columns: int) -> Iterator[int]:

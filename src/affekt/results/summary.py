@@ -1,0 +1,311 @@
+"""What a run amounts to: every figure that tables and plots show, in one dictionary that comes back bit for bit.
+
+No time stands in it and no order of files matters. Percentages are parts of one; numbers are rounded to eight digits.
+
+Means and deviations are over jobs, over folds (seeds averaged) and over seeds (folds averaged). Intervals are of the
+*pooled* measure, all test utterances of all jobs in one confusion matrix, by drawing speakers: a fold may hold too few
+speakers to resample. A comparison uses the jobs that both systems have finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Num
+from numpy.typing import NDArray
+
+from affekt import metrics, statistics
+from affekt.errors import ConfigError
+from affekt.results.reading import Results, codes
+
+FORMAT = 1
+RECOGNITION = tuple(metrics.MEASURES)
+GEOMETRY = ("fisher_ratio", "silhouette", "cosine_within", "cosine_between")
+TESTED = ("wa", "ua")
+"""Measures whose difference is a sum over speakers, as the permutation test needs."""
+DIGITS = 8
+
+Floats = NDArray[np.float64]
+
+
+def summarise(
+    results: Results, baseline: str | None = None, *, seed: int = 0, replicates: int = 2_000, level: float = 0.95
+) -> dict[str, Any]:
+    """All figures of a run.
+
+    Args:
+        results: a run, finished or not.
+        baseline: the system that all others are compared with; by default the one of that name, else the first.
+        seed: of the bootstrap and the permutations.
+        replicates: bootstrap draws.
+        level: of the intervals.
+
+    Raises:
+        ConfigError: a baseline that is not in the run.
+    """
+    systems = [name for name in results.systems if results.finished(name)]
+    baseline = _baseline(results, systems, baseline)
+    measures = _measures(results)
+    clusters, counts = _counts(results, systems, baseline)
+    bounds = statistics.cluster_bootstrap(counts, _pooled_measures, seed=seed, replicates=replicates, level=level)
+    pooled = _pooled_measures(counts.sum(0)[None])[0]
+    figures = {
+        name: _system(results, measures, name)
+        | {"pooled": _intervals(pooled[index, : len(RECOGNITION)], bounds[:, index, : len(RECOGNITION)])}
+        for index, name in enumerate(systems)
+    }
+    comparisons = {
+        name: _comparison(results, measures, name, baseline, counts[:, index], bounds[:, index], seed)
+        for index, name in enumerate(systems)
+        if name != baseline
+    }
+    _correct(comparisons)
+    for name in systems:
+        figures[name]["comparison"] = comparisons.get(name)
+    summary = _facts(results, baseline) | {
+        "bootstrap": {"unit": clusters.unit, "clusters": clusters.count, "replicates": replicates, "level": level},
+        "association": _association(figures),
+        "systems": figures,
+    }
+    return dict(_plain(summary))
+
+
+def write_summary(summary: Mapping[str, Any], path: str | Path) -> None:
+    """Write a summary as canonical JSON, atomically: equal summaries are equal files."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        json.dump(summary, file, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _baseline(results: Results, systems: Sequence[str], wanted: str | None) -> str:
+    if wanted is None:
+        return "baseline" if "baseline" in systems else systems[0]
+    if wanted not in systems:
+        raise ConfigError("baseline", got=repr(wanted), expected=f"a system with a finished job: {', '.join(systems)}")
+    return wanted
+
+
+def _facts(results: Results, baseline: str) -> dict[str, Any]:
+    done = len(results.jobs)
+    return {
+        "format": FORMAT,
+        "corpus": results.corpus,
+        "synthetic": results.synthetic,
+        "protocol": results.protocol,
+        "protocol_line": results.protocol_line,
+        "recipe": results.recipe,
+        "classes": results.classes,
+        "folds": len(results.folds),
+        "seeds": results.seeds,
+        "baseline": baseline,
+        "jobs": {
+            "finished": done,
+            "expected": done + len(results.missing),
+            "missing": [str(job) for job in results.missing],
+        },
+    }
+
+
+def _measures(results: Results) -> pd.DataFrame:
+    """A row per job: its recognition, recomputed from its predictions, and the geometry of its features."""
+    rows = []
+    for job in results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None):
+        predictions = results.of(*job)
+        labels, predicted = codes(predictions, "label"), codes(predictions, "predicted")
+        scores = metrics.scores(metrics.confusion_matrix(labels, predicted, len(results.classes)))
+        rows.append(dict(zip(("system", "fold", "seed"), job, strict=True)) | scores | _geometry(results, job, labels))
+    return pd.DataFrame(rows)
+
+
+def _geometry(results: Results, job: tuple[str, int, int], labels: NDArray[np.int64]) -> dict[str, float]:
+    embeddings = results.embeddings(*job)
+    if embeddings is None:
+        return dict.fromkeys(GEOMETRY, np.nan)
+    fisher = metrics.fisher_ratio(embeddings, labels)
+    values = (fisher, metrics.silhouette(embeddings, labels), *metrics.mean_cosines(embeddings, labels))
+    return dict(zip(GEOMETRY, np.where(np.isfinite(values), values, np.nan).tolist(), strict=True))
+
+
+def _counts(
+    results: Results, systems: Sequence[str], baseline: str
+) -> tuple[statistics.Clusters, Num[NDArray[np.int64], "clusters systems 3 classes classes"]]:
+    """Confusions by cluster and system: in all its jobs, in those the baseline has too, the baseline's in these."""
+    table = results.predictions
+    utterances = table[["id", "speaker"]].drop_duplicates("id")
+    clusters = statistics.Clusters.of(utterances["speaker"].tolist(), utterances["id"].tolist())
+    cluster = table["id"].map(dict(zip(utterances["id"], clusters.index, strict=True))).to_numpy(np.int64)
+    classes = len(results.classes)
+    cells = (cluster * classes + codes(table, "label")) * classes + codes(table, "predicted")
+
+    def count(keep: NDArray[np.bool_]) -> NDArray[np.int64]:
+        flat = np.bincount(cells[keep], minlength=clusters.count * classes * classes)
+        return flat.reshape(clusters.count, classes, classes)
+
+    job = (table["fold"] * (max(results.seeds) + 1) + table["seed"]).to_numpy()
+    of = {name: (table["system"] == name).to_numpy() for name in systems}
+    counts = []
+    for name in systems:
+        shared = np.isin(job, np.intersect1d(job[of[name]], job[of[baseline]]))
+        counts.append([count(of[name]), count(of[name] & shared), count(of[baseline] & shared)])
+    return clusters, np.moveaxis(np.array(counts), 2, 0)
+
+
+def _pooled_measures(
+    totals: Num[Floats, "replicates systems 3 classes classes"],
+) -> Float[Floats, "replicates systems values"]:
+    """WA, UA and F1 of each system, then its differences to the baseline in the jobs that both have."""
+    values = np.stack([measure(totals) for measure in metrics.MEASURES.values()], axis=-1)
+    return np.concatenate([values[..., 0, :], values[..., 1, :] - values[..., 2, :]], axis=-1)
+
+
+def _intervals(values: Floats, bounds: Float[Floats, "2 values"]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"value": value, "low": low, "high": high}
+        for name, value, low, high in zip(RECOGNITION, values, *bounds, strict=True)
+    }
+
+
+def _system(results: Results, measures: pd.DataFrame, name: str) -> dict[str, Any]:
+    own = measures[measures["system"] == name]
+    predictions = results.predictions[results.predictions["system"] == name]
+    labels = codes(predictions, "label")
+    confusion = metrics.confusion_matrix(labels, codes(predictions, "predicted"), len(results.classes))
+    parameters = results.jobs.loc[results.jobs["system"] == name, "parameters"]
+    return {
+        "jobs": len(own),
+        "parameters": int(parameters.sort_values().iloc[(len(parameters) - 1) // 2]),
+        "best_epoch": statistics.spread(results.jobs.loc[results.jobs["system"] == name, "best_epoch"])._asdict(),
+        **{measure: _spreads(own, measure) for measure in RECOGNITION},
+        "recall": dict(zip(results.classes, metrics.recall(confusion), strict=True)),
+        "confusion": confusion,
+        "calibration": _calibration(results.probabilities(predictions), labels),
+        "geometry": _geometry_spreads(own),
+    }
+
+
+def _spreads(own: pd.DataFrame, measure: str) -> dict[str, float | None]:
+    """Mean over jobs, and deviations over jobs, over folds and over seeds."""
+    return {
+        "mean": statistics.spread(own[measure]).mean,
+        "sd_jobs": statistics.spread(own[measure]).sd,
+        "sd_folds": statistics.spread(own.groupby("fold")[measure].mean()).sd,
+        "sd_seeds": statistics.spread(own.groupby("seed")[measure].mean()).sd,
+    }
+
+
+def _calibration(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, Any]:
+    bins = metrics.reliability_bins(probabilities, labels)
+    return {
+        "ece": metrics.expected_calibration_error(probabilities, labels),
+        "nll": metrics.negative_log_likelihood(probabilities, labels),
+        "brier": metrics.brier_score(probabilities, labels),
+        "bins": {"count": bins.count, "confidence": bins.confidence, "accuracy": bins.accuracy},
+    }
+
+
+def _geometry_spreads(own: pd.DataFrame) -> dict[str, Any] | None:
+    """Mean and deviation over jobs of each measure; None where no features are kept."""
+    kept = own.dropna(subset=list(GEOMETRY))
+    if kept.empty:
+        return None
+    return {name: statistics.spread(kept[name])._asdict() for name in GEOMETRY}
+
+
+def _comparison(
+    results: Results,
+    measures: pd.DataFrame,
+    name: str,
+    baseline: str,
+    counts: Num[NDArray[np.int64], "clusters 3 classes classes"],
+    bounds: Float[Floats, "2 values"],
+    seed: int,
+) -> dict[str, Any] | None:
+    """A system against the baseline; None where they share no job."""
+    pairs = _paired(measures, name, baseline)
+    if pairs.empty:
+        return None
+    shares = _shares(counts)
+    compared: dict[str, Any] = {"jobs": len(pairs)}
+    for index, measure in enumerate(RECOGNITION):
+        low, high = bounds[:, len(RECOGNITION) + index]
+        compared[measure] = _difference(results, pairs, measure) | {"low": low, "high": high}
+        if measure in TESTED:
+            compared[measure]["permutation_p"] = statistics.sign_flip_test(shares[measure], seed=seed)
+    for measure in GEOMETRY:
+        kept = pairs.dropna(subset=[measure])
+        compared[measure] = _difference(results, kept, measure) if len(kept) else None
+    return compared
+
+
+def _paired(measures: pd.DataFrame, name: str, baseline: str) -> pd.DataFrame:
+    """Differences of all measures, indexed by the folds and seeds that both systems have."""
+    columns = [*RECOGNITION, *GEOMETRY]
+    one, other = (
+        measures[measures["system"] == system].set_index(["fold", "seed"])[columns] for system in (name, baseline)
+    )
+    return one.sub(other).loc[one.index.intersection(other.index)].sort_index()
+
+
+def _difference(results: Results, pairs: pd.DataFrame, measure: str) -> dict[str, float | None]:
+    """Mean difference and its corrected t-test over folds, seeds averaged; no test on a single fold."""
+    by_fold = pairs.groupby("fold")[measure].mean()
+    sizes = [fold for fold in results.folds if fold.index in by_fold.index]
+    test, train = (float(np.mean([getattr(fold, part) for fold in sizes])) for part in ("test", "train"))
+    p_value = None
+    if len(by_fold) > 1:
+        p_value = statistics.corrected_resampled_t_test(by_fold.to_numpy(), test, train).p_value
+    return {"difference": pairs[measure].mean(), "t_p": p_value}
+
+
+def _shares(counts: Num[NDArray[np.int64], "clusters 3 classes classes"]) -> dict[str, Float[Floats, " clusters"]]:
+    """The part of the pooled difference in WA and UA that each cluster brings; both sum up to the whole difference."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)  # [clusters, 3, classes]
+    gained = (hits[:, 1] - hits[:, 2]).astype(np.float64)
+    said = counts[:, 1].sum((0, -1))  # [classes]
+    present = said > 0
+    return {"wa": gained.sum(1) / said.sum(), "ua": (gained[:, present] / said[present]).mean(1)}
+
+
+def _correct(comparisons: Mapping[str, dict[str, Any] | None]) -> None:
+    """Add Holm's correction over all systems, test by test and measure by measure."""
+    for measure in (*RECOGNITION, *GEOMETRY):
+        for test in ("t_p", "permutation_p"):
+            found = [compared[measure] for compared in comparisons.values() if compared and compared[measure]]
+            tested = [figures for figures in found if figures.get(test) is not None]
+            for figures, adjusted in zip(tested, statistics.holm([each[test] for each in tested]), strict=True):
+                figures[f"{test}_holm"] = adjusted
+
+
+def _association(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """Spearman's rank correlation over systems of mean UA with each measure of geometry: do better features score?"""
+    known = [system for system in figures.values() if system["geometry"]]
+    accuracy = [system["ua"]["mean"] for system in known]
+    return {
+        name: statistics.rank_correlation(accuracy, [system["geometry"][name]["mean"] for system in known])
+        for name in GEOMETRY
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types alone; numbers to eight digits, what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):  # numpy's float64 is one
+        return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
