@@ -199,7 +199,7 @@ class _Reader:
         if origin in _LISTS and isinstance(value, (list, tuple)):
             return self.items(hint, value, keys)
         if _fits(hint, value):
-            return hint(value) if hint in (float, Path) else None if hint is types.NoneType else value
+            return hint(value) if hint in (float, Path) else value
         return self.reject(keys, _shown(value), _described(hint))
 
     def config(self, kind: type, data: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
@@ -269,8 +269,6 @@ def _is_fixed(hint: Any) -> bool:
 def _fits(hint: Any, value: Any) -> bool:
     if get_origin(hint) is Literal:
         return any(value == choice and type(value) is type(choice) for choice in get_args(hint))
-    if hint is types.NoneType:
-        return value is None or value == NONE
     if isinstance(value, bool):
         return hint is bool
     accepted: dict[Any, Any] = {bool: bool, int: int, float: (int, float), str: str, Path: (str, Path)}

@@ -7,9 +7,12 @@ import os
 import platform
 from pathlib import Path
 
+from affekt import __version__
+
 LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr", "torch", "scikit-learn", "scipy", "pandas")
 """Distributions whose version can change a number."""
 
+_CPUINFO = Path("/proc/cpuinfo")
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 """Names of bfloat16 arithmetic among the CPU flags that Linux lists on x86-64 and ARM."""
 
@@ -21,7 +24,7 @@ def environment() -> dict[str, str]:
     True
     """
     described = {
-        "affekt": _version("affekt"),
+        "affekt": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
@@ -50,7 +53,7 @@ def cpu_flags() -> frozenset[str]:
 def _cpuinfo() -> dict[str, str]:
     """The first processor's entries in Linux' table."""
     try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+        first = _CPUINFO.read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
         return {}
     entries = (line.partition(":") for line in first.splitlines())

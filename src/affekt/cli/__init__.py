@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cyclopts import App, ArgumentCollection
 
 VERBS: dict[str, tuple[str, str]] = {
-    "info": ("affekt.cli.info:info", "The parameter ledger and this machine, or the card of a model."),
+    "info": ("affekt.cli.info:info", "The parameter ledger of the paper's networks, and this machine."),
 }
 """Verb -> (function, summary): the first line of the function's docstring, so that `affekt --help` imports no verb."""
 

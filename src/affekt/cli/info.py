@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from affekt import __version__
 from affekt.environment import environment
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ def info() -> int:
     The ledger lists every trainable tensor of the baseline of Zhou & Liu (2020), its size counted on the network
     itself, and what combined attentive pooling and 64 LSTM cells a direction add to it.
     """
-    print(f"affekt {__version__}\n")
     print("\n".join(aligned(environment().items())))
     print()
     print("\n".join(_ledger_lines()))
