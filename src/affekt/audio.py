@@ -287,7 +287,7 @@ def _stream(source: Source, name: str) -> Iterator[BinaryIO]:
 @contextmanager
 def _regular_file(path: Path) -> Iterator[BinaryIO]:
     """An open file that does not change while it is read."""
-    with _open_regular(path) as file:
+    with open_regular(path) as file:
         before = os.fstat(file.fileno())
         yield file
         after = os.fstat(file.fileno())
@@ -295,7 +295,7 @@ def _regular_file(path: Path) -> Iterator[BinaryIO]:
         raise AudioError(str(path), got="a file that changed while it was read", remedy="try again when it is complete")
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a file that has bytes to read; a device or a pipe is refused without being opened, which could block."""
     try:
         _check_regular(path, path.stat())

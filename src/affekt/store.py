@@ -1,0 +1,380 @@
+"""Waveforms of a manifest, decoded once into a memory-mapped cache.
+
+The cache is content-addressed: its folder is named by what would be decoded (the SHA-256 of every file, the part taken
+of it, the rate, the versions of the decoder, the resampler and this format), so a changed file or setting leads to
+another folder and a stale cache is never read. Every waveform's own SHA-256 is checked whenever the cache is opened, so
+a damaged one is never read either, but rebuilt. It is built in a temporary folder and renamed into place: processes
+that build the same cache at once do not disturb each other. The folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import ArrayLike, NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from affekt import audio
+from affekt.errors import AudioError, ConfigError, Fault
+from affekt.manifest import Manifest
+
+FORMAT = 1
+WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
+SAMPLE_TYPE = np.dtype("<f4")
+AHEAD_PER_JOB = 8  # results that may wait for their turn to be written
+LEFTOVER_SECONDS = 24 * 60 * 60  # a temporary folder this old belongs to a process that was killed
+ATTEMPTS = 3  # another process may replace the cache between building and reading it
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def default_folder() -> Path:
+    """Where caches go: ``$AFFEKT_CACHE``, else ``~/.cache/affekt``."""
+    return Path(os.environ.get("AFFEKT_CACHE") or Path.home() / ".cache" / "affekt")
+
+
+@dataclass(frozen=True)
+class WaveformStore:
+    """The waveforms of a manifest's rows, in its order, memory-mapped.
+
+    Attributes:
+        waveforms: all samples, one utterance after the other.
+        starts: where each utterance starts in `waveforms`, in samples.
+        lengths: samples of each utterance; 0 where it failed.
+        hashes: SHA-256 of each decoded waveform, equal for equal audio in whatever lossless container; "" where it
+            failed.
+        faults: why each utterance failed; None where it did not.
+        sample_rate_hz: rate of all waveforms.
+    """
+
+    waveforms: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    hashes: tuple[str, ...]
+    faults: tuple[Fault | None, ...]
+    sample_rate_hz: int
+
+    @classmethod
+    def open(
+        cls,
+        manifest: Manifest,
+        folder: str | Path | None = None,
+        sample_rate_hz: int = 16_000,
+        jobs: int | None = None,
+    ) -> WaveformStore:
+        """Open the manifest's cache, decoding it first where there is none that is whole.
+
+        Args:
+            manifest: whose rows are wanted.
+            folder: where caches are kept; by default :func:`default_folder`.
+            sample_rate_hz: rate of the waveforms.
+            jobs: threads that decode and verify; by default one per available core.
+
+        Raises:
+            AudioError: no row at all can be decoded, or files changed meanwhile.
+            ConfigError: the cache folder cannot be written.
+        """
+        jobs = jobs or _available_cores()
+        clips = _clips(manifest, jobs)
+        folder = Path(folder) if folder is not None else default_folder()
+        final = folder / _key(clips, sample_rate_hz)
+        for _ in range(ATTEMPTS):
+            store = _read(final, clips, sample_rate_hz, jobs)
+            if store is not None:
+                return store._checked()
+            try:
+                _build(final, clips, sample_rate_hz, jobs)
+            except OSError as error:
+                raise _unwritable(folder, error.strerror or str(error)) from error
+        raise _unwritable(folder, "a cache that is damaged as soon as it is written")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """Waveform of one row, float32 [samples], read-only.
+
+        Raises:
+            AudioError: the row could not be decoded.
+        """
+        fault = self.faults[index]
+        if fault is not None:
+            raise AudioError.of([fault])
+        start = self.starts[index]
+        return self.waveforms[start : start + self.lengths[index]]
+
+    @property
+    def failures(self) -> list[Fault]:
+        """What could not be decoded, and why."""
+        return [fault for fault in self.faults if fault is not None]
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which rows were decoded: ``manifest.where(store.usable)`` and ``store.where(store.usable)`` go together."""
+        return np.array([fault is None for fault in self.faults], bool)
+
+    def where(self, keep: ArrayLike) -> WaveformStore:
+        """The rows for which `keep` is true, as :meth:`affekt.manifest.Manifest.where`."""
+        rows = np.flatnonzero(np.asarray(keep, bool))
+        return replace(
+            self,
+            starts=self.starts[rows],
+            lengths=self.lengths[rows],
+            hashes=tuple(self.hashes[row] for row in rows),
+            faults=tuple(self.faults[row] for row in rows),
+        )
+
+    def _checked(self) -> WaveformStore:
+        if not self.usable.any():
+            raise AudioError.of(self.failures)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A source file as it was when it was hashed; without a hash where it could not be read."""
+
+    path: Path
+    sha256: str = ""
+    signature: tuple[int, int] = (0, 0)
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """The part of a file that a row asks for."""
+
+    name: str
+    file: _File
+    start_seconds: float | None
+    end_seconds: float | None
+
+    def explain(self, fault: Fault) -> Fault:
+        return replace(fault, what=f"{self.name}: {self.file.path}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A line of the index: one decoded waveform, or why there is none."""
+
+    samples: int = 0
+    sha256: str = ""
+    fault: Fault | None = None
+
+    def dump(self) -> str:
+        fault = self.fault and [self.fault.got, self.fault.expected, self.fault.remedy]
+        return json.dumps([self.samples, self.sha256, fault])
+
+    @classmethod
+    def parse(cls, line: str, clip: _Clip) -> _Entry:
+        samples, sha256, fault = json.loads(line)
+        return cls(samples, sha256, fault and clip.explain(Fault("", *fault)))
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _unwritable(folder: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"cache folder {folder}",
+        got=reason,
+        expected="a folder that can be written, with room for the decoded audio",
+        remedy="set AFFEKT_CACHE to another one",
+    )
+
+
+# What is wanted: files, their content, the key
+
+
+def _clips(manifest: Manifest, jobs: int) -> list[_Clip]:
+    paths = manifest.audio_paths()
+    distinct = list(dict.fromkeys(paths))
+    with _progress("reading", len(distinct)) as advance:
+        files = dict(zip(distinct, advance(_in_order(_hash_file, distinct, jobs)), strict=True))
+    times = manifest.table[["start", "end"]].to_numpy(np.float64)
+    return [
+        _Clip(name, files[path], *(None if np.isnan(seconds) else float(seconds) for seconds in row))
+        for name, path, row in zip(manifest.ids, paths, times, strict=True)
+    ]
+
+
+def _hash_file(path: Path) -> _File:
+    try:
+        with audio.open_regular(path) as file:
+            signature = _signature(os.fstat(file.fileno()))
+            return _File(path, hashlib.file_digest(file, "sha256").hexdigest(), signature)
+    except AudioError as error:
+        return _File(path, fault=error.faults[0])
+    except OSError as error:
+        return _File(path, fault=Fault(str(path), got=error.strerror or str(error), expected="a readable audio file"))
+
+
+def _signature(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _key(clips: Sequence[_Clip], sample_rate_hz: int) -> str:
+    """Name of the cache: a hash of everything that decides what is in it."""
+    lines = [f"{FORMAT} {sample_rate_hz} {soxr.__version__} {soundfile.__libsndfile_version__}"]
+    lines += [f"{clip.file.sha256 or clip.file.fault} {clip.start_seconds} {clip.end_seconds}" for clip in clips]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
+# Building
+
+
+def _build(final: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) -> None:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(final.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent, ignore_cleanup_errors=True) as name:
+        fresh = Path(name) / "fresh"
+        fresh.mkdir()
+        entries = _decode_into(fresh / WAVEFORMS, clips, sample_rate_hz, jobs)
+        lines = "".join(entry.dump() + "\n" for entry in entries)
+        _write_synced(fresh / INDEX, hashlib.sha256(lines.encode()).hexdigest() + "\n" + lines)
+        with suppress(FileNotFoundError):  # what is there is damaged, or it would have been read
+            final.rename(Path(name) / "damaged")
+        try:
+            fresh.rename(final)
+        except OSError:
+            if not final.exists():  # else another process was faster, with the same content
+                raise
+
+
+def _decode_into(path: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) -> list[_Entry]:
+    """Write all waveforms, in order, as they come from the decoding threads."""
+
+    def decode(clip: _Clip) -> tuple[_Entry, NDArray[np.float32]]:
+        return _decode(clip, sample_rate_hz)
+
+    entries = []
+    with path.open("wb") as file, _progress("decoding", len(clips)) as advance:
+        for entry, samples in advance(_in_order(decode, clips, jobs)):
+            file.write(samples.data)
+            entries.append(entry)
+        file.flush()
+        os.fsync(file.fileno())
+    _refuse_changed_files(clips)
+    return entries
+
+
+def _decode(clip: _Clip, sample_rate_hz: int) -> tuple[_Entry, NDArray[np.float32]]:
+    try:
+        if clip.file.fault:
+            raise AudioError.of([clip.file.fault])
+        samples = audio.load(clip.file.path, sample_rate_hz, clip.start_seconds, clip.end_seconds).astype(SAMPLE_TYPE)
+    except AudioError as error:
+        return _Entry(fault=error.faults[0]), np.empty(0, SAMPLE_TYPE)
+    return _Entry(len(samples), hashlib.sha256(samples.data).hexdigest()), samples
+
+
+def _refuse_changed_files(clips: Iterable[_Clip]) -> None:
+    """What was hashed must be what was decoded: otherwise the key would promise something else than the cache holds."""
+    files = {clip.file.path: clip.file for clip in clips if not clip.file.fault}
+    changed = [file for file in files.values() if _changed(file)]
+    if changed:
+        raise AudioError.of(
+            Fault(str(file.path), got="a file that changed while it was read", remedy="try again when it is complete")
+            for file in changed
+        )
+
+
+def _changed(file: _File) -> bool:
+    try:
+        return _signature(file.path.stat()) != file.signature
+    except OSError:
+        return True
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".*.*"):
+        if leftover.is_dir() and time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+# Reading
+
+
+def _read(folder: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) -> WaveformStore | None:
+    """The store in a folder; None where there is none or any bit of it is wrong."""
+    entries = _read_index(folder / INDEX, clips)
+    if entries is None:
+        return None
+    lengths = np.array([entry.samples for entry in entries], np.int64)
+    ends = np.cumsum(lengths)
+    try:
+        if (folder / WAVEFORMS).stat().st_size != ends[-1] * SAMPLE_TYPE.itemsize:
+            return None
+        waveforms = np.memmap(folder / WAVEFORMS, SAMPLE_TYPE, "r") if ends[-1] else np.empty(0, SAMPLE_TYPE)
+    except OSError:
+        return None
+    hashes, faults = tuple(entry.sha256 for entry in entries), tuple(entry.fault for entry in entries)
+    store = WaveformStore(waveforms, ends - lengths, lengths, hashes, faults, sample_rate_hz)
+    return store if _is_whole(store, jobs) else None
+
+
+def _read_index(path: Path, clips: Sequence[_Clip]) -> list[_Entry] | None:
+    try:
+        digest, _, lines = path.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if digest != hashlib.sha256(lines.encode()).hexdigest():
+        return None
+    return [_Entry.parse(line, clip) for line, clip in zip(lines.splitlines(), clips, strict=True)]
+
+
+def _is_whole(store: WaveformStore, jobs: int) -> bool:
+    def matches(row: int) -> bool:
+        return hashlib.sha256(store[row].data).hexdigest() == store.hashes[row]
+
+    return all(_in_order(matches, np.flatnonzero(store.usable).tolist(), jobs))
+
+
+# Many at once
+
+
+def _in_order(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:
+    """Results of `function` from a pool of threads, in the order of `items`, few of them waiting at any time."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(jobs) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= AHEAD_PER_JOB * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[Iterable[R]], Iterator[R]]]:
+    """A bar on standard error, where that is a terminal; yields what to wrap an iterable in."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with bar:
+        yield lambda items: iter(bar.track(items, total=total, description=title))
