@@ -146,6 +146,13 @@ def test_sign_flip_counts_ties_and_ignores_zeros() -> None:
     assert sign_flip_test([], seed=0) == 1.0
 
 
+def test_sign_flip_of_many_tests_is_that_of_each() -> None:
+    for units in (8, 40):
+        table = np.random.default_rng(units).normal(0.2, 1, size=(units, 3, 2))
+        alone = [[sign_flip_test(table[:, i, j], seed=1) for j in range(2)] for i in range(3)]
+        np.testing.assert_array_equal(sign_flip_test(table, seed=1), alone)
+
+
 def test_sign_flip_never_reports_zero() -> None:
     assert sign_flip_test(np.ones(40), seed=0, draws=99) == 0.01
 
@@ -153,7 +160,7 @@ def test_sign_flip_never_reports_zero() -> None:
 @pytest.mark.parametrize("units", [10, 30])
 def test_sign_flip_p_values_are_uniform_under_the_null(units: int) -> None:
     differences = np.random.default_rng(units).normal(size=(400, units))
-    p_values = [sign_flip_test(row, seed=index, draws=500) for index, row in enumerate(differences)]
+    p_values = [float(sign_flip_test(row, seed=index, draws=500)) for index, row in enumerate(differences)]
     assert scipy.stats.kstest(p_values, "uniform").pvalue > 0.01
 
 

@@ -7,6 +7,7 @@ other speakers? A claim about a method needs the first, a claim about a model th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ class Spread(NamedTuple):
     sd: float | None
 
 
-def spread(values: ArrayLike) -> Spread:
+def spread(values: Num[ArrayLike, " values"]) -> Spread:
     """Mean and standard deviation with n - 1 in the denominator.
 
     >>> spread([1.0, 2.0, 6.0])
@@ -125,9 +126,7 @@ class TTest(NamedTuple):
     p_value: float
 
 
-def corrected_resampled_t_test(
-    differences: Sequence[float] | Float[Floats, " folds"], test_size: float, train_size: float
-) -> TTest:
+def corrected_resampled_t_test(differences: Num[ArrayLike, " folds"], test_size: float, train_size: float) -> TTest:
     """Paired t-test over folds whose training parts overlap (Nadeau & Bengio 2003, section 3).
 
     t = mean / sqrt((1 / n + n_test / n_train) s^2) with n - 1 degrees of freedom. The plain t-test has 1 / n alone: it
@@ -159,8 +158,10 @@ def corrected_resampled_t_test(
     return TTest(statistic, float(2 * student_t.sf(abs(statistic), len(array) - 1)))
 
 
-def sign_flip_test(differences: Sequence[float] | Float[Floats, " units"], *, seed: int, draws: int = 10_000) -> float:
-    """Paired permutation test: two-sided p-value of abs(sum of differences) if each might have had the other sign.
+def sign_flip_test(
+    differences: Num[ArrayLike, " units *tests"], *, seed: int, draws: int = 10_000
+) -> Float[Floats, "*tests"]:
+    """Paired permutation test: two-sided p-value of |sum of differences| if each might have had the other sign.
 
     Exact over all 2^n assignments for n <= 16 units with a difference; else from random assignments, the observed one
     counted among them: p = (1 + b) / (1 + draws), never zero (Phipson & Smyth 2010).
@@ -168,21 +169,22 @@ def sign_flip_test(differences: Sequence[float] | Float[Floats, " units"], *, se
     Exchanging the predictions of two systems for all utterances of a speaker changes the sign of that speaker's share
     in the difference of WA or UA, so on such shares this is the permutation of systems within speakers.
 
-    >>> sign_flip_test([1.0, 2.0, 3.0], seed=0)  # only +++ and --- reach 6: 2 of 8
+    >>> float(sign_flip_test([1.0, 2.0, 3.0], seed=0))  # only +++ and --- reach 6: 2 of 8
     0.25
     """
-    array = np.asarray(differences, np.float64)
-    array = array[array != 0]
-    reached = abs(array.sum()) - 1e-9 * np.abs(array).sum()  # equal sums in another order count as reached
+    shaped = np.asarray(differences, np.float64)
+    array = shaped.reshape(len(shaped), math.prod(shaped.shape[1:]))
+    array = array[np.any(array != 0, axis=1)]
+    reached = np.abs(array.sum(0)) - 1e-9 * np.abs(array).sum(0)  # equal sums in another order count as reached
     if len(array) <= EXACT_UNITS:
         negative = (np.arange(1 << len(array))[:, None] >> np.arange(len(array))) & 1
-        return float(np.mean(np.abs((1 - 2 * negative) @ array) >= reached))
+        return np.asarray(np.mean(np.abs((1.0 - 2.0 * negative) @ array) >= reached, axis=0)).reshape(shaped.shape[1:])
     rng = np.random.default_rng(seed)
-    extreme = 0
+    extreme = np.zeros(array.shape[1])
     for size in _chunks(draws, len(array)):
         signs = 1.0 - 2.0 * rng.integers(2, size=(size, len(array)), dtype=np.int8)
-        extreme += int(np.sum(np.abs(signs @ array) >= reached))
-    return (1 + extreme) / (1 + draws)
+        extreme += np.sum(np.abs(signs @ array) >= reached, axis=0)
+    return ((1 + extreme) / (1 + draws)).reshape(shaped.shape[1:])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

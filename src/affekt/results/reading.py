@@ -294,16 +294,17 @@ def _read_jobs(
 def _read_predictions(path: Path, test: Sequence[str], classes: Sequence[str]) -> tuple[pd.DataFrame, list[Fault]]:
     text = dict.fromkeys(PREDICTION_COLUMNS, str)
     try:
-        table = pd.read_csv(path, dtype=text, keep_default_na=False, float_precision="round_trip")
+        table = pd.read_csv(path, dtype=text, keep_default_na=False)
     except ValueError as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
         return pd.DataFrame(), [_fault(path, str(error).strip(), "a readable CSV table")]
     expected = [*PREDICTION_COLUMNS, *_probability_columns(classes)]
     if list(table.columns) != expected:
         return table, [_fault(path, f"columns {', '.join(table.columns)}", ", ".join(expected))]
-    faults = list(_prediction_faults(path, table, test, classes))
+    if faults := list(_prediction_faults(path, table, test, classes)):
+        return table, faults
     for name in ("label", "predicted"):
         table[name] = pd.Categorical(table[name], categories=list(classes))
-    return table, faults
+    return table, []
 
 
 def _prediction_faults(path: Path, table: pd.DataFrame, test: Sequence[str], classes: Sequence[str]) -> Iterator[Fault]:

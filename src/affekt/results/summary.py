@@ -60,9 +60,10 @@ def summarise(
         | {"pooled": _intervals(pooled[index, : len(RECOGNITION)], bounds[:, index, : len(RECOGNITION)])}
         for index, name in enumerate(systems)
     }
+    permuted = statistics.sign_flip_test(_shares(counts), seed=seed)  # [systems, tested]
     comparisons = {
-        name: _comparison(results, measures, name, baseline, counts[:, index], bounds[:, index], seed)
-        for index, name in enumerate(systems)
+        name: _comparison(results, _paired(measures, name, baseline), bounds[:, index, len(RECOGNITION) :], p_values)
+        for index, (name, p_values) in enumerate(zip(systems, permuted, strict=True))
         if name != baseline
     }
     _correct(comparisons)
@@ -216,36 +217,27 @@ def _calibration(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, 
 
 
 def _geometry_spreads(own: pd.DataFrame) -> dict[str, Any] | None:
-    """Mean and deviation over jobs of each measure; None where no features are kept."""
-    kept = own.dropna(subset=list(GEOMETRY))
-    if kept.empty:
+    """Mean and deviation over jobs of each measure that is finite; None where no features are kept."""
+    known = {name: own[name].dropna() for name in GEOMETRY}
+    if all(values.empty for values in known.values()):
         return None
-    return {name: statistics.spread(kept[name])._asdict() for name in GEOMETRY}
+    return {name: None if values.empty else statistics.spread(values)._asdict() for name, values in known.items()}
 
 
 def _comparison(
-    results: Results,
-    measures: pd.DataFrame,
-    name: str,
-    baseline: str,
-    counts: Num[NDArray[np.int64], "clusters 3 classes classes"],
-    bounds: Float[Floats, "2 values"],
-    seed: int,
+    results: Results, pairs: pd.DataFrame, bounds: Float[Floats, "2 recognition"], permuted: Float[Floats, " tested"]
 ) -> dict[str, Any] | None:
-    """A system against the baseline; None where they share no job."""
-    pairs = _paired(measures, name, baseline)
+    """A system against the baseline, from their differences by job; None where they share no job."""
     if pairs.empty:
         return None
-    shares = _shares(counts)
     compared: dict[str, Any] = {"jobs": len(pairs)}
-    for index, measure in enumerate(RECOGNITION):
-        low, high = bounds[:, len(RECOGNITION) + index]
+    for measure, low, high in zip(RECOGNITION, *bounds, strict=True):
         compared[measure] = _difference(results, pairs, measure) | {"low": low, "high": high}
-        if measure in TESTED:
-            compared[measure]["permutation_p"] = statistics.sign_flip_test(shares[measure], seed=seed)
+    for measure, p_value in zip(TESTED, permuted, strict=True):
+        compared[measure]["permutation_p"] = p_value
     for measure in GEOMETRY:
         kept = pairs.dropna(subset=[measure])
-        compared[measure] = _difference(results, kept, measure) if len(kept) else None
+        compared[measure] = None if kept.empty else _difference(results, kept, measure)
     return compared
 
 
@@ -269,13 +261,17 @@ def _difference(results: Results, pairs: pd.DataFrame, measure: str) -> dict[str
     return {"difference": pairs[measure].mean(), "t_p": p_value}
 
 
-def _shares(counts: Num[NDArray[np.int64], "clusters 3 classes classes"]) -> dict[str, Float[Floats, " clusters"]]:
-    """The part of the pooled difference in WA and UA that each cluster brings; both sum up to the whole difference."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)  # [clusters, 3, classes]
-    gained = (hits[:, 1] - hits[:, 2]).astype(np.float64)
-    said = counts[:, 1].sum((0, -1))  # [classes]
-    present = said > 0
-    return {"wa": gained.sum(1) / said.sum(), "ua": (gained[:, present] / said[present]).mean(1)}
+def _shares(
+    counts: Num[NDArray[np.int64], "clusters systems 3 classes classes"],
+) -> Float[Floats, "clusters systems tested"]:
+    """What each cluster brings to the pooled differences in WA and UA, which are the sums over the clusters."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)  # [clusters, systems, 3, classes]
+    gained = (hits[:, :, 1] - hits[:, :, 2]).astype(np.float64)  # [clusters, systems, classes]
+    said = counts[:, :, 1].sum((0, -1))  # [systems, classes]
+    weights = 1 / np.maximum(said, 1)
+    present = np.maximum((said > 0).sum(-1), 1)  # [systems]
+    wa = gained.sum(-1) / np.maximum(said.sum(-1), 1)
+    return np.stack([wa, (gained * weights).sum(-1) / present], axis=-1)
 
 
 def _correct(comparisons: Mapping[str, dict[str, Any] | None]) -> None:
@@ -290,11 +286,17 @@ def _correct(comparisons: Mapping[str, dict[str, Any] | None]) -> None:
 
 def _association(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     """Spearman's rank correlation over systems of mean UA with each measure of geometry: do better features score?"""
-    known = [system for system in figures.values() if system["geometry"]]
-    accuracy = [system["ua"]["mean"] for system in known]
-    return {
-        name: statistics.rank_correlation(accuracy, [system["geometry"][name]["mean"] for system in known])
+    pairs = {
+        name: [
+            (system["ua"]["mean"], system["geometry"][name]["mean"])
+            for system in figures.values()
+            if system["geometry"] and system["geometry"][name]
+        ]
         for name in GEOMETRY
+    }
+    return {
+        name: statistics.rank_correlation([ua for ua, _ in both], [value for _, value in both])
+        for name, both in pairs.items()
     }
 
 
