@@ -19,8 +19,8 @@ class Focal(Loss):
         alpha: one number, or one per class.
 
     A doubt about the paper: its alpha (1, 2 or 4 in Table 2) is one number, so it multiplies the whole loss. Adam
-    divides the step by the size of the gradients, so alpha then changes next to nothing, and differences along it should
-    be noise. Only one alpha per class balances classes (as :func:`affekt.losses.class_balanced_alpha` does).
+    divides the step by the size of the gradients, so alpha then changes next to nothing, and differences along it
+    should be noise. Only one alpha per class balances classes (:func:`affekt.losses.class_balanced_alpha` makes them).
 
     Two classes, p_t = 1/2, gamma = 2: the loss is log(2) / 4.
 
