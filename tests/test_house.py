@@ -1,0 +1,133 @@
+"""The house: what holds for every file of the repository."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from affekt import __version__, cli
+
+REPOSITORY = Path(__file__).parents[1]
+SOURCES = sorted((REPOSITORY / "src").rglob("*.py"))
+LONGEST_FUNCTION_LINES = 60
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def source_id(path: Path) -> str:
+    return path.relative_to(REPOSITORY / "src").as_posix()
+
+
+def tracked_files() -> list[Path]:
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("no git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return [REPOSITORY / name for name in listed.stdout.split("\0") if name and (REPOSITORY / name).is_file()]
+
+
+def test_no_file_names_a_place_on_the_machine_where_it_was_written() -> None:
+    checkout = re.escape(str(REPOSITORY)) + r"\b"
+    home = r"/(?:home|root|Users)/[\w.-]"
+    place = re.compile(f"{checkout}|{home}".encode())
+    found = [str(path) for path in tracked_files() if place.search(path.read_bytes()) and path != Path(__file__)]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=source_id)
+def test_every_public_name_is_documented(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = [node for node in tree.body if isinstance(node, DEFINITIONS) and not node.name.startswith("_")]
+    assert ast.get_docstring(tree), "the module says nothing of itself"
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=source_id)
+def test_functions_fit_on_a_page(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lengths = {
+        node.name: (node.end_lineno or 0) - node.lineno + 1 - docstring_lines(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION_LINES} == {}
+
+
+def docstring_lines(node: ast.FunctionDef) -> int:
+    first = node.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(node) else 0
+
+
+def test_a_file_is_named_after_what_it_does() -> None:
+    meaningless = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+    assert [source_id(path) for path in SOURCES if path.stem in meaningless] == []
+
+
+def test_one_version_everywhere() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["hatch"]["version"]["path"] == "src/affekt/__init__.py"
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (\S+)$", citation, re.MULTILINE) == [__version__]
+    changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[?(\d[^\]\s]*)", changes, re.MULTILINE)[:1] == [__version__]
+
+
+def test_every_library_is_pinned_once() -> None:
+    pins = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    names = [normal_name(pin.partition("==")[0]) for pin in pins]
+    assert len(set(names)) == len(names)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["train"], *extras["serve"], *extras["audformat"], *extras["dev"]]
+    required = {normal_name(re.split(r"[\[<>=]", line)[0]) for line in wanted} - {"affekt"}
+    assert required - set(names) == set()
+
+
+def normal_name(distribution: str) -> str:
+    """A distribution's name as registries compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_every_missing_library_is_named_with_its_extra() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    imports = {"scikit-learn": "sklearn", "python-multipart": "python_multipart", "tomli-w": "tomli_w"}
+    for extra, modules in cli.EXTRAS.items():
+        names = {re.split(r"[\[<>=]", line)[0] for line in project["optional-dependencies"][extra]}
+        assert {imports.get(name, name) for name in names} - set(modules) == set()
+
+
+def test_every_verb_has_its_row() -> None:
+    files = {path.stem for path in (REPOSITORY / "src/affekt/cli").glob("*.py")} - {"__init__"}
+    verbs = {f"affekt.cli.{file}" for file in files if f"\ndef {file}(" in source_of(file)}
+    assert {function.partition(":")[0] for function, _ in cli.VERBS.values()} == verbs
+
+
+def source_of(verb: str) -> str:
+    return (REPOSITORY / f"src/affekt/cli/{verb}.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verb", list(cli.VERBS))
+def test_every_verb_explains_itself(capfd: pytest.CaptureFixture[str], verb: str) -> None:
+    path, summary = cli.VERBS[verb]
+    module, _, name = path.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    first, *_ = (inspect.getdoc(function) or "").split("\n\n")
+    assert " ".join(first.split()) == summary
+    assert cli.main([verb, "--help"]) == 0
+    page = capfd.readouterr().out
+    assert f"Usage: affekt {verb}" in page
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "import sys; from affekt.cli import main; main(['--help']); print(*sorted(sys.modules), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"torch", "pandas", "numpy", "onnxruntime", "soundfile", "scipy", "rich.markdown"}
+    assert heavy & set(done.stdout.splitlines()) == set()
+    assert "affekt.cli" in done.stdout.splitlines()
