@@ -6,21 +6,23 @@ one row here. Own systems come from a TOML file (`load_systems`) or are a `Syste
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from affekt.config import from_dict
+from affekt.config import build
 from affekt.errors import AffektError, ConfigError, Fault
 from affekt.features import FeatureConfig
-from affekt.losses import LOSSES, Loss
+from affekt.losses import LOSSES, Head, Loss, make_loss
 from affekt.nn import Network, NetworkConfig
 
-LossFactory = type[Loss]
+NetworkFactory = Callable[[int, int, Head], nn.Module]
+"""An own network: a function or class of (mels, classes, head), whose forward(features, lengths) gives an `Output`."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class System:
 
     Attributes:
         name: row label in every table; also a folder name, so letters, digits, `-`, `.` and `_` only.
-        network: the network's configuration.
-        loss: a name in :data:`affekt.losses.LOSSES`, or a `Loss` class of one's own.
+        network: the network's configuration, or an own network: a function or class of (mels, classes, head).
+        loss: a name in :data:`affekt.losses.LOSSES`, a `Loss` class of one's own, or a function of
+            (scores, embedding, labels).
         loss_options: the loss's arguments, e.g. ``{"scale": 10, "margin": 0.4}``.
         features: how a waveform becomes features.
 
@@ -39,35 +42,53 @@ class System:
     """
 
     name: str
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    loss: str | LossFactory = "softmax"
+    network: NetworkConfig | NetworkFactory = field(default_factory=NetworkConfig)
+    loss: str | type[Loss] | Callable[[Tensor, Tensor, Tensor], Tensor] = "softmax"
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     features: FeatureConfig = field(default_factory=FeatureConfig)
 
     def __post_init__(self) -> None:
-        if not self.name or not all(letter.isalnum() or letter in "-._" for letter in self.name):
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
             raise ConfigError("system name", got=repr(self.name), expected="letters, digits, '-', '.' and '_'")
         if isinstance(self.loss, str) and self.loss not in LOSSES:
             raise ConfigError(f"system {self.name}: loss", got=repr(self.loss), expected=f"one of {', '.join(LOSSES)}")
 
-    def build_loss(self, classes: int) -> Loss:
-        """A fresh loss for that many classes."""
-        factory = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        try:
-            return factory(classes=classes, features=self.network.embedding_size, **self.loss_options)
-        except TypeError as error:
-            options = ", ".join(f"{key}={value!r}" for key, value in self.loss_options.items())
-            raise ConfigError(f"system {self.name}: loss options", got=options, expected=str(error)) from error
+    @property
+    def head(self) -> Head:
+        """The scores that the loss wants."""
+        kind = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        head: Head = getattr(kind, "head", self.loss_options.get("head", "linear"))
+        return head
 
-    def build_network(self, classes: int) -> nn.Module:
-        """A freshly initialised network; the caller seeds torch."""
-        return Network(self.network, self.features.mels, classes, head=self.build_loss(classes).head)
+    @property
+    def masked(self) -> bool:
+        """Whether the network hides padding; own networks are given the lengths and no fixed padding."""
+        return self.network.masked if isinstance(self.network, NetworkConfig) else True
+
+    def build(self, classes: int, counts: Sequence[int] | None = None) -> tuple[nn.Module, Loss]:
+        """A freshly initialised network and its loss; the caller seeds torch.
+
+        Args:
+            classes: number of classes.
+            counts: training utterances of each class, for class-balanced weights.
+        """
+        if isinstance(self.network, NetworkConfig):
+            network: nn.Module = Network(self.network, self.features.mels, classes, self.head)
+        else:
+            network = self.network(self.features.mels, classes, self.head)
+        size = int(network.embedding_size)  # type: ignore[arg-type]
+        return network, make_loss(self.loss, classes, size, counts, **self.loss_options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as checkpoints and run directories keep them; an own class is kept as `module:Name`."""
-        loss = self.loss if isinstance(self.loss, str) else f"{self.loss.__module__}:{self.loss.__qualname__}"
+        """Plain values, as checkpoints and run directories keep them; own classes by their names."""
+        network = asdict(self.network) if isinstance(self.network, NetworkConfig) else _qualified_name(self.network)
+        loss = self.loss if isinstance(self.loss, str) else _qualified_name(self.loss)
         plain = {"name": self.name, "loss": loss, "loss_options": dict(self.loss_options)}
-        return plain | {"network": asdict(self.network), "features": asdict(self.features)}
+        return plain | {"network": network, "features": asdict(self.features)}
+
+
+def _qualified_name(own: Any) -> str:
+    return f"{own.__module__}:{getattr(own, '__qualname__', type(own).__qualname__)}"
 
 
 def _am_softmax(scale: int, margin: float) -> System:
@@ -100,10 +121,10 @@ TABLE2 = (
 
 INTEGRATION = (
     *HEADLINE,
-    System("am-focal", loss="am-softmax-focal", loss_options=_BEST_AM | {"gamma": 2}),
+    System("am-focal", loss="am-focal", loss_options=_BEST_AM | {"gamma": 2}),
     System("am-softmax-combined", network=_COMBINED, loss="am-softmax", loss_options=_BEST_AM),
     System("focal-combined", network=_COMBINED, loss="focal", loss_options=_BEST_FOCAL),
-    System("am-focal-combined", network=_COMBINED, loss="am-softmax-focal", loss_options=_BEST_AM | {"gamma": 2}),
+    System("am-focal-combined", network=_COMBINED, loss="am-focal", loss_options=_BEST_AM | {"gamma": 2}),
 )
 """AM-softmax x focal x combined pooling, all eight cells: what section 5 leaves for future work."""
 
@@ -183,5 +204,25 @@ def load_systems(path: Path) -> tuple[System, ...]:
 
 
 def from_system_dict(data: Mapping[str, Any]) -> System:
-    """The system that :meth:`System.to_dict` described."""
-    return from_dict(System, dict(data))
+    """The system that :meth:`System.to_dict` described.
+
+    Raises:
+        ConfigError: unknown keys and values; or an own network or loss, which no file can bring back: pass the
+            `System` itself.
+    """
+    unknown = sorted(set(data) - {"name", "network", "loss", "loss_options", "features"})
+    faults = [Fault(f"key {key!r}", "an unknown name", "network, loss, loss_options, features") for key in unknown]
+    network, loss = data.get("network", {}), data.get("loss", "softmax")
+    if isinstance(network, str):
+        faults.append(Fault("network", network, "a built-in network", "pass the System in Python"))
+    if loss not in LOSSES:
+        faults.append(Fault("loss", repr(loss), f"one of {', '.join(LOSSES)}", "pass the System in Python"))
+    if faults:
+        raise ConfigError.of(faults)
+    return System(
+        name=str(data["name"]),
+        network=build(NetworkConfig, network, where="network"),
+        loss=loss,
+        loss_options=dict(data.get("loss_options", {})),
+        features=build(FeatureConfig, data.get("features", {}), where="features"),
+    )

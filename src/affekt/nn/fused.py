@@ -306,10 +306,11 @@ def run(
     convolution = module.convolution
     if convolution.in_channels == 1 and convolution.kernel_size == (3, 3) and not x.requires_grad:
         bias = convolution.bias if convolution.bias is not None else torch.zeros(convolution.out_channels)
-        y, mean, variance = _FirstFunction.apply(x[:, 0], lengths, convolution.weight, bias, *tail)
+        y, mean, variance = _FirstFunction.apply(x[:, 0], lengths, convolution.weight, bias, *tail)  # type: ignore[no-untyped-call]
     else:
-        rows = convolution(x.contiguous(memory_format=torch.channels_last)).to(torch.bfloat16)
-        y, mean, variance = _PoolFunction.apply(rows.permute(0, 2, 3, 1).contiguous(), lengths, *tail)
+        image = convolution(x.contiguous(memory_format=torch.channels_last)).to(torch.bfloat16)
+        rows = image.permute(0, 2, 3, 1).contiguous()
+        y, mean, variance = _PoolFunction.apply(rows, lengths, *tail)  # type: ignore[no-untyped-call]
     if module.training:
         _update_running(norm, mean, variance, int(lengths.sum()) * x.shape[3])
     output: Tensor = y.permute(0, 3, 1, 2)

@@ -1,0 +1,130 @@
+"""A trained model in one safetensors file that suffices by itself.
+
+Weights are the tensors; everything else (system, features, normaliser, classes, temperature, provenance) is JSON in the
+file's metadata. Loading executes nothing, and is strict: a missing, extra or misshapen tensor is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from affekt.atomic import write_bytes
+from affekt.errors import AffektError, CheckpointError
+from affekt.features import Normalizer
+from affekt.losses import Loss
+from affekt.systems import System, from_system_dict
+
+FORMAT = "affekt-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and all that is needed to use it.
+
+    Attributes:
+        system: network, loss and features.
+        classes: class names in the order of the scores.
+        normalizer: of the features, from the training part.
+        weights: the network's tensors.
+        loss_weights: the loss's own tensors; most have none.
+        temperature: what logits are divided by, fitted on validation data.
+        provenance: where it comes from: corpora, protocol, seeds, versions, licence.
+    """
+
+    system: System
+    classes: tuple[str, ...]
+    normalizer: Normalizer
+    weights: Mapping[str, Tensor]
+    loss_weights: Mapping[str, Tensor] = field(default_factory=dict)
+    temperature: float = 1.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> tuple[nn.Module, Loss]:
+        """The network and its loss with these weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: the weights do not fit the network.
+        """
+        network, loss = self.system.build(len(self.classes), counts=[1] * len(self.classes))
+        try:
+            network.load_state_dict(dict(self.weights), strict=True)
+            loss.load_state_dict(dict(self.loss_weights), strict=True)
+        except RuntimeError as error:
+            detail = " ".join(str(error).split())
+            raise CheckpointError("checkpoint weights", got=detail, expected="those of its own network") from error
+        return network.eval(), loss.eval()
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, atomically; equal checkpoints give equal bytes."""
+        groups = (("network", self.weights), ("loss", self.loss_weights))
+        tensors = {
+            f"{group}.{name}": tensor.detach().cpu().contiguous()
+            for group, part in groups
+            for name, tensor in part.items()
+        }
+        card = {
+            "system": self.system.to_dict(),
+            "classes": list(self.classes),
+            "normalizer": asdict(self.normalizer),
+            "temperature": self.temperature,
+            "provenance": dict(self.provenance),
+        }
+        metadata = {"format": FORMAT, "affekt": json.dumps(card, sort_keys=True)}
+        write_bytes(path, safetensors.torch.save(tensors, metadata))
+
+    @classmethod
+    def load(cls, path: str | Path, system: System | None = None) -> Checkpoint:
+        """Read a checkpoint.
+
+        Args:
+            path: the file.
+            system: the system it was trained with, where its network or loss is an own class: no file can bring those
+                back without running code.
+
+        Raises:
+            CheckpointError: not a checkpoint, damaged, or of a system that has to be passed in.
+        """
+        path = Path(path)
+        card, tensors = _read(path)
+        try:
+            system = system or from_system_dict(card["system"])
+            normalizer = Normalizer(tuple(card["normalizer"]["mean"]), tuple(card["normalizer"]["std"]))
+            classes, temperature = tuple(map(str, card["classes"])), float(card["temperature"])
+            provenance = dict(card["provenance"])
+        except (KeyError, TypeError, ValueError, AffektError) as error:
+            raise _unusable(path, f"a description that does not hold: {error}") from error
+        weights, loss_weights = (
+            {name.removeprefix(f"{group}."): tensor for name, tensor in tensors.items() if name.startswith(f"{group}.")}
+            for group in ("network", "loss")
+        )
+        return cls(system, classes, normalizer, weights, loss_weights, temperature, provenance)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise _unusable(path, "no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise _unusable(path, f"format {metadata.get('format')!r}")
+        card = json.loads(metadata["affekt"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise _unusable(path, " ".join(str(error).split()) or type(error).__name__) from error
+    if not isinstance(card, dict) or not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise _unusable(path, "weights that are not finite, or no description")
+    return card, tensors
+
+
+def _unusable(path: Path, got: str) -> CheckpointError:
+    return CheckpointError(f"checkpoint {path}", got=got, expected=f"a whole file of format {FORMAT}")

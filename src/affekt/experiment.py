@@ -1,0 +1,440 @@
+"""Systems x folds x seeds: every job trained once, everything on disk, nothing lost.
+
+A job's files are written atomically, its `result.json` last; a job with a whole `result.json` is never run again. Jobs
+are taken under a lock that dies with its holder, so any number of processes may work on one run directory. Each job
+computes with a fixed number of threads, so the numbers do not depend on how many jobs run side by side.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from affekt import metrics
+from affekt.atomic import write_bytes
+from affekt.batching import Clips
+from affekt.checkpoint import Checkpoint
+from affekt.config import as_table, read_toml
+from affekt.environment import environment, usable_cores
+from affekt.errors import ConfigError, Fault
+from affekt.features import FeatureConfig
+from affekt.labels import LabelSet
+from affekt.manifest import Manifest
+from affekt.protocols import Fold, FoldPlan, make_folds
+from affekt.recipes import RECIPES, Recipe
+from affekt.results import Results, damage, file_sha256, summarise, write_summary
+from affekt.seeds import derive_seed
+from affekt.store import WaveformStore
+from affekt.systems import System
+from affekt.training import Epoch, Fitted, Part, choose_device, fit, score
+
+FEATURE_FILES = ("model.safetensors", "history.csv", "predictions.csv", "embeddings.npy")
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What all jobs share: utterances, their classes, and their features for each feature configuration in use.
+
+    Attributes:
+        manifest: the usable utterances.
+        classes: class names in order.
+        labels: class number of each utterance.
+        clips: features of all utterances, by configuration.
+    """
+
+    manifest: Manifest
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    clips: dict[FeatureConfig, Clips]
+
+    def part(self, ids: Sequence[str]) -> Part:
+        """Rows and labels of a part of a fold."""
+        rows = self._rows.loc[list(ids)].to_numpy(np.int64)
+        return Part(rows, self.labels[rows])
+
+    @property
+    def _rows(self) -> pd.Series:
+        return pd.Series(np.arange(len(self.manifest)), index=self.manifest.ids)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a system on a fold with a seed, and where its files go."""
+
+    system: System
+    fold: Fold
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.system.name}/fold-{self.fold.index}/seed-{self.seed}"
+
+    @property
+    def done(self) -> bool:
+        """Whether the job's results are there and whole."""
+        return (self.folder / "result.json").exists() and not damage(self.folder)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run directory's plan: which jobs, on which data, by which recipe."""
+
+    out: Path
+    data: Data
+    plan: FoldPlan
+    systems: tuple[System, ...]
+    seeds: int
+    recipe: Recipe
+    threads: int
+    device: str
+
+    @property
+    def line(self) -> str:
+        """What every table and plot says: corpus, classes, protocol, what is shared."""
+        return self.plan.line(self.data.manifest.name, len(self.data.classes), self.seeds)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs; seeds outermost, so that an interrupted experiment has all systems on some seed."""
+        return [
+            Job(system, fold, seed, self.out / system.name / f"fold-{fold.index}" / f"seed-{seed}")
+            for seed in range(self.seeds)
+            for fold in self.plan.folds
+            for system in self.systems
+        ]
+
+    def job_seed(self, job: Job) -> int:
+        """Seeds derive from (corpus, protocol, fold, seed, system)."""
+        return derive_seed(self.data.manifest.name, self.plan.protocol, job.fold.index, job.seed, job.system.name)
+
+
+def load_data(
+    manifest: Manifest,
+    systems: Sequence[System],
+    labels: LabelSet | None = None,
+    cache: Path | None = None,
+    device: torch.device | str = "cpu",
+    on_progress: Callable[[str, int, int], object] = lambda what, done, total: None,
+) -> tuple[Data, tuple[str, ...], list[Fault]]:
+    """Decode, select and compute features.
+
+    Args:
+        manifest: the utterances.
+        systems: whose feature configurations are needed.
+        labels: which labels are classes; by default all labels of the manifest, in alphabetical order.
+        cache: where decoded audio is kept.
+        device: where features live.
+        on_progress: called with what is done, how much of it, and of how much.
+
+    Returns:
+        The data, the content hash of each utterance's audio, and what could not be decoded.
+    """
+    manifest = manifest.select(labels) if labels is not None else manifest
+    classes = labels.classes if labels is not None else tuple(sorted(set(manifest.labels)))
+    if len(classes) < 2:
+        raise ConfigError("classes", got=", ".join(classes), expected="at least 2", remedy="choose other --labels")
+    store = WaveformStore.open(manifest, cache, systems[0].features.sample_rate_hz)
+    manifest, failures, store = manifest.where(store.usable), store.failures, store.where(store.usable)
+    total = len(store)
+    waveforms = _Waveforms(store)
+    clips = {
+        config: Clips.from_waveforms(waveforms, config, device, lambda done: on_progress("features", done, total))
+        for config in dict.fromkeys(system.features for system in systems)
+    }
+    numbers = np.array([classes.index(label) for label in manifest.labels], np.int64)
+    return Data(manifest, classes, numbers, clips), store.hashes, failures
+
+
+class _Waveforms(Sequence[NDArray[np.float32]]):
+    """A store as a plain sequence of arrays."""
+
+    def __init__(self, store: WaveformStore) -> None:
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= len(self._store):
+            raise IndexError(index)
+        return self._store[index]
+
+
+def plan_experiment(
+    manifest: Manifest,
+    systems: Sequence[System],
+    out: str | Path,
+    *,
+    protocol: str = "random",
+    folds: int = 5,
+    fold_seed: int = 0,
+    fold_file: Path | None = None,
+    seeds: int = 1,
+    recipe: str | Recipe = "paper",
+    labels: LabelSet | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    cache: Path | None = None,
+    on_progress: Callable[[str, int, int], object] = lambda what, done, total: None,
+) -> tuple[Experiment, list[Fault]]:
+    """Everything before the first training: data, audited folds, and a run directory that says what is in it.
+
+    Args:
+        manifest: the utterances.
+        systems: what to compare; the one called `baseline`, or the first, is what the others are compared with.
+        out: run directory, new or of the same experiment.
+        protocol, folds, fold_seed: see :func:`affekt.protocols.make_folds`.
+        fold_file: folds from a file instead.
+        seeds: trainings of each system on each fold.
+        recipe: a name in :data:`affekt.recipes.RECIPES`, or an own recipe.
+        labels: which labels are classes.
+        device: "auto", "cpu", "cuda" or "mps".
+        threads: CPU threads of each job; by default what the run directory was begun with, or 1.
+        cache: where decoded audio is kept.
+        on_progress: called with what is done, how much of it, and of how much.
+
+    Raises:
+        ConfigError: `out` holds another experiment, or nothing to compare.
+        ProtocolError: folds that share what their protocol forbids.
+    """
+    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    applied = tuple(recipe.apply(system) for system in systems)
+    if not applied or seeds < 1:
+        raise ConfigError("experiment", got=f"{len(applied)} systems, {seeds} seeds", expected="at least 1 of each")
+    data, hashes, failures = load_data(manifest, applied, labels, cache, choose_device(device), on_progress)
+    if fold_file is not None:
+        plan = FoldPlan.read(fold_file, data.manifest)
+    else:
+        plan = make_folds(data.manifest, protocol, folds, fold_seed, hashes)
+    threads = threads or _begun_threads(Path(out)) or 1
+    experiment = Experiment(Path(out), data, plan, applied, seeds, recipe, threads, device)
+    _write_plan(experiment)
+    return experiment, failures
+
+
+def _begun_threads(out: Path) -> int | None:
+    path = out / "config.toml"
+    return int(read_toml(path)["experiment"]["threads"]) if path.exists() else None
+
+
+def _write_plan(experiment: Experiment) -> None:
+    """config.toml, folds.json, environment.json; a directory of another experiment is refused, more systems are not."""
+    out, data, plan = experiment.out, experiment.data, experiment.plan
+    table = {
+        "experiment": {
+            "corpus": data.manifest.name,
+            "utterances": len(data.manifest),
+            "classes": list(data.classes),
+            "protocol": plan.protocol,
+            "folds": len(plan.folds),
+            "fold_seed": plan.seed,
+            "seeds": experiment.seeds,
+            "systems": [system.name for system in experiment.systems],
+            "recipe": experiment.recipe.name,
+            "line": experiment.line,
+            "threads": experiment.threads,
+        },
+        "recipe": as_table(experiment.recipe),
+        "systems": {system.name: _without_none(system.to_dict()) for system in experiment.systems},
+    }
+    path = out / "config.toml"
+    if path.exists():
+        table = _merge_plan(path, read_toml(path), table)
+    plan.write(out / "folds.json")
+    write_bytes(out / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
+    write_bytes(path, tomli_w.dumps(table).encode())
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return list(map(_without_none, value)) if isinstance(value, list | tuple) else value
+
+
+def _merge_plan(path: Path, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The plan of a directory that is gone on with: the same data and recipe, perhaps more systems or seeds."""
+    new = json.loads(json.dumps(new))  # as TOML reads it back: lists, no tuples
+    before, now = old.get("experiment", {}), new["experiment"]
+    fixed = ("corpus", "utterances", "classes", "protocol", "folds", "fold_seed", "recipe", "threads")
+    faults = [
+        Fault(f"{path}: {key}", got=repr(now[key]), expected=f"{before.get(key)!r}, as it was begun")
+        for key in fixed
+        if now[key] != before.get(key)
+    ]
+    if old.get("recipe") != new["recipe"] and not faults:
+        faults.append(Fault(f"{path}: recipe", got="other settings", expected="those that it was begun with"))
+    faults += [
+        Fault(f"{path}: system {name}", got="another definition", expected="the one that it was begun with")
+        for name in sorted(set(old.get("systems", {})) & set(new["systems"]))
+        if old["systems"][name] != new["systems"][name]
+    ]
+    if faults:
+        raise ConfigError.of([replace(fault, remedy="choose another folder with -o") for fault in faults])
+    order = dict.fromkeys([*before["systems"], *now["systems"]])
+    now["systems"] = list(order)
+    now["seeds"] = max(now["seeds"], before["seeds"])
+    new["systems"] = old["systems"] | new["systems"]
+    return new
+
+
+def run_job(experiment: Experiment, job: Job, on_epoch: Callable[[Epoch], object] = lambda epoch: None) -> None:
+    """Train one job and write its files; an interrupted one goes on from its last epoch."""
+    torch.set_num_threads(experiment.threads)
+    data, config, device = experiment.data, experiment.recipe.train, choose_device(experiment.device)
+    clips = data.clips[job.system.features]
+    train, validation, test = (data.part(ids) for ids in (job.fold.train, job.fold.validation, job.fold.test))
+    job.folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    fitted = fit(
+        job.system,
+        clips,
+        train,
+        validation,
+        len(data.classes),
+        config,
+        experiment.job_seed(job),
+        device,
+        state=job.folder / STATE,
+        on_epoch=on_epoch,
+    )
+    exact = replace(config, precision="float32")  # as an exported model computes
+    temperature = metrics.fit_temperature(
+        score(fitted, clips, validation.rows, exact, device).logits, validation.labels
+    )
+    scored = score(fitted, clips, test.rows, exact, device)
+    probabilities = torch.from_numpy(scored.logits / temperature).softmax(1).numpy()
+    files = {
+        "history.csv": _csv([asdict(epoch) for epoch in fitted.history]),
+        "predictions.csv": _predictions(data, job.fold.test, test, probabilities),
+        "embeddings.npy": _npy(scored.embeddings),
+    }
+    _checkpoint(experiment, job, fitted, temperature).save(job.folder / "model.safetensors")
+    for name, content in files.items():
+        write_bytes(job.folder / name, content)
+    _write_result(experiment, job, fitted, temperature, probabilities.argmax(1), test, time.perf_counter() - start)
+    (job.folder / STATE).unlink(missing_ok=True)
+
+
+def _write_result(
+    experiment: Experiment,
+    job: Job,
+    fitted: Fitted,
+    temperature: float,
+    predicted: NDArray[np.int64],
+    test: Part,
+    seconds: float,
+) -> None:
+    confusion = metrics.confusion_matrix(test.labels, predicted, len(experiment.data.classes))
+    recall = metrics.recall(confusion)
+    result = {
+        "system": job.system.name,
+        "fold": job.fold.index,
+        "seed": job.seed,
+        "protocol": experiment.line,
+        "parameters": sum(parameter.numel() for parameter in fitted.network.parameters() if parameter.requires_grad),
+        "best_epoch": fitted.best_epoch,
+        "epochs": len(fitted.history),
+        "seconds": round(sum(epoch.seconds for epoch in fitted.history), 3),
+        "total_seconds": round(seconds, 3),
+        **metrics.scores(confusion),
+        "recall": dict(zip(experiment.data.classes, recall.tolist(), strict=True)),
+        "confusion": confusion.tolist(),
+        "temperature": temperature,
+        "sha256": {name: file_sha256(job.folder / name) for name in FEATURE_FILES},
+    }
+    write_bytes(job.folder / "result.json", (json.dumps(result, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _checkpoint(experiment: Experiment, job: Job, fitted: Fitted, temperature: float) -> Checkpoint:
+    provenance = {
+        "protocol": experiment.line,
+        "recipe": experiment.recipe.name,
+        "fold": job.fold.index,
+        "seed": job.seed,
+        "training_utterances": len(job.fold.train),
+        "best_epoch": fitted.best_epoch,
+        "affekt": environment()["affekt"],
+    }
+    weights, loss_weights = fitted.network.state_dict(), fitted.loss.state_dict()
+    classes = experiment.data.classes
+    return Checkpoint(job.system, classes, fitted.normalizer, weights, loss_weights, temperature, provenance)
+
+
+def _predictions(data: Data, ids: Sequence[str], test: Part, probabilities: NDArray[np.float32]) -> bytes:
+    names = np.array(data.classes)
+    columns = {
+        "id": list(ids),
+        "speaker": data.manifest.table["speaker"].to_numpy()[test.rows],
+        "label": names[test.labels],
+        "predicted": names[probabilities.argmax(1)],
+    }
+    scores = {f"prob.{name}": probabilities[:, index] for index, name in enumerate(data.classes)}
+    return pd.DataFrame(columns | scores).to_csv(index=False).encode()
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    return pd.DataFrame(list(rows)).to_csv(index=False).encode()
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def take(experiment: Experiment, job: Job, on_epoch: Callable[[Job, Epoch], object], wait: bool = False) -> bool:
+    """Run a job unless it is done; False where another process holds it (with `wait`, until that one lets go)."""
+    if job.done:
+        return True
+    job.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(job.folder / ".lock", timeout=-1 if wait else 0):
+            if not job.done:
+                run_job(experiment, job, lambda epoch: on_epoch(job, epoch))
+            return True
+    except Timeout:
+        return False
+
+
+def run_jobs(
+    experiment: Experiment,
+    jobs: Sequence[Job],
+    on_epoch: Callable[[Job, Epoch], object] = lambda job, epoch: None,
+    on_done: Callable[[Job], object] = lambda job: None,
+) -> None:
+    """Run jobs in this process: first all that are free, then those that another process held."""
+    held = []
+    for job in jobs:
+        if take(experiment, job, on_epoch):
+            on_done(job)
+        else:
+            held.append(job)
+    for job in held:
+        take(experiment, job, on_epoch, wait=True)
+        on_done(job)
+
+
+def finish(experiment: Experiment) -> Results:
+    """Check everything that was written and compute `summary.json`."""
+    results = Results.read(experiment.out)
+    write_summary(summarise(results), experiment.out / "summary.json")
+    return results
+
+
+def default_jobs(device: str) -> int:
+    """Jobs side by side: one per core on a CPU, where each has one thread; one on an accelerator."""
+    return usable_cores() if choose_device(device).type == "cpu" else 1

@@ -1,0 +1,404 @@
+"""Fitting one system on one fold.
+
+Every random choice follows from the job's seed and the epoch's number, so a run that was killed and starts again from
+its last epoch ends in the same weights, bit for bit, as one that was left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from affekt.augmentation import AugmentConfig, augment
+from affekt.batching import Batch, Clips, shuffled_batches, sorted_batches
+from affekt.errors import ConfigError, Fault
+from affekt.features import Normalizer
+from affekt.losses import Loss
+from affekt.metrics import confusion_matrix, unweighted_accuracy
+from affekt.seeds import derive_seed, generator
+from affekt.systems import System
+
+Monitor = Literal["accuracy", "ua", "loss"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is fitted; the defaults are the paper's (section 4.1, "Implementation Details").
+
+    Attributes:
+        batch_size: utterances a step (the paper is silent).
+        learning_rate, beta1: Adam's; the paper's "momentum of 0.9" is Adam's first moment.
+        weight_decay: decoupled (AdamW); 0 is Adam.
+        max_epochs: the longest run.
+        patience: epochs without a better validation result after which training stops.
+        monitor: the validation result that decides: accuracy (the paper), ua, or loss.
+        schedule: "constant" (the paper) or "one-cycle" (Smith & Topin 2018) over `max_epochs`.
+        averaging: decay of an exponential average of the weights, which is then what is validated and kept; 0 is off.
+        gradient_clip: largest norm of the gradient; 0 is off.
+        bucketed: batches of similar length; useful in masked mode only.
+        precision: "bfloat16" autocast, "float32", or "auto": bfloat16 where the device computes it faster.
+        augment: variation of the training features.
+
+    Raises:
+        ConfigError: values out of range, all at once.
+    """
+
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    beta1: float = 0.9
+    weight_decay: float = 0.0
+    max_epochs: int = 100
+    patience: int = 10
+    monitor: Monitor = "accuracy"
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    averaging: float = 0.0
+    gradient_clip: float = 0.0
+    bucketed: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("batch_size", self.batch_size >= 2, "at least 2"),
+            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("max_epochs", self.max_epochs >= 1, "at least 1"),
+            ("patience", self.patience >= 1, "at least 1"),
+            ("averaging", 0 <= self.averaging < 1, "in [0, 1)"),
+            ("gradient_clip", self.gradient_clip >= 0, "0 or more"),
+        )
+        faults = [Fault(f"train.{name}", str(getattr(self, name)), words) for name, holds, words in rules if not holds]
+        if faults:
+            raise ConfigError.of(faults)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of the clips that a part of a fold holds, and their class numbers."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history: measures of one pass over the training part, and of the validation part after it."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    validation_ua: float
+    learning_rate: float
+    seconds: float
+
+    def value(self, monitor: Monitor) -> float:
+        """What is monitored, so that more is better."""
+        return -self.validation_loss if monitor == "loss" else getattr(self, f"validation_{monitor}")
+
+
+@dataclass
+class Fitted:
+    """A trained network, with what it needs to be used."""
+
+    system: System
+    network: nn.Module
+    loss: Loss
+    normalizer: Normalizer
+    history: list[Epoch]
+    best_epoch: int
+
+
+class Scored(NamedTuple):
+    """What a network says about utterances: logits whose softmax is the posterior, and deep features."""
+
+    logits: Float[NDArray[np.float32], "utterances classes"]
+    embeddings: Float[NDArray[np.float32], "utterances features"]
+
+
+def fit(
+    system: System,
+    clips: Clips,
+    train: Part,
+    validation: Part,
+    classes: int,
+    config: TrainConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+    state: Path | None = None,
+    on_epoch: Callable[[Epoch], object] = lambda epoch: None,
+) -> Fitted:
+    """Train with early stopping and give back the best epoch's network.
+
+    Args:
+        system: network, loss and features.
+        clips: features of all utterances, not normalised, on `device`.
+        train, validation: rows and labels; the normaliser sees the training rows alone.
+        classes: number of classes.
+        config: the recipe.
+        seed: what every random choice follows from.
+        device: where to compute.
+        state: file that keeps the run after each epoch, and from which an interrupted run goes on.
+        on_epoch: called after each epoch, for progress.
+    """
+    run = _Run(system, clips, train, validation, classes, config, seed, torch.device(device))
+    if state is not None and state.exists():
+        run.restore(state)
+    while not run.finished:
+        on_epoch(run.step())
+        if state is not None:
+            run.save(state)
+    return run.fitted()
+
+
+class _Run:
+    """A training in progress: everything that changes from epoch to epoch."""
+
+    def __init__(
+        self,
+        system: System,
+        clips: Clips,
+        train: Part,
+        validation: Part,
+        classes: int,
+        config: TrainConfig,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.system, self.config, self.seed, self.device = system, config, seed, device
+        self.clips, self.train, self.validation, self.classes = clips, train, validation, classes
+        self.normalizer = clips.normalizer(train.rows.tolist())
+        counts = np.bincount(train.labels, minlength=classes).tolist()
+        with seeded(derive_seed(seed, "initialisation")):
+            network, loss = system.build(classes, counts)
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = loss.to(device)
+        self.optimizer = torch.optim.AdamW(
+            [*self.network.parameters(), *self.loss.parameters()],
+            lr=config.learning_rate,
+            betas=(config.beta1, 0.999),
+            weight_decay=config.weight_decay,
+        )
+        steps = config.max_epochs * -(-len(train.rows) // config.batch_size)
+        self.schedule = _make_schedule(self.optimizer, config, steps)
+        self.average = _make_average(self.network, config)
+        self.history: list[Epoch] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = 0
+
+    @property
+    def finished(self) -> bool:
+        epochs = len(self.history)
+        return (
+            epochs >= self.config.max_epochs or epochs - self.best_epoch >= self.config.patience > 0 < self.best_epoch
+        )
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.network if self.average is None else self.average.module
+
+    def step(self) -> Epoch:
+        """One epoch: train, validate, remember the best."""
+        start, number = time.perf_counter(), len(self.history) + 1
+        with seeded(derive_seed(self.seed, "epoch", number)):
+            train_loss, train_accuracy = self._train_epoch(number)
+        scored = score(self.fitted(), self.clips, self.validation.rows, self.config, self.device)
+        logits, labels = torch.from_numpy(scored.logits), self.validation.labels
+        predicted = scored.logits.argmax(1)
+        epoch = Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            validation_loss=float(nn.functional.cross_entropy(logits, torch.from_numpy(labels))),
+            validation_accuracy=float((predicted == labels).mean()),
+            validation_ua=float(unweighted_accuracy(confusion_matrix(labels, predicted, self.classes))),
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            seconds=time.perf_counter() - start,
+        )
+        if not self.history or epoch.value(self.config.monitor) > self.history[self.best_epoch - 1].value(
+            self.config.monitor
+        ):
+            self.best_epoch = number
+            self.best = copy.deepcopy(self.judged.state_dict())
+        self.history.append(epoch)
+        return epoch
+
+    def _train_epoch(self, number: int) -> tuple[float, float]:
+        """Mean loss and accuracy over the epoch's batches, as the training saw them."""
+        config, labels = self.config, torch.from_numpy(self.train.labels).to(self.device)
+        lengths = self.clips.lengths.cpu().numpy()
+        place = np.zeros(len(self.clips), np.int64)
+        place[self.train.rows] = np.arange(len(self.train.rows))
+        draws = generator(self.seed, "augmentation", number)
+        order = derive_seed(self.seed, "order", number)
+        self.network.train()
+        total, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        for rows in shuffled_batches(lengths, self.train.rows, config.batch_size, order, config.bucketed):
+            batch = augment(self._batch(rows), config.augment, self.clips.silence, draws)
+            targets = labels[torch.from_numpy(place[rows]).to(self.device)]
+            loss, scores = self._loss(batch, targets)
+            self._update(loss)
+            total += loss.detach() * len(rows)
+            correct += (scores.argmax(1) == targets).sum()
+        return float(total) / len(self.train.rows), float(correct) / len(self.train.rows)
+
+    def _batch(self, rows: NDArray[np.int64]) -> Batch:
+        frames = None if self.system.masked else self.system.features.clip_frames
+        return self.clips.batch(torch.from_numpy(rows).to(self.device), frames)
+
+    def _loss(self, batch: Batch, targets: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+        with autocast(self.device, self.config.precision):
+            scores, embedding = self.network(self.normalizer(batch.features), batch.lengths)
+        return self.loss(scores, embedding, targets), scores
+
+    def _update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.gradient_clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    def fitted(self) -> Fitted:
+        """The best network once finished, the current one before."""
+        network = self.judged
+        if self.finished and self.best:
+            network = copy.deepcopy(network)
+            network.load_state_dict(self.best)
+        return Fitted(self.system, network.eval(), self.loss, self.normalizer, list(self.history), self.best_epoch)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"network": self.network, "loss": self.loss, "optimizer": self.optimizer}
+        optional = {"schedule": self.schedule, "average": self.average}
+        return parts | {name: part for name, part in optional.items() if part is not None}
+
+    def save(self, path: Path) -> None:
+        """Keep the run as it is now, atomically."""
+        progress = {
+            "history": [asdict(epoch) for epoch in self.history],
+            "best_epoch": self.best_epoch,
+            "seed": self.seed,
+        }
+        content = {name: part.state_dict() for name, part in self._parts().items()}
+        buffer = io.BytesIO()
+        torch.save(content | {"best": self.best, "progress": progress}, buffer)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from :meth:`save`; a damaged or foreign file is ignored, and the run starts from the beginning."""
+        try:
+            content = torch.load(path, map_location=self.device, weights_only=True)
+            progress = content["progress"]
+            if progress["seed"] != self.seed:
+                return
+            history = [Epoch(**row) for row in progress["history"]]
+            states = {name: content[name] for name in self._parts()}
+            best, best_epoch = content["best"], int(progress["best_epoch"])
+        except Exception:  # torch.load has no error class of its own: whatever it cannot read is a damaged file
+            return
+        for name, part in self._parts().items():
+            part.load_state_dict(states[name])
+        self.history, self.best, self.best_epoch = history, best, best_epoch
+
+
+def score(
+    fitted: Fitted, clips: Clips, rows: NDArray[np.int64], config: TrainConfig, device: torch.device | str = "cpu"
+) -> Scored:
+    """Logits and deep features of utterances `rows`, in their order; nothing is trained and nothing is random."""
+    system, device = fitted.system, torch.device(device)
+    frames = None if system.masked else system.features.clip_frames
+    places, logits, embeddings = [], [], []
+    order = {int(row): place for place, row in enumerate(rows)}
+    network = fitted.network.eval()
+    with torch.inference_mode(), autocast(device, config.precision):
+        for chunk in sorted_batches(clips.lengths.cpu().numpy(), rows, config.batch_size):
+            batch = clips.batch(torch.from_numpy(chunk).to(device), frames)
+            scores, embedding = network(fitted.normalizer(batch.features), batch.lengths)
+            places += [order[int(row)] for row in chunk]
+            logits.append(fitted.loss.logits(scores).float().cpu())
+            embeddings.append(embedding.float().cpu())
+    back = np.argsort(places)
+    return Scored(torch.cat(logits).numpy()[back], torch.cat(embeddings).numpy()[back])
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Mixed precision as asked for; "auto" is bfloat16 where the device has instructions for it."""
+    if precision == "auto":
+        precision = "bfloat16" if _computes_bfloat16(device) else "float32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for `--device`: auto takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ConfigError: an unknown device, or one that this machine lacks.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(name.partition(":")[0], False):
+        available = ", ".join(kind for kind, there in present.items() if there)
+        raise ConfigError("device", got=repr(name), expected=f"auto, or one that is here: {available}")
+    return torch.device(name)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's own draws (initialisation, dropout) inside the block; outside nothing changes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _make_schedule(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    if config.schedule == "constant":
+        return None
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=steps + 1, cycle_momentum=False, pct_start=0.2
+    )
+
+
+def _make_average(network: nn.Module, config: TrainConfig) -> AveragedModel | None:
+    if not config.averaging:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True)
+
+
+def as_part(rows: Sequence[int], labels: NDArray[np.int64]) -> Part:
+    """A part of a fold from row numbers and all utterances' labels."""
+    index = np.asarray(rows, np.int64)
+    return Part(index, labels[index])
