@@ -1,0 +1,136 @@
+"""Corpora: a release on disk becomes a checked manifest. Nothing else in affekt knows corpora.
+
+One file reads one corpus, in the folders and under the names that its authors chose, and holds the facts about it: who
+speaks, what the labels mean, how many utterances there should be, under which licence. What is missing, extra,
+duplicated, mislabelled, undecodable or not what its suffix says is noted, all of it at once.
+
+>>> CORPORA["emodb"].utterances, CORPORA["emodb"].licence
+(535, 'CC0-1.0')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from affekt.corpora import (
+    ased,
+    audformat,
+    crema_d,
+    emodb,
+    emovo,
+    esd,
+    folders,
+    iemocap,
+    meld,
+    nemo,
+    ravdess,
+    savee,
+    synthetic,
+    table,
+    tess,
+    turev_db,
+    urdu,
+)
+from affekt.corpora.comparison import compare_classes, compare_release
+from affekt.corpora.inspection import Progress, inspect
+from affekt.corpora.release import Corpus, Note, Release, Row
+from affekt.errors import ConfigError, CorpusError, Fault
+from affekt.labels import LabelSet
+from affekt.manifest import Manifest
+
+__all__ = ["CORPORA", "Corpus", "Note", "Release", "find_corpus", "prepare"]
+
+_MODULES = (
+    *(iemocap, emodb, ravdess, crema_d, savee, tess, emovo, nemo, ased, urdu, turev_db, meld, esd),
+    *(synthetic, table, folders, audformat),
+)
+CORPORA: Mapping[str, Corpus] = MappingProxyType({module.CORPUS.name: module.CORPUS for module in _MODULES})
+
+
+def find_corpus(name: str) -> Corpus:
+    """A corpus by its name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in CORPORA:
+        remedy = "own recordings are read as a table or as folders"
+        raise ConfigError("corpus", got=repr(name), expected=f"one of {', '.join(CORPORA)}", remedy=remedy)
+    return CORPORA[name]
+
+
+def prepare(
+    name: str,
+    root: str | Path,
+    labels: LabelSet | None = None,
+    check_audio: bool = True,
+    progress: Progress | None = None,
+    **options: Any,
+) -> tuple[Manifest, list[Note]]:
+    """A release on disk as a manifest.
+
+    Args:
+        name: one of `CORPORA`.
+        root: the release's folder, or the one above or below it; the file for ``table``.
+        labels: keep the utterances of this label set, relabelled to its classes; by default all.
+        check_audio: decode every recording that is kept, and leave out those that cannot be.
+        progress: wraps the iteration over the decoded recordings, of known length, to show how far it is.
+        options: what the corpus's reader takes besides (`Corpus.options`).
+
+    Returns:
+        The manifest, and notes on what is odd; a note that is `failed` names recordings that should be in the manifest
+        and are not.
+
+    Raises:
+        ConfigError: no such corpus or option.
+        CorpusError: there is nothing of this corpus at the root, or nothing that can be used.
+        ManifestError: the release breaks the manifest's contract, or a class has no utterance.
+    """
+    corpus = find_corpus(name)
+    release = _read(corpus, Path(root), options)
+    rows = [_finished(row, corpus) for row in release.rows]
+    kept = [row for row in rows if labels is None or labels.class_of(row["label"])]
+    heard: list[Note] = []
+    if check_audio:
+        used, heard = inspect(kept, release.root, progress=progress)
+        if kept and not used:
+            raise CorpusError.of([Fault(f"{name}: {release.root}", got="no recording that can be used"), *heard])
+        unusable = {row["id"] for row in kept} - {row["id"] for row in used}
+        rows = [row for row in rows if row["id"] not in unusable]
+    manifest = Manifest.from_rows(rows, release.root)
+    notes = [*release.notes, *heard, *compare_release(corpus, rows)]
+    if labels is not None:
+        manifest = manifest.select(labels)
+        notes += compare_classes(corpus, labels, manifest)
+    return manifest, notes
+
+
+def _read(corpus: Corpus, root: Path, options: Mapping[str, Any]) -> Release:
+    unknown = sorted(set(options) - set(corpus.options))
+    if unknown:
+        expected = ", ".join(corpus.options) or "no options"
+        raise ConfigError(f"corpus {corpus.name}: options", got=", ".join(unknown), expected=expected)
+    had = f"the release is had at {corpus.page}" if corpus.page else ""
+    if not (root.exists() or corpus.generated):
+        raise CorpusError(f"{corpus.name}: {root}", got="nothing there", expected=corpus.layout, remedy=had)
+    release = corpus.read(root, **options)
+    if not release.rows:
+        nothing = Fault(f"{corpus.name}: {root}", got="no utterance", expected=corpus.layout, remedy=had)
+        raise CorpusError.of([nothing, *release.notes])
+    return release
+
+
+def _finished(row: Row, corpus: Corpus) -> Row:
+    """The row with the corpus's constants, and with names that are unique across corpora."""
+    full = {"corpus": corpus.name, "language": corpus.languages[0], "style": corpus.style} | row
+    for column in ("speaker", "session"):
+        full[column] = _prefixed(full.get(column, ""), full["corpus"])
+    return full
+
+
+def _prefixed(name: str, corpus: str) -> str:
+    """``03`` of emodb is ``emodb-03``; a name that says so already, and no name, stay."""
+    return name if not name or name.startswith(f"{corpus}-") else f"{corpus}-{name}"

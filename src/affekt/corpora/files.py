@@ -1,0 +1,166 @@
+"""Finding a release's recordings, whatever happened to them on their way to the user's disk.
+
+Suffixes count in any case; files and folders whose name starts with a dot (AppleDouble ``._x`` among them) and
+``__MACOSX`` are passed over; symbolic links are followed, also in circles. A recording is known by its stem, so it is
+found when it was converted to another format. Names match in Unicode's composed form, as macOS writes the other one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from affekt.corpora.release import Note, noted
+
+DECODED = (".wav", ".flac", ".aiff", ".aif", ".aifc", ".w64", ".caf", ".au", ".sph", ".ogg", ".oga", ".opus", ".mp3")
+"""Suffixes of recordings, the preferred one first where the same recording is there twice."""
+NOT_DECODED = (".mp4", ".m4a", ".mov", ".avi", ".mkv", ".webm", ".flv", ".aac", ".wma")
+EXTRACT = "extract the sound beside them, for example with `ffmpeg -i x.mp4 -ac 1 -ar 16000 x.wav`"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Recordings under a root.
+
+    Attributes:
+        root: the folder that the paths start from.
+        files: relative paths, preferred formats first, then by name.
+        videos: relative paths of media that cannot be decoded as they are.
+        notes: names and folders that cannot be used.
+    """
+
+    root: Path
+    files: tuple[PurePosixPath, ...]
+    videos: tuple[PurePosixPath, ...]
+    notes: tuple[Note, ...]
+
+    def by_stem(self) -> dict[str, PurePosixPath]:
+        """The preferred file of each stem."""
+        index: dict[str, PurePosixPath] = {}
+        for file in self.files:
+            index.setdefault(stem_key(file), file)
+        return index
+
+
+def find(root: Path, folders: Iterable[Path] | None = None) -> Found:
+    """Recordings in some folders below a root (by default in all of it), recursively."""
+    files: list[PurePosixPath] = []
+    videos: list[PurePosixPath] = []
+    unusable: list[str] = []
+    closed: list[str] = []
+    for path in _walk([root] if folders is None else list(folders), closed):
+        suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - a Path per file makes large trees slow
+        if suffix not in DECODED and suffix not in NOT_DECODED:
+            continue
+        relative = PurePosixPath(Path(path).relative_to(root).as_posix())
+        if not _writable_in_a_table(str(relative)):
+            unusable.append(ascii(str(relative)))
+        else:
+            (files if suffix in DECODED else videos).append(relative)
+    notes = [
+        *noted("folders that cannot be opened", closed, failed=True),
+        *noted("file names that no table can hold", unusable, "rename them: UTF-8, no space at the ends", failed=True),
+    ]
+    return Found(root, tuple(sorted(files, key=_preference)), tuple(sorted(videos)), tuple(notes))
+
+
+def stem_key(path: PurePosixPath | str) -> str:
+    """What two names of the same recording share: the stem, composed and in lower case.
+
+    >>> stem_key("samples/WR0_fear_1.wav") == stem_key("wr0_fear_1.OPUS")
+    True
+    """
+    return unicodedata.normalize("NFC", PurePosixPath(path).stem).casefold()
+
+
+def locate(paths: Sequence[str], base: Path) -> list[Path | None]:
+    """The file of each path that a table names, relative to `base`; None where there is none.
+
+    A file that is not there is taken from the same place under another suffix, or from anywhere below the base if only
+    one recording has its stem.
+    """
+    files: list[Path | None] = [Path(os.path.abspath(base / path)) if path else None for path in paths]  # noqa: PTH100
+    absent = [row for row, file in enumerate(files) if file is None or not file.is_file()]
+    below = _by_path_and_by_stem(base) if absent else {}
+    for row in absent:
+        relative = os.path.relpath(files[row] or base, base)
+        files[row] = below.get(_without_suffix(relative)) or below.get(stem_key(relative))
+    return files
+
+
+def _by_path_and_by_stem(base: Path) -> dict[str, Path]:
+    found = find(base)
+    stems = Counter(map(stem_key, found.files))
+    index: dict[str, Path] = {}
+    for file in found.files:
+        path = Path(os.path.abspath(base / file))  # noqa: PTH100 - links stay as they are
+        index.setdefault(_without_suffix(str(file)), path)
+        if stems[stem_key(file)] == 1:
+            index.setdefault(stem_key(file), path)
+    return index
+
+
+def _without_suffix(path: str) -> str:
+    file = PurePosixPath(path)
+    return str(file.parent / stem_key(file))
+
+
+def branches(root: Path, pattern: re.Pattern[str]) -> tuple[Path, list[Path]]:
+    """The folders of a release whose names match, and the folder that holds them.
+
+    Users also name one folder too high or too low; so the matching folders may be the root's own, its siblings where
+    the root itself matches, or those of a folder inside it. Without any, everything under the root counts.
+    """
+    candidates = [root, root.parent] if pattern.fullmatch(root.name) else [root, *_subfolders(root)]
+    for base in candidates:
+        matching = [folder for folder in _subfolders(base) if pattern.fullmatch(folder.name)]
+        if matching:
+            return base, matching
+    return root, [root]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not _passed_over(path.name) and path.is_dir())
+    except OSError:
+        return []
+
+
+def _walk(folders: list[Path], closed: list[str]) -> Iterator[str]:
+    """Paths of all files below some folders, each folder once, however the links lead."""
+    visited: set[tuple[int, int]] = set()
+    for folder in folders:
+        for base, inner, names in os.walk(folder, followlinks=True, onerror=lambda error: closed.append(_where(error))):
+            status = os.stat(base)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in visited:
+                inner.clear()
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            inner[:] = sorted(name for name in inner if not _passed_over(name))
+            yield from (os.path.join(base, name) for name in names if not _passed_over(name))  # noqa: PTH118
+
+
+def _where(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}"
+
+
+def _passed_over(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _writable_in_a_table(path: str) -> bool:
+    """Whether a manifest gives the path back as it is: it is stored as UTF-8 and without space around it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return path == path.strip()
+
+
+def _preference(file: PurePosixPath) -> tuple[int, PurePosixPath]:
+    return DECODED.index(file.suffix.lower()), file

@@ -1,0 +1,197 @@
+"""Decoding every recording once, to find what cannot be used and what is there twice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TypeAlias
+
+import numpy as np
+
+from affekt import audio
+from affekt.corpora.release import Note, Row, noted
+from affekt.errors import AudioError
+
+Progress: TypeAlias = Callable[[Iterable["Sound"], int], Iterable["Sound"]]
+"""Wraps an iterable of known length, to show how far it is."""
+
+CONTAINERS = {
+    ".wav": {"WAV", "WAVEX", "RF64", "NIST"},  # early speech corpora keep NIST SPHERE in .wav
+    ".flac": {"FLAC"},
+    ".ogg": {"OGG"},
+    ".oga": {"OGG"},
+    ".opus": {"OGG"},
+    ".mp3": {"MP3", "MPEG"},
+    ".aiff": {"AIFF"},
+    ".aif": {"AIFF"},
+    ".aifc": {"AIFF"},
+    ".w64": {"W64"},
+    ".caf": {"CAF"},
+    ".au": {"AU"},
+    ".sph": {"NIST"},
+}
+"""What libsndfile should find in a file of each suffix."""
+LFS_POINTER = b"version https://git-lfs.github.com/"
+QUIET_PEAK = 0.01  # -40 dB of full scale
+COMPLETE = 0.98  # compressed files only estimate their length
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What decoding a file showed.
+
+    Attributes:
+        fault: why it cannot be used; empty if it can. The other attributes then say nothing.
+        container: file format by content.
+        sample_rate_hz, channels: as recorded.
+        duration_seconds: what was decoded.
+        complete: whether that is as much as the header promises.
+        peak: largest magnitude, 1.0 at full scale.
+        digest: hash of the decoded samples.
+    """
+
+    fault: str = ""
+    container: str = ""
+    sample_rate_hz: int = 0
+    channels: int = 0
+    duration_seconds: float = 0.0
+    complete: bool = True
+    peak: float = 0.0
+    digest: bytes = b""
+
+
+def inspect(
+    rows: list[Row], root: Path, jobs: int | None = None, progress: Progress | None = None
+) -> tuple[list[Row], list[Note]]:
+    """Decode the recordings of some rows, in threads.
+
+    Returns:
+        The rows whose recording can be used, and what is to be said about all of them.
+    """
+    paths = list(dict.fromkeys(str(row["path"]) for row in rows))
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as threads:
+        results: Iterable[Sound] = threads.map(lambda path: decode(root / path), paths)
+        sounds = dict(zip(paths, progress(results, len(paths)) if progress else results, strict=True))
+    usable = [row for row in rows if not sounds[row["path"]].fault]
+    return usable, [
+        *_faults(sounds),
+        *_formats(sounds),
+        *_levels(sounds),
+        *_copies(sounds, usable),
+        *_ends(sounds, usable),
+    ]
+
+
+def decode(path: Path) -> Sound:
+    """Decode one file at its own rate."""
+    digest, peak, samples = hashlib.blake2b(digest_size=DIGEST_BYTES), 0.0, 0
+    try:
+        info = audio.probe(path)
+        for block in audio.blocks(path, info.sample_rate_hz):
+            digest.update(block.tobytes())
+            peak = max(peak, float(np.abs(block).max()))
+            samples += len(block)
+    except AudioError as error:
+        return Sound(fault=_reason(path, error))
+    return Sound(
+        container=info.container,
+        sample_rate_hz=info.sample_rate_hz,
+        channels=info.channels,
+        duration_seconds=samples / info.sample_rate_hz,
+        complete=info.frames is None or samples >= COMPLETE * info.frames,
+        peak=peak,
+        digest=digest.digest(),
+    )
+
+
+def _reason(path: Path, error: AudioError) -> str:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                return "a Git LFS pointer, fetch the sound with `git lfs pull`"
+    except OSError:
+        pass  # the error itself says what is wrong with the file
+    return error.faults[0].got
+
+
+def _faults(sounds: Mapping[str, Sound]) -> list[Note]:
+    broken = [path for path, sound in sounds.items() if not sound.complete]
+    return [
+        *noted(
+            "recordings that cannot be decoded, left out",
+            (f"{path}: {sound.fault}" for path, sound in sounds.items() if sound.fault),
+            failed=True,
+        ),
+        *noted("recordings that break off, what is there is used", broken, "fetch them again"),
+    ]
+
+
+def _formats(sounds: Mapping[str, Sound]) -> list[Note]:
+    good = [sound for sound in sounds.values() if not sound.fault]
+    disguised = [
+        f"{path} is {sound.container}"
+        for path, sound in sounds.items()
+        if not sound.fault and sound.container not in CONTAINERS.get(Path(path).suffix.lower(), {sound.container})
+    ]
+    rates = Counter(f"{sound.sample_rate_hz} Hz" for sound in good)
+    channels = Counter(f"{sound.channels} channel{'s' * (sound.channels > 1)}" for sound in good)
+    return [
+        *noted("recordings that are not what their suffix says, decoded as what they are", disguised),
+        *(Note(f"mixed {what}", got=_tally(kinds)) for what, kinds in _mixed(rates, channels)),
+    ]
+
+
+def _mixed(rates: Counter[str], channels: Counter[str]) -> list[tuple[str, Counter[str]]]:
+    return [(what, kinds) for what, kinds in (("sample rates", rates), ("channels", channels)) if len(kinds) > 1]
+
+
+def _tally(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind} in {count}" for kind, count in kinds.most_common())
+
+
+def _levels(sounds: Mapping[str, Sound]) -> list[Note]:
+    peaks = {path: sound.peak for path, sound in sounds.items() if not sound.fault}
+    quiet = [path for path, peak in peaks.items() if 0 < peak < QUIET_PEAK]
+    if quiet:
+        lowest, middle = min(peaks[path] for path in quiet), median(peaks.values())
+        remedy = f"the lowest peak is {lowest:.3f}, the median of all {middle:.2f} of full scale"
+    return [
+        *noted("recordings of digital silence", (path for path, peak in peaks.items() if peak == 0)),
+        *(noted("very quiet recordings", quiet, remedy) if quiet else []),
+    ]
+
+
+def _copies(sounds: Mapping[str, Sound], rows: list[Row]) -> list[Note]:
+    """Files that hold the same samples; those with different labels contradict each other."""
+    groups: dict[bytes, dict[str, set[str]]] = {}
+    for row in rows:
+        same = groups.setdefault(sounds[row["path"]].digest, {})
+        same.setdefault(row["path"], set()).add(row["label"])
+    copied = [same for same in groups.values() if len(same) > 1]
+    alike = [" = ".join(_shortened(list(same))) for same in copied if len(set.union(*same.values())) == 1]
+    contrary = [" = ".join(_shortened(list(same))) for same in copied if len(set.union(*same.values())) > 1]
+    return [
+        *noted("duplicated, recordings with exactly the same sound", alike),
+        *noted("duplicated and mislabelled, exactly the same sound under different labels", contrary),
+    ]
+
+
+def _shortened(paths: list[str]) -> list[str]:
+    return paths if len(paths) <= 2 else [*paths[:2], f"{len(paths) - 2} more"]
+
+
+def _ends(sounds: Mapping[str, Sound], rows: list[Row]) -> list[Note]:
+    """Parts that begin or end after their file does."""
+    late = [
+        row["id"]
+        for row in rows
+        if max(float(row.get("start") or 0), float(row.get("end") or 0)) > sounds[row["path"]].duration_seconds + 0.01
+    ]
+    return noted("parts that reach beyond the end of their file", late)

@@ -1,0 +1,120 @@
+"""What is known of a corpus, what a reader finds on disk, and how it says what is odd about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from affekt.errors import Fault
+from affekt.labels import LabelSet
+
+Row: TypeAlias = dict[str, Any]
+"""One utterance; keys are the columns of :mod:`affekt.manifest`."""
+
+EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Fault):
+    """One kind of thing that is odd about a release, in one line however many files it concerns.
+
+    Attributes:
+        items: everything concerned, by name; the line shows how many and the first few.
+        failed: True if the items are left out of the manifest though they should be in it.
+
+    >>> print(Note("missing recordings", items=("a", "b", "c", "d", "e"), remedy="fetch the release again"))
+    missing recordings: 5 (a, b, c and 2 more); fetch the release again
+    >>> print(Note("speakers", got="9", expected="10"))
+    speakers: got 9, expected 10
+    """
+
+    items: tuple[str, ...] = ()
+    failed: bool = False
+
+    def __str__(self) -> str:
+        what = f"{self.what}: {len(self.items)} ({_examples(self.items)})" if self.items else self.what
+        return str(Fault(what, self.got, self.expected, self.remedy))
+
+
+def _examples(items: tuple[str, ...]) -> str:
+    shown = ", ".join(items[:EXAMPLES])
+    return f"{shown} and {len(items) - EXAMPLES} more" if len(items) > EXAMPLES else shown
+
+
+def noted(what: str, items: Iterable[str], remedy: str = "", *, failed: bool = False) -> list[Note]:
+    """A list with one note about the items; an empty list if there are none.
+
+    >>> noted("missing recordings", [])
+    []
+    """
+    names = tuple(items)
+    return [Note(what, remedy=remedy, items=names, failed=failed)] if names else []
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a reader found on disk.
+
+    Attributes:
+        rows: one per utterance whose recording is there. Speakers and sessions are named as the corpus names them;
+            :func:`affekt.corpora.prepare` makes them unique across corpora.
+        root: folder that the paths in the rows start from.
+        notes: what is missing, extra, duplicated or contradictory.
+    """
+
+    rows: list[Row]
+    root: Path
+    notes: list[Note] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is known of a corpus, and its reader.
+
+    Attributes:
+        name: how users ask for it.
+        title: its full name.
+        languages: BCP 47 tags; the first is used where a reader does not say.
+        style: ``acted``, ``improvised``, ``scripted``, ``natural``, or empty where it varies or is not known.
+        licence: in short.
+        page: where the release is had.
+        layout: what a release looks like on disk.
+        read: a folder (or file) on disk -> what is there.
+        speakers: in the full release; 0 where any number is right.
+        label_counts: utterances per canonical label in the full release; empty where any number is right.
+        session_counts: label set -> session -> class -> utterances, where they are known.
+        options: keyword arguments that the reader takes.
+        remarks: what a user of the corpus should know.
+        generated: whether `read` makes the corpus where the root is empty or not there.
+    """
+
+    name: str
+    title: str
+    languages: tuple[str, ...]
+    style: str
+    licence: str
+    page: str
+    layout: str
+    read: Callable[..., Release]
+    speakers: int = 0
+    label_counts: Mapping[str, int] = field(default_factory=dict)
+    session_counts: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    remarks: str = ""
+    generated: bool = False
+
+    @property
+    def utterances(self) -> int:
+        """Utterances in the full release; 0 where any number is right."""
+        return sum(self.label_counts.values())
+
+    def expected_counts(self, labels: LabelSet) -> dict[str, int]:
+        """Utterances of the full release in each class of a label set, in the order of its classes."""
+        counts = Counter[str]()
+        for label, number in self.label_counts.items():
+            if name := labels.class_of(label):
+                counts[name] += number
+        return {name: counts[name] for name in labels.classes}

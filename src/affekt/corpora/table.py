@@ -1,0 +1,157 @@
+"""Own corpora: any CSV or TSV file with a path and a label column."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from affekt.corpora.files import locate
+from affekt.corpora.release import Corpus, Note, Release, Row, noted
+from affekt.corpora.vocabulary import canonical, gender
+from affekt.errors import ConfigError, CorpusError
+from affekt.manifest import COLUMNS, VOTES_PREFIX
+
+NAMES = {
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "wav", "audio"),
+    "label": ("emotion", "emo", "class", "target"),
+    "speaker": ("speaker_id", "spk", "speaker_name", "actor"),
+    "gender": ("sex",),
+    "text_id": ("text", "sentence", "transcript", "transcription"),
+    "session": ("session_id", "dialogue", "dialog"),
+    "language": ("lang",),
+}
+"""What columns are called besides their own names; the first that a table has is taken."""
+
+
+def read(root: Path, columns: Mapping[str, str] | None = None, audio: str | Path | None = None) -> Release:
+    """Read a table.
+
+    Args:
+        root: the file; commas, semicolons, tabs or bars separate its columns, its first line names them.
+        columns: manifest column -> column of the table, e.g. ``{"label": "emotion"}``; the others are recognised by
+            their names.
+        audio: folder that relative paths start from; by default the table's own.
+    """
+    names, lines = _lines(root)
+    chosen = _columns(root, names, columns or {})
+    base = Path(audio) if audio is not None else root.parent
+    paths = [line[chosen["path"]].strip() for line in lines]
+    files = locate(paths, base)
+    missing = [
+        path or f"row {row} without a path"
+        for row, (path, file) in enumerate(zip(paths, files, strict=True), 2)
+        if file is None
+    ]
+    common = _common_folder(base, [file for file in files if file is not None])
+    rows = [
+        _row(line, chosen, os.path.relpath(file, common), root.stem)
+        for line, file in zip(lines, files, strict=True)
+        if file is not None
+    ]
+    _number_repeated(rows)
+    notes = [
+        Note("columns read", got=", ".join(f"{own} from {theirs!r}" for own, theirs in chosen.items())),
+        *noted("missing recordings", missing, "paths start from the table's folder, or give --audio", failed=True),
+        *unknown_labels(rows),
+    ]
+    return Release(rows, common, notes)
+
+
+def unknown_labels(rows: list[Row]) -> list[Note]:
+    """Labels that are kept as they are written, since none of the vocabulary is meant."""
+    own = Counter(row["label"] for row in rows if canonical(row["label"]) is None)
+    remedy = "they are kept; name them in an own label set, or correct them"
+    return noted(
+        "labels outside the vocabulary", (f"{label!r} in {count} rows" for label, count in own.items()), remedy
+    )
+
+
+def _lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Column names and rows; a `# root:` line, which affekt's own manifests start with, is skipped."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        start = text.index("\n") + 1 if text.startswith("# root:") else 0
+        header = text[start:].partition("\n")[0]
+        delimiter = max("\t,;|", key=header.count)
+        reader = csv.DictReader(text[start:].splitlines(keepends=True), delimiter=delimiter, restval="")
+        lines = list(reader)
+    except (OSError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        raise CorpusError(f"table {path}", got=str(error), expected="a CSV or TSV file in UTF-8") from error
+    ragged = [f"line {number}" for number, line in enumerate(lines, 2) if None in line]
+    if ragged:
+        raise CorpusError.of(noted(f"table {path}: rows with more cells than the header", ragged))
+    return list(reader.fieldnames or []), lines
+
+
+def _columns(table: Path, names: list[str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Manifest column -> the table's column."""
+    faults = [
+        Note(f"columns.{own}", got=repr(theirs), expected=f"one of the table's columns: {', '.join(names)}")
+        for own, theirs in wanted.items()
+        if theirs not in names
+    ]
+    faults += [
+        Note(f"columns.{own}", got="a column that manifests do not have", expected=f"one of {', '.join(COLUMNS)}")
+        for own in wanted
+        if own not in COLUMNS and not own.startswith(VOTES_PREFIX)
+    ]
+    folded = {name.strip().lower(): name for name in reversed(names)}
+    chosen = dict(wanted)
+    for own in COLUMNS:
+        match = next((folded[name] for name in (own, *NAMES.get(own, ())) if name in folded), None)
+        if own not in wanted and match is not None and match not in wanted.values():
+            chosen[own] = match
+    chosen |= {name: name for name in names if name.startswith(VOTES_PREFIX) and name not in chosen}
+    faults += [
+        Note(f"table {table}", got=f"no {own} column among {', '.join(names)}", remedy=f"name it: --columns.{own} NAME")
+        for own in ("path", "label")
+        if own not in chosen
+    ]
+    if faults:
+        raise ConfigError.of(faults)
+    return chosen
+
+
+def _common_folder(base: Path, files: list[Path]) -> Path:
+    """The base, if all files lie in it, else the innermost folder that holds them all."""
+    folder = os.path.abspath(base)  # noqa: PTH100
+    inside = all(file.is_relative_to(folder) for file in files)
+    return Path(folder if inside else os.path.commonpath([file.parent for file in files]))
+
+
+def _row(line: Mapping[str, str], chosen: Mapping[str, str], path: str, corpus: str) -> Row:
+    cells: dict[str, Any] = {own: (line[theirs] or "").strip() for own, theirs in chosen.items()}
+    label = cells["label"]
+    file = Path(path).as_posix()
+    return {"id": str(PurePosixPath(file).with_suffix("")), "raw_label": label, "corpus": corpus} | {
+        **{own: cell for own, cell in cells.items() if cell},
+        "path": file,
+        "label": canonical(label) or label,
+        "gender": gender(cells.get("gender", "")),
+    }
+
+
+def _number_repeated(rows: list[Row]) -> None:
+    """Several rows may be parts of one file; their ids are numbered, so that each is unique."""
+    seen = Counter[str]()
+    for row in rows:
+        seen[row["id"]] += 1
+        if seen[row["id"]] > 1:
+            row["id"] = f"{row['id']}#{seen[row['id']]}"
+
+
+CORPUS = Corpus(
+    name="table",
+    title="Own corpus: a CSV or TSV file with a path and a label column",
+    languages=("",),
+    style="",
+    licence="yours",
+    page="",
+    layout="a table whose columns are named like a manifest's, or with --columns.label NAME",
+    read=read,
+    options=("columns", "audio"),
+)
