@@ -119,6 +119,13 @@ def test_t_test_is_over_folds_with_seeds_averaged(results: Results, summary: dic
     assert compared["difference"] == pytest.approx((table["focal"] - table["baseline"]).mean(), rel=1e-6)
 
 
+def test_relative_change_of_each_recall(summary: dict[str, Any]) -> None:
+    recall = {name: np.array(list(figures["recall"].values())) for name, figures in summary["systems"].items()}
+    got = summary["systems"]["focal"]["comparison"]["relative_recall"]
+    assert list(got) == summary["classes"]
+    np.testing.assert_allclose(list(got.values()), recall["focal"] / recall["baseline"] - 1, rtol=1e-6)
+
+
 def test_holm_is_over_all_systems(summary: dict[str, Any]) -> None:
     compared = [figures["comparison"]["ua"] for figures in summary["systems"].values() if figures["comparison"]]
     assert len(compared) == 3

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +53,19 @@ def summarise(
     systems = [name for name in results.systems if results.finished(name)]
     baseline = _baseline(results, systems, baseline)
     measures = _measures(results)
-    clusters, counts = _counts(results, systems, baseline)
-    bounds = statistics.cluster_bootstrap(counts, _pooled_measures, seed=seed, replicates=replicates, level=level)
-    pooled = _pooled_measures(counts.sum(0)[None])[0]
+    pool = _pool(results, systems, baseline, seed, replicates, level)
     figures = {
-        name: _system(results, measures, name)
-        | {"pooled": _intervals(pooled[index, : len(RECOGNITION)], bounds[:, index, : len(RECOGNITION)])}
+        name: _system(results, measures, name) | {"pooled": _intervals(pool.own[index], pool.own_bounds[:, index])}
         for index, name in enumerate(systems)
     }
-    permuted = statistics.sign_flip_test(_shares(counts), seed=seed)  # [systems, tested]
-    comparisons = {
-        name: _comparison(results, _paired(measures, name, baseline), bounds[:, index, len(RECOGNITION) :], p_values)
-        for index, (name, p_values) in enumerate(zip(systems, permuted, strict=True))
-        if name != baseline
-    }
-    _correct(comparisons)
-    for name in systems:
-        figures[name]["comparison"] = comparisons.get(name)
+    for index, name in enumerate(systems):
+        pairs = _paired(measures, name, baseline)
+        compared = None if name == baseline or pairs.empty else _comparison(results, pairs, pool, index)
+        figures[name]["comparison"] = compared
+    _correct([system["comparison"] for system in figures.values() if system["comparison"]])
+    clusters = {"unit": pool.clusters.unit, "clusters": pool.clusters.count}
     summary = _facts(results, baseline) | {
-        "bootstrap": {"unit": clusters.unit, "clusters": clusters.count, "replicates": replicates, "level": level},
+        "bootstrap": clusters | {"replicates": replicates, "level": level},
         "association": _association(figures),
         "systems": figures,
     }
@@ -139,20 +134,51 @@ def _geometry(results: Results, job: tuple[str, int, int], labels: NDArray[np.in
     return dict(zip(GEOMETRY, np.where(np.isfinite(values), values, np.nan).tolist(), strict=True))
 
 
-def _counts(
-    results: Results, systems: Sequence[str], baseline: str
-) -> tuple[statistics.Clusters, Num[NDArray[np.int64], "clusters systems 3 classes classes"]]:
-    """Confusions by cluster and system: in all its jobs, in those the baseline has too, the baseline's in these."""
+@dataclass(frozen=True)
+class _Pool:
+    """All test utterances of all jobs, counted by cluster, and what resampling the clusters tells.
+
+    Attributes:
+        counts: confusions of a system in all its jobs; in those that the baseline has too; the baseline's in these.
+        own, own_bounds: WA, UA and F1 of each system, and the ends of their intervals.
+        gain_bounds: the ends of the intervals of their differences to the baseline.
+        permuted: p-values of the differences in WA and UA.
+    """
+
+    clusters: statistics.Clusters
+    counts: Num[NDArray[np.int64], "clusters systems 3 classes classes"]
+    own: Float[Floats, "systems recognition"]
+    own_bounds: Float[Floats, "2 systems recognition"]
+    gain_bounds: Float[Floats, "2 systems recognition"]
+    permuted: Float[Floats, "systems tested"]
+
+
+def _pool(results: Results, systems: Sequence[str], baseline: str, seed: int, replicates: int, level: float) -> _Pool:
     table = results.predictions
     utterances = table[["id", "speaker"]].drop_duplicates("id")
     clusters = statistics.Clusters.of(utterances["speaker"].tolist(), utterances["id"].tolist())
     cluster = table["id"].map(dict(zip(utterances["id"], clusters.index, strict=True))).to_numpy(np.int64)
-    classes = len(results.classes)
+    counts = _counts(results, systems, baseline, cluster, clusters.count)
+    bounds = statistics.cluster_bootstrap(counts, _own_and_gain, seed=seed, replicates=replicates, level=level)
+    return _Pool(
+        clusters,
+        counts,
+        own=_own_and_gain(counts.sum(0)[None])[0, :, 0],
+        own_bounds=bounds[:, :, 0],
+        gain_bounds=bounds[:, :, 1],
+        permuted=statistics.sign_flip_test(_shares(counts), seed=seed),
+    )
+
+
+def _counts(
+    results: Results, systems: Sequence[str], baseline: str, cluster: NDArray[np.int64], clusters: int
+) -> Num[NDArray[np.int64], "clusters systems 3 classes classes"]:
+    table, classes = results.predictions, len(results.classes)
     cells = (cluster * classes + codes(table, "label")) * classes + codes(table, "predicted")
 
     def count(keep: NDArray[np.bool_]) -> NDArray[np.int64]:
-        flat = np.bincount(cells[keep], minlength=clusters.count * classes * classes)
-        return flat.reshape(clusters.count, classes, classes)
+        flat = np.bincount(cells[keep], minlength=clusters * classes * classes)
+        return flat.reshape(clusters, classes, classes)
 
     job = (table["fold"] * (max(results.seeds) + 1) + table["seed"]).to_numpy()
     of = {name: (table["system"] == name).to_numpy() for name in systems}
@@ -160,15 +186,15 @@ def _counts(
     for name in systems:
         shared = np.isin(job, np.intersect1d(job[of[name]], job[of[baseline]]))
         counts.append([count(of[name]), count(of[name] & shared), count(of[baseline] & shared)])
-    return clusters, np.moveaxis(np.array(counts), 2, 0)
+    return np.moveaxis(np.array(counts), 2, 0)
 
 
-def _pooled_measures(
+def _own_and_gain(
     totals: Num[Floats, "replicates systems 3 classes classes"],
-) -> Float[Floats, "replicates systems values"]:
-    """WA, UA and F1 of each system, then its differences to the baseline in the jobs that both have."""
+) -> Float[Floats, "replicates systems 2 recognition"]:
+    """WA, UA and F1 of each system; their differences to the baseline in the jobs that both have."""
     values = np.stack([measure(totals) for measure in metrics.MEASURES.values()], axis=-1)
-    return np.concatenate([values[..., 0, :], values[..., 1, :] - values[..., 2, :]], axis=-1)
+    return np.stack([values[..., 0, :], values[..., 1, :] - values[..., 2, :]], axis=-2)
 
 
 def _intervals(values: Floats, bounds: Float[Floats, "2 values"]) -> dict[str, dict[str, float]]:
@@ -224,20 +250,21 @@ def _geometry_spreads(own: pd.DataFrame) -> dict[str, Any] | None:
     return {name: None if values.empty else statistics.spread(values)._asdict() for name, values in known.items()}
 
 
-def _comparison(
-    results: Results, pairs: pd.DataFrame, bounds: Float[Floats, "2 recognition"], permuted: Float[Floats, " tested"]
-) -> dict[str, Any] | None:
-    """A system against the baseline, from their differences by job; None where they share no job."""
-    if pairs.empty:
-        return None
+def _comparison(results: Results, pairs: pd.DataFrame, pool: _Pool, index: int) -> dict[str, Any]:
+    """The system at `index` of the pool against the baseline; `pairs` holds their differences by job."""
     compared: dict[str, Any] = {"jobs": len(pairs)}
-    for measure, low, high in zip(RECOGNITION, *bounds, strict=True):
+    for measure, low, high in zip(RECOGNITION, *pool.gain_bounds[:, index], strict=True):
         compared[measure] = _difference(results, pairs, measure) | {"low": low, "high": high}
-    for measure, p_value in zip(TESTED, permuted, strict=True):
+    for measure, p_value in zip(TESTED, pool.permuted[index], strict=True):
         compared[measure]["permutation_p"] = p_value
     for measure in GEOMETRY:
         kept = pairs.dropna(subset=[measure])
         compared[measure] = None if kept.empty else _difference(results, kept, measure)
+    _, own, baseline = metrics.recall(pool.counts[:, index].sum(0))
+    compared["relative_recall"] = {
+        name: after / before - 1 if before > 0 else None
+        for name, after, before in zip(results.classes, own, baseline, strict=True)
+    }
     return compared
 
 
@@ -274,11 +301,11 @@ def _shares(
     return np.stack([wa, (gained * weights).sum(-1) / present], axis=-1)
 
 
-def _correct(comparisons: Mapping[str, dict[str, Any] | None]) -> None:
+def _correct(comparisons: Sequence[dict[str, Any]]) -> None:
     """Add Holm's correction over all systems, test by test and measure by measure."""
     for measure in (*RECOGNITION, *GEOMETRY):
         for test in ("t_p", "permutation_p"):
-            found = [compared[measure] for compared in comparisons.values() if compared and compared[measure]]
+            found = [compared[measure] for compared in comparisons if compared[measure]]
             tested = [figures for figures in found if figures.get(test) is not None]
             for figures, adjusted in zip(tested, statistics.holm([each[test] for each in tested]), strict=True):
                 figures[f"{test}_holm"] = adjusted
