@@ -1,0 +1,333 @@
+"""From a trained network to one ONNX file: raw waveform in, calibrated probabilities out, front end inside.
+
+:class:`Pipeline` says in PyTorch what the file computes; the file is written by `affekt.graph`, and before it is
+saved both are run on the same recordings and compared. In float32 they must agree within 1e-4; in int8 the share of
+equal decisions and the largest difference are measured and kept in the model card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from affekt import __version__
+from affekt.atomic import write_bytes
+from affekt.card import ModelCard, Precision
+from affekt.errors import CheckpointError, ConfigError, Fault
+from affekt.features import FeatureConfig, LogMel, Normalizer
+from affekt.graph import front_end, int8
+from affekt.graph import network as layers
+from affekt.graph.builder import OPSET, Graph, ints
+from affekt.graph.pooling import POOLINGS, States
+from affekt.graph.traced import traced
+from affekt.nn import Network
+from affekt.nn.blocks import ConvModule
+
+TOLERANCE = 1e-4
+"""How far a float32 file's probabilities may be from PyTorch's."""
+
+UNSURE_BELOW = 0.5
+
+Waveforms = Sequence[NDArray[np.float32]]
+
+
+class Recognised(NamedTuple):
+    """What the pipeline and the file say about a batch."""
+
+    probabilities: Float[Tensor, "batch classes"]
+    embedding: Float[Tensor, "batch features"]
+
+
+class Pipeline(nn.Module):
+    """Waveform -> clip -> log-mel -> normaliser -> network -> logits / temperature -> softmax.
+
+    Args:
+        network: takes normalised features and lengths, gives scores and embedding.
+        features, normalizer: the front end that it was trained with.
+        logits: from the network's scores to what the softmax is taken of (`Loss.logits`).
+        temperature: what the logits are divided by.
+        masked: whether the network hides padding; by default what its configuration says.
+
+    >>> from affekt.nn import NetworkConfig
+    >>> network = Network(NetworkConfig(filters=(4, 4), pools=(2, 2)), mels=40, classes=3)
+    >>> pipeline = Pipeline(network, FeatureConfig(), Normalizer((0.0,) * 40, (1.0,) * 40))
+    >>> pipeline(torch.zeros(2, 8_000), torch.tensor([8_000, 100])).probabilities.shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        features: FeatureConfig,
+        normalizer: Normalizer,
+        logits: Callable[[Tensor], Tensor] = lambda scores: scores,
+        temperature: float = 1.0,
+        masked: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network.eval()
+        self.features = features
+        self.normalizer = normalizer
+        self.logits = logits
+        self.temperature = temperature
+        self.masked = bool(getattr(getattr(network, "config", None), "masked", False)) if masked is None else masked
+        self.log_mel = LogMel(features)
+
+    def prepare(
+        self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frames mels"], Int[Tensor, " batch"]]:
+        """Normalised features and valid frames."""
+        config = self.features
+        clipped = waveform[:, : config.clip_samples]
+        clipped = clipped * (torch.arange(clipped.shape[1]) < samples[:, None])
+        if not self.masked:
+            clipped = nn.functional.pad(clipped, (0, config.clip_samples - clipped.shape[1]))
+        lengths = ((samples + config.hop_samples - 1) // config.hop_samples).clamp(1, config.clip_frames)
+        return self.normalizer(self.log_mel(clipped)), lengths
+
+    @torch.inference_mode()
+    def forward(self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]) -> Recognised:
+        scores, embedding = self.network(*self.prepare(waveform, samples))
+        return Recognised((self.logits(scores) / self.temperature).softmax(-1), embedding)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model card says beyond the model itself.
+
+    Attributes:
+        labels: class names in the order of the outputs.
+        licence: of the weights.
+        unsure_below: confidence below which a prediction is marked unsure.
+        provenance, measures: any nested values that JSON holds.
+    """
+
+    labels: tuple[str, ...]
+    licence: str = "not stated"
+    unsure_below: float = UNSURE_BELOW
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    measures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def export(
+    pipeline: Pipeline,
+    description: Description,
+    path: str | Path,
+    precision: Precision = "float32",
+    recordings: Waveforms = (),
+) -> ModelCard:
+    """Write the pipeline as one ONNX file, atomically, after comparing the two.
+
+    Args:
+        pipeline: what to export.
+        description: what its card says.
+        path: the file, ending in .onnx.
+        precision: "int8" quantises all convolutions but the first; it needs recordings.
+        recordings: waveforms at the model's rate: training data to choose the quantisation steps on, and to compare on.
+
+    Returns:
+        The card in the file.
+
+    Raises:
+        ConfigError: options that do not fit, or a network that ONNX cannot express.
+        CheckpointError: the file's probabilities are not PyTorch's.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ConfigError(f"export to {path}", got=repr(path.suffix), expected="a file ending in .onnx")
+    batches = _batches(recordings or noise(pipeline.features))
+    scales = _calibrated(pipeline, recordings) if precision == "int8" else None
+    card = _card(pipeline, description, precision)
+    agreement = compare(pipeline, build(pipeline, card, scales).SerializeToString(), batches)
+    if precision == "float32" and not agreement.largest_difference <= TOLERANCE:
+        raise CheckpointError(
+            f"export to {path}",
+            got=f"probabilities {agreement.largest_difference:.2g} from PyTorch's",
+            expected=f"at most {TOLERANCE:g}",
+        )
+    card = replace(card, measures={**card.measures, "export": asdict(agreement)})
+    write_bytes(path, build(pipeline, card, scales).SerializeToString())
+    return card
+
+
+def build(pipeline: Pipeline, card: ModelCard, scales: Sequence[int8.Scales] | None = None) -> onnx.ModelProto:
+    """The ONNX model; with `scales` its convolutions are quantised."""
+    graph, config = Graph(), pipeline.features
+    waveform = front_end.clip_waveform(graph, config, "waveform", "samples")
+    lengths: str | None = None
+    frames: str | NDArray[np.int64] = ints(config.clip_frames)
+    if pipeline.masked:
+        lengths = front_end.frame_lengths(graph, config, "samples")
+        frames = front_end.batch_frames(graph, config, waveform)
+    log_mel = front_end.log_mel(graph, config, waveform, frames)
+    features = front_end.normalise(graph, pipeline.normalizer, log_mel)
+    scores, embedding = _network(graph, pipeline, features, frames, lengths, scales)
+    scale = np.float32(_logit_scale(pipeline, len(card.labels)) / pipeline.temperature)
+    graph.op("Softmax", graph.op("Mul", scores, scale), axis=-1, name="probabilities")
+    graph.op("Identity", embedding, name="embedding")
+    return graph.model(
+        {"waveform": ("float32", ["batch", "samples"]), "samples": ("int64", ["batch"])},
+        {"probabilities": ("float32", ["batch", len(card.labels)]), "embedding": ("float32", ["batch", "features"])},
+        card.to_metadata(),
+    )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a file's answers compare with PyTorch's.
+
+    Attributes:
+        recordings: how many were compared.
+        equal_decisions: share of them with the same label.
+        largest_difference, mean_difference: between probabilities.
+    """
+
+    recordings: int
+    equal_decisions: float
+    largest_difference: float
+    mean_difference: float
+
+
+def compare(pipeline: Pipeline, model: bytes, batches: Sequence[tuple[Tensor, Tensor]]) -> Agreement:
+    """Run the pipeline and its ONNX file on the same batches of waveforms and samples."""
+    session = onnxruntime.InferenceSession(model, _quiet(), providers=["CPUExecutionProvider"])
+    ours, theirs = [], []
+    for waveform, samples in batches:
+        theirs.append(pipeline(waveform, samples).probabilities.numpy())
+        feeds = {"waveform": waveform.numpy(), "samples": samples.numpy()}
+        ours.append(session.run(["probabilities"], feeds)[0])
+    file, torch_ = np.concatenate(ours), np.concatenate(theirs)
+    difference = np.abs(file - torch_)
+    equal = float((file.argmax(1) == torch_.argmax(1)).mean())
+    return Agreement(len(file), equal, float(difference.max()), float(difference.mean()))
+
+
+def noise(config: FeatureConfig, count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
+    """Noise of changing loudness and different lengths, to compare on where there are no recordings."""
+    generator = np.random.default_rng(seed)
+    waveforms = []
+    for length in np.geomspace(config.hop_samples // 2 + 1, config.clip_samples * 1.1, count).astype(int):
+        loudness = np.exp(generator.normal(-3, 1, size=length // 1_600 + 1)).repeat(1_600)[:length]
+        waveforms.append((generator.normal(size=length) * loudness).astype(np.float32))
+    return waveforms
+
+
+def _network(
+    graph: Graph,
+    pipeline: Pipeline,
+    features: str,
+    frames: str | NDArray[np.int64],
+    lengths: str | None,
+    scales: Sequence[int8.Scales] | None,
+) -> tuple[str, str]:
+    """Scores and embedding: the paper's network by hand, any other traced."""
+    network = pipeline.network
+    if type(network) is not Network:
+        return _traced_network(graph, pipeline, features)
+    stages = layers.stages(graph, network.config.pools, frames, lengths)
+    modules = [module for module in network.cnn if isinstance(module, ConvModule)]
+    if scales is None:
+        x = layers.convolutions(graph, modules, features, stages)
+    else:
+        x = int8.convolutions(graph, modules, scales, features, pipeline.features.mels, stages)
+    states, last = layers.bidirectional_lstm(graph, network.blstm, x, stages[-1])
+    valid = None if lengths is None else stages[-1].valid(graph)
+    embedding = _pooled(graph, network, states, last, valid)
+    assert isinstance(network.head, nn.Linear)
+    return layers.output_layer(graph, network.head, embedding), embedding
+
+
+def _pooled(graph: Graph, network: Network, states: str, last: str, valid: str | None) -> str:
+    """The pooling by hand where it is one of ours, else traced."""
+    pooling = network.pooling
+    if type(pooling) in POOLINGS:
+        hidden = None if valid is None else graph.op("Unsqueeze", valid, ints(2))
+        return POOLINGS[type(pooling)](graph, pooling, States(states, last, hidden))
+    examples = {states: torch.zeros(2, 7, 2 * network.config.lstm_cells_per_direction)}
+    if valid is not None:
+        examples[valid] = torch.arange(7) < torch.tensor([[7], [3]])
+    return traced(graph, pooling, examples, outputs=1)[0]
+
+
+def _traced_network(graph: Graph, pipeline: Pipeline, features: str) -> tuple[str, str]:
+    lengths = front_end.frame_lengths(graph, pipeline.features, "samples")
+    config = pipeline.features
+    examples = {features: torch.zeros(2, config.clip_frames, config.mels), lengths: torch.tensor([100, 50])}
+    scores, embedding = traced(graph, pipeline.network, examples, outputs=2)
+    return scores, embedding
+
+
+def _logit_scale(pipeline: Pipeline, classes: int) -> float:
+    """The factor between scores and logits, which must be the only thing between them."""
+    scores = torch.linspace(-1, 1, 4 * classes).reshape(4, classes)
+    logits = pipeline.logits(scores)
+    scale = float((logits * scores).sum() / scores.square().sum())
+    if not torch.allclose(logits, scale * scores, atol=1e-5):
+        raise ConfigError("export", got="a loss whose logits are not a multiple of the scores", expected="a multiple")
+    return scale
+
+
+def _calibrated(pipeline: Pipeline, recordings: Waveforms) -> list[int8.Scales]:
+    faults = []
+    if type(pipeline.network) is not Network:
+        got = f"a {type(pipeline.network).__name__}"
+        faults.append(Fault("int8 export", got=got, expected="the paper's network", remedy="export in float32"))
+    if not recordings:
+        remedy = "pass a manifest of training data"
+        faults.append(Fault("int8 export", got="no recordings", expected="some to choose the steps on", remedy=remedy))
+    if faults:
+        raise ConfigError.of(faults)
+    assert isinstance(pipeline.network, Network)
+    prepared = (pipeline.prepare(*batch) for batch in _batches(recordings))
+    return int8.calibrate(
+        pipeline.network, ((features, lengths if pipeline.masked else None) for features, lengths in prepared)
+    )
+
+
+def _card(pipeline: Pipeline, description: Description, precision: Precision) -> ModelCard:
+    return ModelCard(
+        labels=description.labels,
+        sample_rate_hz=pipeline.features.sample_rate_hz,
+        clip_seconds=pipeline.features.clip_seconds,
+        masked=pipeline.masked,
+        temperature=pipeline.temperature,
+        unsure_below=description.unsure_below,
+        precision=precision,
+        opset=OPSET,
+        version=__version__,
+        licence=description.licence,
+        features=asdict(pipeline.features),
+        normalizer=asdict(pipeline.normalizer),
+        provenance=description.provenance,
+        measures=description.measures,
+    )
+
+
+def _batches(waveforms: Waveforms, size: int = 8) -> list[tuple[Tensor, Tensor]]:
+    """Zero-padded waveforms and their samples."""
+    batches = []
+    for start in range(0, len(waveforms), size):
+        part = waveforms[start : start + size]
+        samples = np.array([len(waveform) for waveform in part])
+        padded = np.zeros((len(part), samples.max()), np.float32)
+        for row, waveform in zip(padded, part, strict=True):
+            row[: len(waveform)] = waveform
+        batches.append((torch.from_numpy(padded), torch.from_numpy(samples)))
+    return batches
+
+
+def _quiet() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return options
