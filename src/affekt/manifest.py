@@ -143,7 +143,7 @@ class Manifest:
         return [self.root / PurePosixPath(path) for path in self.table["path"]]
 
     def select(self, labels: LabelSet) -> Manifest:
-        """Utterances whose label is in the set, relabelled to its classes.
+        """Utterances whose label is in the set, relabelled to its classes; votes for a class's labels are added up.
 
         Raises:
             ManifestError: a class of the set has no utterance.
@@ -158,7 +158,7 @@ class Manifest:
                 expected="at least one per class",
                 remedy="choose another label set with --labels",
             )
-        return Manifest(table, self.root)
+        return Manifest(_merge_votes(table, labels), self.root)
 
     def where(self, keep: np.ndarray | pd.Series) -> Manifest:
         """The rows for which `keep` is true."""
@@ -235,6 +235,17 @@ def _complete(table: pd.DataFrame) -> pd.DataFrame:
     for name in votes:
         complete[name] = _numbers(table[name])
     return complete
+
+
+def _merge_votes(table: pd.DataFrame, labels: LabelSet) -> pd.DataFrame:
+    """The votes for each class in one column; those for labels outside the set stay as they are."""
+    columns = {
+        name: [VOTES_PREFIX + label for label in members if VOTES_PREFIX + label in table.columns]
+        for name, members in labels.members.items()
+    }
+    sums = {VOTES_PREFIX + name: table[votes].sum(axis=1, min_count=1) for name, votes in columns.items() if votes}
+    merged = [vote for votes in columns.values() for vote in votes]
+    return table.drop(columns=merged).assign(**sums)
 
 
 def _numbers(column: pd.Series) -> np.ndarray:

@@ -90,7 +90,7 @@ def prepare(
         ManifestError: the release breaks the manifest's contract, or a class has no utterance.
     """
     corpus = find_corpus(name)
-    release = _read(corpus, Path(root), options)
+    release = _read(corpus, Path(root).absolute(), options)
     rows = [_finished(row, corpus) for row in release.rows]
     kept = [row for row in rows if labels is None or labels.class_of(row["label"])]
     heard: list[Note] = []

@@ -88,7 +88,7 @@ def locate(paths: Sequence[str], base: Path) -> list[Path | None]:
     absent = [row for row, file in enumerate(files) if file is None or not file.is_file()]
     below = _by_path_and_by_stem(base) if absent else {}
     for row in absent:
-        relative = os.path.relpath(files[row] or base, base)
+        relative = os.path.relpath(files[row] or base, base).replace("\\", "/")  # tables written on Windows
         files[row] = below.get(_without_suffix(relative)) or below.get(stem_key(relative))
     return files
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -77,14 +78,19 @@ def _lines(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         start = text.index("\n") + 1 if text.startswith("# root:") else 0
         header = text[start:].partition("\n")[0]
         delimiter = max("\t,;|", key=header.count)
-        reader = csv.DictReader(text[start:].splitlines(keepends=True), delimiter=delimiter, restval="")
-        lines = list(reader)
+        reader = csv.DictReader(io.StringIO(text[start:], newline=""), delimiter=delimiter, restval="")
+        names, lines = list(reader.fieldnames or []), list(reader)
     except (OSError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
         raise CorpusError(f"table {path}", got=str(error), expected="a CSV or TSV file in UTF-8") from error
-    ragged = [f"line {number}" for number, line in enumerate(lines, 2) if None in line]
-    if ragged:
-        raise CorpusError.of(noted(f"table {path}: rows with more cells than the header", ragged))
-    return list(reader.fieldnames or []), lines
+    repeated = (name for name, count in Counter(names).items() if count > 1)
+    ragged = (f"line {number}" for number, line in enumerate(lines, 2) if None in line)
+    faults = [
+        *noted(f"table {path}: columns of the same name", repeated),
+        *noted(f"table {path}: rows with more cells than the header", ragged),
+    ]
+    if faults:
+        raise CorpusError.of(faults)
+    return names, lines
 
 
 def _columns(table: Path, names: list[str], wanted: Mapping[str, str]) -> dict[str, str]:

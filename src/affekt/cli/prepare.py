@@ -1,0 +1,86 @@
+"""`affekt prepare`: a corpus release on disk -> a checked manifest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from affekt.corpora import find_corpus
+from affekt.corpora import prepare as prepare_corpus
+from affekt.corpora.inspection import Sound
+from affekt.corpora.release import Note
+from affekt.errors import ConfigError
+from affekt.labels import label_set
+from affekt.manifest import Manifest
+
+SUFFIXES = (".csv", ".parquet")
+
+
+def prepare(
+    corpus: str,
+    root: Path,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    labels: str | None = None,
+    check_audio: bool = True,
+    columns: dict[str, str] | None = None,
+    audio: Path | None = None,
+    pattern: str | None = None,
+    table: str | None = None,
+    column: str | None = None,
+) -> int:
+    """Read a corpus release into a manifest: labels, speakers, texts, and notes on all that is odd about it.
+
+    Args:
+        corpus: its name; `affekt corpora` lists them. `table` and `folders` read corpora of your own.
+        root: the folder of the release, or the file of a table.
+        output: the manifest to write, .csv or .parquet.
+        labels: keep the utterances of a label set (iemocap4, basic4, ekman7, or a TOML file), merged to its classes.
+        check_audio: decode every recording and leave out those that cannot be.
+        columns: for `table`: what its columns are called, e.g. `--columns.label emotion --columns.speaker spk`.
+        audio: for `table`: the folder that its paths start from.
+        pattern: for `folders`: a regular expression on the path whose named groups become columns, e.g.
+            `(?P<speaker>[^/_]+)_`.
+        table: for `audformat`: the table with the labels.
+        column: for `audformat`: the column with the labels.
+    """
+    if output.suffix not in SUFFIXES:
+        raise ConfigError("output", got=repr(str(output)), expected=f"a name ending in {' or '.join(SUFFIXES)}")
+    facts = find_corpus(corpus)
+    chosen = label_set(labels) if labels is not None else None
+    given = {"columns": columns, "audio": audio, "pattern": pattern, "table": table, "column": column}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    manifest, notes = prepare_corpus(corpus, root, chosen, check_audio, _progress, **options)
+    manifest.write(output)
+    classes = chosen.classes if chosen else sorted(set(manifest.labels))
+    print("\n".join([facts.title, "", *_counts(manifest, classes), "", *_said(notes)]))
+    print(f"licence: {facts.licence}{f' ({facts.page})' if facts.page else ''}")
+    print(f"written: {output}, with paths relative to {manifest.root}")
+    return int(any(note.failed for note in notes))
+
+
+def _counts(manifest: Manifest, classes: Iterable[str]) -> list[str]:
+    speakers = len(set(manifest.table["speaker"]) - {""})
+    counts = manifest.table["label"].value_counts()
+    rows = [f"  {name:<14}{counts[name]:>7,}" for name in classes]
+    return [f"{len(manifest):,} utterances, {speakers or 'unknown'} speakers", *rows]
+
+
+def _said(notes: list[Note]) -> list[str]:
+    """One line per note; a blank line after them, if there are any."""
+    lines = [f"{'failed' if note.failed else 'note'}: {note}" for note in notes]
+    return [*lines, ""] if lines else []
+
+
+def _progress(sounds: Iterable[Sound], total: int) -> Iterable[Sound]:
+    """A bar on standard error while recordings are decoded, where somebody watches."""
+    if not sys.stderr.isatty():
+        return sounds
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(sounds, "decoding", total=total, console=Console(stderr=True), transient=True)
