@@ -10,8 +10,9 @@ import soundfile
 from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 
-from affekt.corpora import synthetic
+from affekt.corpora import prepare, synthetic
 from affekt.errors import ConfigError, CorpusError
+from affekt.labels import LABEL_SETS
 from affekt.synthesis import speakers, utterance, voice
 from affekt.synthesis.phones import PAUSE, PHONES, TEXTS, VOWELS, parse
 from affekt.synthesis.prosody import make_glottis, make_tracks, smooth, time_sentence
@@ -72,8 +73,9 @@ def band_db(signal: np.ndarray, low_hz: float, high_hz: float) -> float:
 
 class TestVoice:
     @pytest.mark.parametrize("f0_hz", [75.0, 120.0, 210.0, 333.0])
-    def test_pitch_is_what_was_asked(self, f0_hz):
-        sound = sustained((500, 1_500, 2_500, 3_500), f0_hz, Glottis(jitter=0.01, shimmer=0.05))
+    @pytest.mark.parametrize("roughness", [0.0, 0.01])
+    def test_pitch_is_what_was_asked(self, f0_hz, roughness):
+        sound = sustained((500, 1_500, 2_500, 3_500), f0_hz, Glottis(jitter=roughness, shimmer=4 * roughness))
         assert measured_f0_hz(sound) == pytest.approx(f0_hz, rel=0.03)
 
     @pytest.mark.parametrize("vowel", sorted(VOWELS))
@@ -129,15 +131,18 @@ class TestVoice:
         )
         assert high - low == pytest.approx(3.0, abs=1.5)
 
-    def test_frication_sounds_at_its_place_and_not_in_the_tract(self):
-        s, sh = (
-            sustained(
-                PHONES["a"][0].formants_hz, 100, voicing=0.0, frication=1.0, noise_hz=centre, noise_bandwidth_hz=800.0
-            )
-            for centre in (6_000.0, 3_200.0)
+    @pytest.mark.parametrize("centre_hz", [2_000.0, 3_200.0, 6_000.0])
+    def test_frication_sounds_at_its_place_and_not_in_the_tract(self, centre_hz):
+        """Against the closed form of a resonance's power, 1 / (1 + (f / b - fc^2 / (b f))^2)."""
+        vowel = PHONES["a"][0].formants_hz
+        hiss = sustained(
+            vowel, 100, seconds=4.0, voicing=0.0, frication=1.0, noise_hz=centre_hz, noise_bandwidth_hz=800.0
         )
-        assert band_db(s, 5_500, 6_500) - band_db(s, 2_700, 3_700) > 10
-        assert band_db(sh, 2_700, 3_700) - band_db(sh, 5_500, 6_500) > 10
+        edges_hz = np.arange(400.0, 7_600.0, 400.0)
+        power = 10 ** (np.array([band_db(hiss, low, low + 400) for low in edges_hz]) / 10)
+        frequency = edges_hz[:, None] + np.linspace(0, 400, 41)
+        expected = (1 / (1 + ((frequency - centre_hz**2 / frequency) / 800.0) ** 2)).mean(1)
+        np.testing.assert_allclose(10 * np.log10(power / power.sum() * expected.sum() / expected), 0, atol=1.0)
 
     def test_jitter_varies_the_periods_by_its_standard_deviation(self):
         phase = voice.glottal_phase(np.full(160_000, 100.0), 0.02, rng())
@@ -268,7 +273,7 @@ class TestEmotions:
         vectors = vectors / vectors.std(0)
         centroids = np.stack([vectors[labels == label].mean(0) for label in range(4)])
         right = (((vectors[:, None] - centroids) ** 2).sum(2).argmin(1) == labels).mean()
-        assert 0.65 < right < 0.95
+        assert 0.8 < right < 0.95
 
     def test_without_expressiveness_no_emotion_is_heard(self, monkeypatch):
         monkeypatch.setattr(speakers, "EXPRESSIVENESS", 0.0)
@@ -378,6 +383,15 @@ class TestFiles:
             rows = synthetic.read(tmp_path / name).rows
             assert [row["label"] for row in rows] == list(EMOTIONS)
             assert all((tmp_path / name / row["path"]).is_file() for row in rows)
+
+    def test_preparing_a_new_folder_gives_the_whole_corpus(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(synthetic, "say", lambda *arguments: np.zeros(160, np.float32))  # 400 of them
+        manifest, notes = prepare("synthetic", tmp_path / "new", LABEL_SETS["iemocap4"], check_audio=False)
+        assert notes == []
+        assert manifest.table.groupby("label").size().to_dict() == dict.fromkeys(EMOTIONS, 100)
+        expected = sorted(row["speaker"] for row, _ in synthetic.generate(sentences=1)) * 10
+        assert sorted(manifest.table["speaker"]) == sorted(expected)
+        assert set(manifest.table["corpus"]) == set(manifest.table["style"]) == {"synthetic"}
 
     def test_missing_and_extra_files_are_named(self, folder):
         (folder / "synthetic-01" / "synthetic-01-s01-sad-01.wav").rename(folder / "stranger.wav")

@@ -134,6 +134,7 @@ CORPUS = Corpus(
     read=read,
     speakers=SPEAKERS,
     label_counts=dict.fromkeys(EMOTIONS, SPEAKERS * SENTENCES),
+    generated=True,
     remarks="No human voice: made by a source-filter synthesiser, to try things on.",
 )
 
