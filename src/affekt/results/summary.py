@@ -10,7 +10,6 @@ speakers to resample. A comparison uses the jobs that both systems have finished
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
 from affekt import metrics, statistics
+from affekt.atomic import write_bytes
 from affekt.errors import ConfigError
 from affekt.results.reading import Results, codes
 
@@ -74,15 +74,8 @@ def summarise(
 
 def write_summary(summary: Mapping[str, Any], path: str | Path) -> None:
     """Write a summary as canonical JSON, atomically: equal summaries are equal files."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        json.dump(summary, file, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    text = json.dumps(summary, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
 
 
 def _baseline(results: Results, systems: Sequence[str], wanted: str | None) -> str:

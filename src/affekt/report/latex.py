@@ -1,0 +1,126 @@
+"""The report as LaTeX, its plots as PDF files beside it; needs booktabs and graphicx, which every distribution has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from affekt.atomic import write_bytes
+from affekt.report import plots
+from affekt.report.document import Block, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+
+PLOTS = "figures"
+PREAMBLE = r"""\documentclass[a4paper]{article}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\usepackage[margin=20mm]{geometry}
+\usepackage{booktabs,graphicx}
+\setlength{\parindent}{0pt}
+\setlength{\parskip}{1ex}
+"""
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # a row that begins with a bracket would be read as an option of the \\ before it
+    "−": "$-$",
+    "±": r"$\pm$",
+    "–": "--",
+    "Δ": r"$\Delta$",
+    "γ": r"$\gamma$",
+    "α": r"$\alpha$",
+}
+
+
+def write(document: Document, folder: Path) -> Path:
+    """Write report.tex and figures/*.pdf."""
+    for block in document.blocks:
+        for panel in block.panels if isinstance(block, Figure) else ():
+            write_bytes(folder / PLOTS / f"{panel.name}.pdf", plots.pdf(panel.drawing, panel.name))
+    write_bytes(folder / "report.tex", render(document).encode())
+    return folder / "report.tex"
+
+
+def render(document: Document) -> str:
+    """The text of a document."""
+    title = rf"\section*{{{escape(document.title)}}}"
+    line = rf"\textbf{{{escape(document.protocol_line)}}}"
+    body = "\n\n".join([title, line, *map(_block, document.blocks)])
+    return f"{PREAMBLE}\\begin{{document}}\n{body}\n\\end{{document}}\n"
+
+
+def escape(text: str) -> str:
+    r"""Text in which no letter has a meaning to LaTeX.
+
+    >>> print(escape("50 % of a_b: −1.2 ± 0.3"))
+    50 \% of a\_b: $-$1.2 $\pm$ 0.3
+    """
+    return "".join(SPECIAL.get(letter, letter) for letter in text)
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Heading(text):
+            return rf"\subsection*{{{escape(text)}}}"
+        case Paragraph(text):
+            return escape(text)
+        case Notice(text):
+            return rf"\fbox{{\parbox{{0.97\linewidth}}{{\textbf{{{escape(text)}}}}}}}"
+        case Facts(items):
+            return _list(
+                rf"{escape(item.label)}: \textbf{{{escape(item.value)}}} {escape(item.note)}" for item in items
+            )
+        case Table():
+            return _table(block)
+        case Figure():
+            return _figure(block)
+        case Listing(caption, items):
+            return f"{escape(caption)}:\n" + _list(map(escape, items))
+
+
+def _list(items: Iterable[str]) -> str:
+    return "\n".join([r"\begin{itemize}", *(rf"\item {item}" for item in items), r"\end{itemize}"])
+
+
+def _table(table: Table) -> str:
+    rows = (_row(table, row) for row in table.rows)
+    tabular = [
+        rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+        r"\toprule",
+        _row(table, table.columns),
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    # A wide table is shrunk to the line, a narrow one is left as it is.
+    body = "\n".join(tabular)
+    parts = [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
+    parts += [r"\sbox0{%", body, r"}\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"]
+    parts += [rf"\par\smallskip\footnotesize {escape(table.note)}"] if table.note else []
+    return "\n".join([*parts, r"\end{table}"])
+
+
+def _row(table: Table, cells: tuple[str, ...]) -> str:
+    marked = (
+        rf"\textit{{{escape(cell)}}}" if index in table.quoted and cell else escape(cell)
+        for index, cell in enumerate(cells)
+    )
+    return " & ".join(marked) + r" \\"
+
+
+def _figure(figure: Figure) -> str:
+    width = {1: 0.8, 2: 0.48}.get(len(figure.panels), 0.32)
+    images = (rf"\includegraphics[width={width}\linewidth]{{{PLOTS}/{panel.name}.pdf}}" for panel in figure.panels)
+    caption = rf"\caption{{{escape(figure.caption)}}}"
+    return "\n".join([r"\begin{figure}[htbp]", r"\centering", *images, caption, r"\end{figure}"])

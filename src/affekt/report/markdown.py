@@ -1,0 +1,84 @@
+"""The report as Markdown, its plots as SVG files beside it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from affekt.atomic import write_bytes
+from affekt.report import plots
+from affekt.report.document import Block, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+
+PLOTS = "figures"
+
+
+def write(document: Document, folder: Path) -> Path:
+    """Write report.md and figures/*.svg."""
+    for block in document.blocks:
+        for panel in block.panels if isinstance(block, Figure) else ():
+            write_bytes(folder / PLOTS / f"{panel.name}.svg", plots.svg(panel.drawing, panel.name).encode())
+    write_bytes(folder / "report.md", render(document).encode())
+    return folder / "report.md"
+
+
+def render(document: Document) -> str:
+    """The text of a document.
+
+    >>> print(render(Document("T", "a | b", (Heading("H"), Table("C", ("x", "y"), (("1", "2"),), frozenset({1}))))))
+    # T
+    <BLANKLINE>
+    **a \\| b**
+    <BLANKLINE>
+    ## H
+    <BLANKLINE>
+    C
+    <BLANKLINE>
+    | x | *y* |
+    |---|---:|
+    | 1 | *2* |
+    <BLANKLINE>
+    """
+    parts = [f"# {escape(document.title)}", f"**{escape(document.protocol_line)}**", *map(_block, document.blocks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    r"""Text in which no letter has a meaning to Markdown.
+
+    >>> escape("a_b | <c> [4]")
+    'a\\_b \\| \\<c\\> \\[4\\]'
+    """
+    return re.sub(r"([\\`*_|<>\[\]#~])", r"\\\1", text)
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Heading(text):
+            return f"## {escape(text)}"
+        case Paragraph(text):
+            return escape(text)
+        case Notice(text):
+            return f"> **{escape(text)}**"
+        case Facts(items):
+            return "\n".join(f"- {escape(item.label)}: **{escape(item.value)}** {escape(item.note)}" for item in items)
+        case Table():
+            return _table(block)
+        case Figure(caption, panels):
+            images = "\n".join(f"![{escape(panel.title)}]({PLOTS}/{panel.name}.svg)" for panel in panels)
+            return f"{images}\n\n{escape(caption)}"
+        case Listing(caption, items):
+            return "\n".join([f"{escape(caption)}:", "", *(f"- {escape(item)}" for item in items)])
+
+
+def _table(table: Table) -> str:
+    ruler = "|".join(["---", *["---:"] * (len(table.columns) - 1)])
+    lines = [_row(table, table.columns), f"|{ruler}|", *(_row(table, row) for row in table.rows)]
+    parts = [escape(table.caption), "\n".join(lines)]
+    return "\n\n".join([*parts, escape(table.note)] if table.note else parts)
+
+
+def _row(table: Table, cells: tuple[str, ...]) -> str:
+    marked = (
+        f"*{escape(cell)}*" if index in table.quoted and cell else escape(cell) for index, cell in enumerate(cells)
+    )
+    return f"| {' | '.join(marked)} |"
