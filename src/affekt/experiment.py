@@ -179,10 +179,9 @@ def plan_experiment(
     systems: Sequence[System],
     out: str | Path,
     *,
-    protocol: str = "random",
+    protocol: str | Path = "random",
     folds: int = 5,
     fold_seed: int = 0,
-    fold_file: Path | None = None,
     seeds: int = 1,
     recipe: str | Recipe = "paper",
     labels: LabelSet | None = None,
@@ -197,8 +196,7 @@ def plan_experiment(
         manifest: the utterances.
         systems: what to compare; the one called `baseline`, or the first, is what the others are compared with.
         out: run directory, new or of the same experiment.
-        protocol, folds, fold_seed: see :func:`affekt.protocols.make_folds`.
-        fold_file: folds from a file instead.
+        protocol, folds, fold_seed: see :func:`affekt.protocols.make_folds`; a protocol may be a file of folds.
         seeds: trainings of each system on each fold.
         recipe: a name in :data:`affekt.recipes.RECIPES`, or an own recipe.
         labels: which labels are classes.
@@ -216,10 +214,7 @@ def plan_experiment(
     if not applied or seeds < 1:
         raise ConfigError("experiment", got=f"{len(applied)} systems, {seeds} seeds", expected="at least 1 of each")
     data, hashes, failures = load_data(manifest, applied, labels, cache, choose_device(device), on_progress)
-    if fold_file is not None:
-        plan = FoldPlan.read(fold_file, data.manifest)
-    else:
-        plan = make_folds(data.manifest, protocol, folds, fold_seed, hashes)
+    plan = make_folds(data.manifest, protocol, folds, fold_seed, hashes)
     threads = threads or _begun_threads(Path(out)) or 1
     experiment = Experiment(Path(out), data, plan, applied, seeds, recipe, threads, device)
     _write_plan(experiment)

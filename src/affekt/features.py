@@ -153,8 +153,8 @@ class LogMel(nn.Module):
         needed = (frames - 1) * config.hop_samples + config.window_samples
         padded = nn.functional.pad(waveform, (0, needed - waveform.shape[1]))
         framed = padded.unfold(1, config.window_samples, config.hop_samples)  # [batch, frames, window]
-        spectrum = torch.view_as_real(torch.fft.rfft(framed * self.window, n=config.fft_samples))
-        power = spectrum.square().sum(-1)  # [batch, frames, fft_samples // 2 + 1]
+        spectrum = torch.fft.rfft(framed * self.window, n=config.fft_samples)
+        power = spectrum.real.square() + spectrum.imag.square()  # [batch, frames, fft_samples // 2 + 1]
         return (power @ self.filterbank).clamp_min(config.floor).log()
 
 

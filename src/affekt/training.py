@@ -232,13 +232,17 @@ class _Run:
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
             seconds=time.perf_counter() - start,
         )
-        if not self.history or epoch.value(self.config.monitor) > self.history[self.best_epoch - 1].value(
-            self.config.monitor
-        ):
-            self.best_epoch = number
-            self.best = copy.deepcopy(self.judged.state_dict())
+        self._keep_if_best(epoch)
         self.history.append(epoch)
         return epoch
+
+    def _keep_if_best(self, epoch: Epoch) -> None:
+        """Keep the weights of the best epoch so far; of equal ones the first."""
+        monitor = self.config.monitor
+        if self.history and epoch.value(monitor) <= self.history[self.best_epoch - 1].value(monitor):
+            return
+        self.best_epoch = epoch.epoch
+        self.best = copy.deepcopy(self.judged.state_dict())
 
     def _train_epoch(self, number: int) -> tuple[float, float]:
         """Mean loss and accuracy over the epoch's batches, as the training saw them."""

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from cyclopts import App, ArgumentCollection
 
 VERBS: dict[str, tuple[str, str]] = {
+    "experiment": (
+        "affekt.cli.experiment:experiment",
+        "Train and compare systems over folds and seeds; resumes where it was interrupted.",
+    ),
     "info": ("affekt.cli.info:info", "The parameter ledger of the paper's networks, and this machine."),
 }
 """Verb -> (function, summary): the first line of the function's docstring, so that `affekt --help` imports no verb."""

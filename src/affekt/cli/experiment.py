@@ -1,0 +1,131 @@
+"""`affekt experiment`: systems x folds x seeds, resumable, and the report."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from affekt.cli.changes import given, optional_fields
+from affekt.cli.progress import ExperimentProgress
+from affekt.config import merge
+from affekt.errors import ConfigError
+from affekt.experiment import Experiment, default_jobs, finish, plan_experiment
+from affekt.labels import label_set
+from affekt.manifest import Manifest
+from affekt.recipes import RECIPES, Recipe
+from affekt.report import print_table, write_report
+from affekt.results import summarise
+from affekt.systems import resolve
+from affekt.training import TrainConfig
+from affekt.workers import run_parallel
+
+if TYPE_CHECKING:
+    TrainChanges = TrainConfig
+else:
+    TrainChanges = optional_fields(TrainConfig)
+
+
+def experiment(
+    manifest: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")],
+    systems: str = "headline",
+    protocol: str = "random",
+    folds: int = 5,
+    fold_seed: int = 0,
+    seeds: int = 1,
+    labels: str | None = None,
+    recipe: str = "paper",
+    train: TrainChanges | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    threads: int | None = None,
+    cache: Path | None = None,
+    config: Path | None = None,
+) -> int:
+    """Train and compare systems over folds and seeds; resumes where it was interrupted.
+
+    Parameters
+    ----------
+    manifest
+        Utterances, as `affekt prepare` writes them (CSV or Parquet).
+    out
+        Run directory. One that exists is gone on with: what is finished is not run again.
+    systems
+        Names, groups (headline, table2, integration, poolings) or TOML files, separated by commas.
+    protocol
+        random (the paper's), speaker, session, loso, corpus or text; or a file of folds (another run's folds.json), or
+        a folder of EmoBox's lists.
+    folds
+        Number of folds, where the protocol leaves it open.
+    fold_seed
+        Seed of the folds.
+    seeds
+        Trainings of each system on each fold.
+    labels
+        Label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
+    recipe
+        paper or robust.
+    train
+        Changes to the recipe's training, e.g. --train.max-epochs 50.
+    device
+        auto, cpu, cuda or mps.
+    jobs
+        Jobs side by side; by default one per core on a CPU, one on an accelerator.
+    threads
+        CPU threads of each job; results are the same bit for bit only at the same number.
+    cache
+        Where decoded audio is kept.
+    config
+        TOML file with values for these options.
+    """
+    chosen = changed_recipe(recipe, train)
+    with ExperimentProgress(chosen.train.max_epochs) as progress:
+        planned, failures = plan_experiment(
+            Manifest.read(manifest),
+            resolve(systems),
+            out,
+            protocol=protocol,
+            folds=folds,
+            fold_seed=fold_seed,
+            seeds=seeds,
+            labels=label_set(labels) if labels else None,
+            recipe=chosen,
+            device=device,
+            threads=threads,
+            cache=cache,
+            on_progress=progress.on_progress,
+        )
+        for fault in failures:
+            print(f"affekt: left out: {fault}", file=sys.stderr)
+        run_with_progress(planned, jobs, progress)
+    conclude(planned)
+    return 1 if failures else 0
+
+
+def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
+    """A recipe by name, with some of its training's settings changed."""
+    if name not in RECIPES:
+        raise ConfigError("recipe", got=repr(name), expected=f"one of {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    return replace(recipe, train=merge(recipe.train, given(train), where="--train"))
+
+
+def run_with_progress(planned: Experiment, jobs: int | None, progress: ExperimentProgress) -> None:
+    """All jobs of an experiment, shown as they go."""
+    progress.start_jobs(len(planned.jobs))
+    run_parallel(planned, planned.jobs, jobs or default_jobs(planned.device), progress.on_epoch, progress.on_done)
+
+
+def conclude(planned: Experiment) -> None:
+    """Summary, report and the table on the terminal."""
+    results = finish(planned)
+    written = write_report(results, planned.out)
+    print_table(summarise(results))
+    for path in written:
+        print(path)

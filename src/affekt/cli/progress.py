@@ -1,0 +1,85 @@
+"""A progress bar on standard error for an experiment's jobs, with the time left; silent where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from affekt.experiment import Job
+from affekt.training import Epoch
+
+
+class ExperimentProgress:
+    """Shows how far the jobs are; give its methods to the functions that report progress.
+
+    Without a terminal it prints one line for each finished job instead.
+    """
+
+    def __init__(self, max_epochs: int = 1) -> None:
+        self.max_epochs = max_epochs
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.steps: dict[str, TaskID] = {}
+        self.jobs: TaskID | None = None
+        self.done = 0
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        """A step before the jobs, such as the features."""
+        task = (
+            self.steps.setdefault(what, self.bar.add_task(what, total=total))
+            if what not in self.steps
+            else self.steps[what]
+        )
+        self.bar.update(task, completed=done)
+
+    def start_jobs(self, total: int) -> None:
+        """The number of jobs is known."""
+        self.total = total
+        self.jobs = self.bar.add_task("jobs", total=total)
+
+    def on_epoch(self, job: Job, epoch: Epoch) -> None:
+        """A job has finished an epoch."""
+        if job.name not in self.steps:
+            self.steps[job.name] = self.bar.add_task(f"  {job.name}", total=self.max_epochs)
+        description = f"  {job.name}: validation accuracy {epoch.validation_accuracy:.3f}"
+        self.bar.update(self.steps[job.name], completed=epoch.epoch, description=description)
+
+    def on_done(self, job: Job) -> None:
+        """A job is finished, now or in an earlier run."""
+        self.done += 1
+        if job.name in self.steps:
+            self.bar.remove_task(self.steps.pop(job.name))
+        if self.jobs is not None:
+            self.bar.update(self.jobs, completed=self.done)
+        if not self.console.is_terminal:
+            print(f"[{self.done}/{self.total}] {job.name}", file=sys.stderr, flush=True)
