@@ -159,6 +159,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         ({"name": "x", "alpha": 3}, Fault("f: alpha", "3", "a table (each a number)")),
         ({"name": "x", "tags": "ab"}, Fault("f: tags", "'ab'", "a list (each text)")),
         ({"name": 3}, Fault("f: name", "3", "text")),
+        ({"name": "x", "schedule": True}, Fault("f: schedule", "true", "one of flat, cosine, 1")),
         ({"name": "x", "patience": [1]}, Fault("f: patience", "[1]", "a whole number")),
     ],
 )

@@ -8,7 +8,6 @@ once, each with its file and key. TOML has no null, so the text `"none"` stands 
 from __future__ import annotations
 
 import difflib
-import os
 import tomllib
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from affekt.atomic import writing
 from affekt.errors import AffektError, ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -108,14 +108,8 @@ def dump(config: DataclassInstance, path: str | Path) -> None:
     """
     import tomli_w  # of the training extra: the core only reads TOML
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with writing(path) as file:
         tomli_w.dump(as_table(config), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def as_table(config: DataclassInstance) -> dict[str, Any]:

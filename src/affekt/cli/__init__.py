@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from cyclopts import App, ArgumentCollection
 
 VERBS: dict[str, tuple[str, str]] = {
+    "demo": (
+        "affekt.cli.demo:demo",
+        "The paper's four systems on a synthetic corpus, from waveforms to tests and a report.",
+    ),
+    "corpora": ("affekt.cli.corpora:corpora", "What is read, its licence, where its release is had."),
+    "prepare": (
+        "affekt.cli.prepare:prepare",
+        "Read a corpus release into a manifest: labels, speakers, texts, and notes on all that is odd about it.",
+    ),
     "experiment": (
         "affekt.cli.experiment:experiment",
         "Train and compare systems over folds and seeds; resumes where it was interrupted.",
