@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from affekt.augmentation import AugmentConfig, augment
 from affekt.batching import Batch, Clips, shuffled_batches, sorted_batches
+from affekt.checkpoint import Checkpoint
 from affekt.errors import ConfigError, Fault
 from affekt.features import Normalizer
 from affekt.losses import Loss
@@ -142,6 +143,7 @@ def fit(
     seed: int,
     device: torch.device | str = "cpu",
     state: Path | None = None,
+    start: Checkpoint | None = None,
     on_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> Fitted:
     """Train with early stopping and give back the best epoch's network.
@@ -155,9 +157,10 @@ def fit(
         seed: what every random choice follows from.
         device: where to compute.
         state: file that keeps the run after each epoch, and from which an interrupted run goes on.
+        start: trained model to start from, instead of random weights: all but its output layer, and its normaliser.
         on_epoch: called after each epoch, for progress.
     """
-    run = _Run(system, clips, train, validation, classes, config, seed, torch.device(device))
+    run = _Run(system, clips, train, validation, classes, config, seed, torch.device(device), start)
     if state is not None and state.exists():
         run.restore(state)
     while not run.finished:
@@ -180,13 +183,16 @@ class _Run:
         config: TrainConfig,
         seed: int,
         device: torch.device,
+        start: Checkpoint | None = None,
     ) -> None:
         self.system, self.config, self.seed, self.device = system, config, seed, device
         self.clips, self.train, self.validation, self.classes = clips, train, validation, classes
-        self.normalizer = clips.normalizer(train.rows.tolist())
+        self.normalizer = start.normalizer if start is not None else clips.normalizer(train.rows.tolist())
         counts = np.bincount(train.labels, minlength=classes).tolist()
         with seeded(derive_seed(seed, "initialisation")):
             network, loss = system.build(classes, counts)
+        if start is not None:
+            _start_from(network, start)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss.to(device)
         self.optimizer = torch.optim.AdamW(
@@ -400,6 +406,21 @@ def _make_average(network: nn.Module, config: TrainConfig) -> AveragedModel | No
     if not config.averaging:
         return None
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True)
+
+
+def _start_from(network: nn.Module, start: Checkpoint) -> None:
+    """Take over every tensor but the output layer's, which belongs to the other model's classes."""
+    own = network.state_dict()
+    kept = {name: tensor for name, tensor in start.weights.items() if not name.startswith("head.")}
+    needed = {name: tensor.shape for name, tensor in own.items() if not name.startswith("head.")}
+    if {name: tensor.shape for name, tensor in kept.items()} != needed:
+        raise ConfigError(
+            "model to start from",
+            got=f"system {start.system.name}, of another shape",
+            expected="the network that is to be trained",
+            remedy="choose the same --system and network options",
+        )
+    network.load_state_dict(own | kept)
 
 
 def as_part(rows: Sequence[int], labels: NDArray[np.int64]) -> Part:
