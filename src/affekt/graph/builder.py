@@ -62,6 +62,10 @@ class Graph:
         """Length of one axis, as a vector of one int64."""
         return self.op("Slice", self.op("Shape", tensor), ints(axis), ints(axis + 1))
 
+    def count(self, length: str | NDArray[np.int64]) -> str:
+        """0, 1, ... up to a length, which is a vector of one."""
+        return self.op("Range", np.int64(0), self.op("Squeeze", length), np.int64(1))
+
     def model(
         self,
         inputs: Mapping[str, tuple[str, Shape]],

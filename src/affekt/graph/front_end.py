@@ -21,7 +21,7 @@ from affekt.graph.builder import Graph, ints
 def clip_waveform(graph: Graph, config: FeatureConfig, waveform: str, samples: str) -> str:
     """The first `clip_seconds` of each waveform, with zeros wherever its own samples have ended."""
     clipped = graph.op("Slice", waveform, ints(0), ints(config.clip_samples), ints(1))
-    time = graph.op("Slice", np.arange(config.clip_samples), ints(0), graph.size(clipped, 1), ints(0))
+    time = graph.count(graph.size(clipped, 1))
     valid = graph.op("Less", time, graph.op("Unsqueeze", samples, ints(1)))
     return graph.op("Where", valid, clipped, np.float32(0))
 

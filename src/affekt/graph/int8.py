@@ -229,8 +229,7 @@ def _repeat_last_row(graph: Graph, x: str, row: int, before: Stage, after: Stage
     doubled = Stage(graph.op("Mul", after.frames, ints(2)), None)
     assert before.lengths is not None
     time = graph.op("Min", doubled.time(graph), graph.op("Sub", before.lengths, np.int64(1)))
-    batch = graph.op("Squeeze", graph.size(x, 0))
-    start = graph.op("Mul", graph.op("Range", np.int64(0), batch, np.int64(1)), before.frames)
+    start = graph.op("Mul", graph.count(graph.size(x, 0)), before.frames)
     index = graph.op("Add", time, graph.op("Unsqueeze", start, ints(1)))
     return graph.op("Gather", graph.op("Reshape", x, ints(-1, row)), index, axis=0)
 

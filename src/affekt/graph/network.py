@@ -19,8 +19,6 @@ from affekt.graph.builder import Graph, ints
 from affekt.nn.blocks import ConvModule, CosineHead
 
 Floats = NDArray[np.float32]
-FRAMES_LIMIT = 1 << 16
-"""More frames than any clip has: the length of the constant that counts them."""
 
 
 def array(tensor: Tensor) -> Floats:
@@ -54,7 +52,7 @@ class Stage:
 
     def time(self, graph: Graph) -> str:
         """0, 1, ... frames - 1."""
-        return graph.op("Slice", np.arange(FRAMES_LIMIT), ints(0), self.frames, ints(0))
+        return graph.count(self.frames)
 
     def valid(self, graph: Graph) -> str:
         """True where a frame belongs to its utterance: bool [batch, frames]."""

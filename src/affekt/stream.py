@@ -1,0 +1,128 @@
+"""Live recognition: samples in as they come, one answer every hop.
+
+An answer at time t is about the last `window_seconds` before t. It needs no sample from after t, so the delay from the
+last sample of a hop to its answer is the time that the model takes, some milliseconds (and the delay of the resampler,
+some 20 ms, where rates differ); what is added to it is how long the caller collects samples before feeding them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt import audio
+from affekt.activity import detector
+from affekt.errors import AudioError, ConfigError, Fault
+from affekt.prediction import Prediction
+
+if TYPE_CHECKING:
+    from affekt.inference import Recognizer
+
+Floats = NDArray[np.float32]
+
+SPEECH_SHARE = 0.1
+"""Windows in which less than this share of the frames is active are answered with "no speech"."""
+
+
+class Stream:
+    """One live stream of samples; made by `Recognizer.stream`.
+
+    Args:
+        recognizer: the model.
+        sample_rate_hz: of the samples that will be fed.
+        hop_seconds: from one answer to the next.
+        window_seconds: what an answer is about; at most the model's clip.
+        activity: voice activity detector, a name in `affekt.activity.DETECTORS`.
+        unsure_below: confidence below which answers are marked unsure.
+        source: how answers name the stream.
+
+    Raises:
+        ConfigError: values out of range, all at once.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        sample_rate_hz: int,
+        hop_seconds: float,
+        window_seconds: float,
+        activity: str,
+        unsure_below: float,
+        source: str = "stream",
+    ) -> None:
+        card = recognizer.card
+        _check(sample_rate_hz, hop_seconds, window_seconds, card.clip_seconds)
+        self._recognizer = recognizer
+        self._rate = card.sample_rate_hz
+        self._hop = round(hop_seconds * self._rate)
+        self._window = round(window_seconds * self._rate)
+        self._unsure_below = unsure_below
+        self._source = source
+        self._resampler = _resampler(sample_rate_hz, self._rate)
+        self._detector = detector(activity, self._rate)
+        self._heard: Floats = np.empty(0, np.float32)  # at most a window
+        self._active = np.empty(0, np.bool_)  # the frames of that window
+        self._samples = 0
+        self._waiting: Floats = np.empty(0, np.float32)  # less than a hop
+
+    def feed(self, samples: Floats) -> list[Prediction]:
+        """Hear some more samples, any number of them; the answers for the hops that they complete, mostly none or one.
+
+        Raises:
+            AudioError: not a vector of finite floating point samples; the stream can go on.
+        """
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating) or not np.isfinite(samples).all():
+            got = (
+                f"{samples.dtype} of shape {samples.shape}"
+                if samples.ndim != 1
+                else f"{samples.dtype} that are not usable"
+            )
+            raise AudioError(self._source, got=got, expected="a vector of finite floating point samples in [-1, 1]")
+        self._waiting = np.concatenate([self._waiting, self._resample(samples.astype(np.float32, copy=False))])
+        return list(self._hops())
+
+    def _resample(self, samples: Floats) -> Floats:
+        if self._resampler is None:
+            return samples
+        return np.asarray(self._resampler.resample_chunk(samples), np.float32)
+
+    def _hops(self) -> Iterator[Prediction]:
+        while len(self._waiting) >= self._hop:
+            hop, self._waiting = self._waiting[: self._hop], self._waiting[self._hop :]
+            self._samples += self._hop
+            self._heard = np.concatenate([self._heard, hop])[-self._window :]
+            frames = self._window // self._detector.frame_samples
+            self._active = np.concatenate([self._active, self._detector.feed(hop)])[-frames:]
+            yield self._answer()
+
+    def _answer(self) -> Prediction:
+        labels, end = self._recognizer.labels, self._samples / self._rate
+        start = end - len(self._heard) / self._rate
+        if not len(self._active) or self._active.mean() < SPEECH_SHARE:
+            return Prediction.no_speech(labels, self._source, start, end)
+        answer = self._recognizer.probabilities([self._heard]).probabilities[0]
+        return Prediction.of(labels, answer.tolist(), self._unsure_below, self._source, start, end)
+
+
+def _check(sample_rate_hz: int, hop_seconds: float, window_seconds: float, clip_seconds: float) -> None:
+    lowest, highest = audio.LOWEST_RATE_HZ, audio.HIGHEST_RATE_HZ
+    rules = (
+        ("rate", sample_rate_hz, lowest <= sample_rate_hz <= highest, f"{lowest} to {highest} Hz"),
+        ("hop", hop_seconds, 0.05 <= hop_seconds <= 60, "0.05 to 60 s"),
+        ("window", window_seconds, 0.1 <= window_seconds <= clip_seconds, f"0.1 to {clip_seconds:g} s"),
+    )
+    faults = [Fault(f"stream: {name}", f"{value:g}", expected) for name, value, valid, expected in rules if not valid]
+    if faults:
+        raise ConfigError.of(faults)
+
+
+def _resampler(from_hz: int, to_hz: int):  # type: ignore[no-untyped-def]  # soxr is untyped
+    if from_hz == to_hz:
+        return None
+    import soxr
+
+    return soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")
