@@ -292,6 +292,13 @@ def test_the_module_runs_as_a_program() -> None:
     assert (done.returncode, done.stdout) == (0, f"{__version__}\n")
 
 
+def test_every_setting_of_training_is_a_flag(capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capfd, "experiment", "--help")
+    assert code == 0
+    assert "--train.max-epochs" in out
+    assert "--train.augment.warp" in out
+
+
 def test_info_prints_the_ledger_of_the_paper(capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capfd, "info")
     assert code == 0
