@@ -69,8 +69,11 @@ class Clips:
                 samples = torch.from_numpy(np.array(waveform[: config.clip_samples], np.float32)).to(device)
                 parts.append(log_mel(samples[None])[0])
                 progress(done + 1)
-        values = cls.of(parts, silence_value(config))
-        return replace(values, silence=values.silence.to(device), offsets=values.offsets.to(device))
+        return cls.of(parts, silence_value(config)).to(device)
+
+    def to(self, device: torch.device | str) -> Clips:
+        """The same clips on another device."""
+        return Clips(self.values.to(device), self.offsets.to(device), self.silence.to(device))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

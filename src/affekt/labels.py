@@ -1,7 +1,7 @@
 """Emotion vocabulary and named label sets.
 
 A *canonical* label is one of :data:`EMOTIONS`; every corpus reader maps its own codes to these. A *label set* says
-which canonical labels an experiment uses and how they merge into classes; the order of its classes is the order of every
+which canonical labels an experiment uses and how they merge into classes; the order of its classes is that of every
 probability vector, confusion matrix and checkpoint. Label sets are data: own ones come from a TOML file.
 """
 

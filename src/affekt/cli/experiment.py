@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from affekt.cli.changes import given, optional_fields
 from affekt.cli.progress import ExperimentProgress
 from affekt.config import merge
+from affekt.costs import estimate
 from affekt.errors import ConfigError
 from affekt.experiment import Experiment, default_jobs, finish, plan_experiment
 from affekt.labels import label_set
@@ -45,6 +46,7 @@ def experiment(
     device: str = "auto",
     jobs: int | None = None,
     threads: int | None = None,
+    plan: bool = False,
     cache: Path | None = None,
     config: Path | None = None,
 ) -> int:
@@ -79,6 +81,8 @@ def experiment(
         Jobs side by side; by default one per core on a CPU, one on an accelerator.
     threads
         CPU threads of each job; results are the same bit for bit only at the same number.
+    plan
+        Train nothing: print the jobs that are left, with their estimated hours on this device.
     cache
         Where decoded audio is kept.
     config
@@ -103,6 +107,9 @@ def experiment(
         )
         for fault in failures:
             print(f"affekt: left out: {fault}", file=sys.stderr)
+        if plan:
+            print_estimate(planned, jobs or default_jobs(device), listed=True)
+            return 1 if failures else 0
         run_with_progress(planned, jobs, progress)
     conclude(planned)
     return 1 if failures else 0
@@ -120,6 +127,19 @@ def run_with_progress(planned: Experiment, jobs: int | None, progress: Experimen
     """All jobs of an experiment, shown as they go."""
     progress.start_jobs(len(planned.jobs))
     run_parallel(planned, planned.jobs, jobs or default_jobs(planned.device), progress.on_epoch, progress.on_done)
+
+
+def print_estimate(planned: Experiment, workers: int, listed: bool = False) -> None:
+    """What is left to do and how long it will take here, from a few timed steps of each system."""
+    expected = estimate(planned, workers)
+    typical, longest = expected.typical_hours, expected.longest_hours
+    print(planned.line)
+    print(f"{len(expected.jobs)} of {len(planned.jobs)} jobs left, {workers} side by side on this device:")
+    print(f"about {typical:.2g} hours, {longest:.2g} if no job stops early")
+    for name, cost in expected.costs.items():
+        print(f"  {name}: an utterance takes {1e3 * cost.training:.1f} ms to train on, {1e3 * cost.scoring:.1f} to score")
+    for job in expected.jobs if listed else ():
+        print(f"  {job.name}: at most {expected.hours[job.name]:.3f} hours")
 
 
 def conclude(planned: Experiment) -> None:

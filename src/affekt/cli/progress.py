@@ -55,12 +55,9 @@ class ExperimentProgress:
 
     def on_progress(self, what: str, done: int, total: int) -> None:
         """A step before the jobs, such as the features."""
-        task = (
-            self.steps.setdefault(what, self.bar.add_task(what, total=total))
-            if what not in self.steps
-            else self.steps[what]
-        )
-        self.bar.update(task, completed=done)
+        if what not in self.steps:
+            self.steps[what] = self.bar.add_task(what, total=total)
+        self.bar.update(self.steps[what], completed=done)
 
     def start_jobs(self, total: int) -> None:
         """The number of jobs is known."""
@@ -83,3 +80,20 @@ class ExperimentProgress:
             self.bar.update(self.jobs, completed=self.done)
         if not self.console.is_terminal:
             print(f"[{self.done}/{self.total}] {job.name}", file=sys.stderr, flush=True)
+
+
+class ModelProgress(ExperimentProgress):
+    """Shows the epochs of a single training."""
+
+    def on_model_epoch(self, epoch: Epoch) -> None:
+        """The training has finished an epoch."""
+        task = self.steps.get("training")
+        if task is None:
+            task = self.steps["training"] = self.bar.add_task("training", total=self.max_epochs)
+        self.bar.update(task, completed=epoch.epoch, description=f"training: validation UA {epoch.validation_ua:.3f}")
+        if not self.console.is_terminal:
+            print(
+                f"[{epoch.epoch}/{self.max_epochs}] validation UA {epoch.validation_ua:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )

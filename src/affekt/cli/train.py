@@ -1,0 +1,96 @@
+"""`affekt train`: one model for use, from a manifest to a checkpoint and an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from affekt.checkpoint import Checkpoint
+from affekt.cli.experiment import TrainChanges, changed_recipe
+from affekt.cli.progress import ModelProgress
+from affekt.errors import ConfigError
+from affekt.export import export_checkpoint
+from affekt.labels import label_set
+from affekt.manifest import Manifest
+from affekt.model import train_model
+from affekt.models import BUNDLED_CHECKPOINT
+from affekt.systems import resolve
+
+
+def train(
+    manifest: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")],
+    system: str = "combined",
+    recipe: str = "robust",
+    labels: str | None = None,
+    init: str | None = None,
+    seed: int = 0,
+    licence: str = "",
+    device: str = "auto",
+    cache: Path | None = None,
+    train: TrainChanges | None = None,
+    config: Path | None = None,
+) -> int:
+    """Train one model for use, calibrate it, and export it to ONNX.
+
+    Parameters
+    ----------
+    manifest
+        Utterances, as `affekt prepare` writes them; a table of own recordings needs id, path and label.
+    out
+        Folder for model.safetensors, model.onnx, history and validation measures.
+    system
+        Name of a system, or a TOML file with one.
+    recipe
+        robust or paper.
+    labels
+        Label set; by default every label of the manifest is a class.
+    init
+        Model to start from: bundled, or a checkpoint. The classes may be others.
+    seed
+        Of every random choice.
+    licence
+        Of the weights, for the model card.
+    device
+        auto, cpu, cuda or mps.
+    cache
+        Where decoded audio is kept.
+    train
+        Changes to the recipe's training, e.g. --train.max-epochs 20.
+    config
+        TOML file with values for these options.
+    """
+    systems = resolve(system)
+    if len(systems) != 1:
+        raise ConfigError("system", got=f"{len(systems)} systems", expected="one", remedy="see `affekt experiment`")
+    chosen = changed_recipe(recipe, train)
+    with ModelProgress(chosen.train.max_epochs) as progress:
+        made, measures = train_model(
+            Manifest.read(manifest),
+            systems[0],
+            out,
+            recipe=chosen,
+            labels=label_set(labels) if labels else None,
+            start=_start(init),
+            seed=seed,
+            device=device,
+            cache=cache,
+            licence=licence,
+            on_progress=progress.on_progress,
+            on_epoch=progress.on_model_epoch,
+        )
+    export_checkpoint(made, out / "model.onnx", measures={"validation": measures})
+    print(f"validation on {made.provenance['validation']}")
+    print(f"UA {measures['ua']:.3f}, WA {measures['wa']:.3f} (it chose the epoch and the temperature: it flatters)")
+    print(f"affekt predict --model {out / 'model.onnx'} RECORDING...")
+    return 1 if made.provenance["left_out"] else 0
+
+
+def _start(init: str | None) -> Checkpoint | None:
+    if init is None:
+        return None
+    return Checkpoint.load(BUNDLED_CHECKPOINT if init == "bundled" else init)
