@@ -137,7 +137,7 @@ def print_estimate(planned: Experiment, workers: int, listed: bool = False) -> N
     print(f"{len(expected.jobs)} of {len(planned.jobs)} jobs left, {workers} side by side on this device:")
     print(f"about {typical:.2g} hours, {longest:.2g} if no job stops early")
     for name, cost in expected.costs.items():
-        print(f"  {name}: an utterance takes {1e3 * cost.training:.1f} ms to train on, {1e3 * cost.scoring:.1f} to score")
+        print(f"  {name}: {1e3 * cost.training:.1f} ms to train on an utterance, {1e3 * cost.scoring:.1f} to score it")
     for job in expected.jobs if listed else ():
         print(f"  {job.name}: at most {expected.hours[job.name]:.3f} hours")
 
