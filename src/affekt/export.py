@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from affekt import __version__
 from affekt.atomic import write_bytes
 from affekt.card import ModelCard, Precision
+from affekt.checkpoint import Checkpoint
 from affekt.errors import CheckpointError, ConfigError, Fault
 from affekt.features import FeatureConfig, LogMel, Normalizer
 from affekt.graph import front_end, int8
@@ -82,6 +83,13 @@ class Pipeline(nn.Module):
         self.temperature = temperature
         self.masked = bool(getattr(getattr(network, "config", None), "masked", False)) if masked is None else masked
         self.log_mel = LogMel(features)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> Pipeline:
+        """The pipeline of a trained model."""
+        network, loss = checkpoint.build()
+        features, normalizer = checkpoint.system.features, checkpoint.normalizer
+        return cls(network, features, normalizer, loss.logits, checkpoint.temperature)
 
     def prepare(
         self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]
@@ -158,6 +166,26 @@ def export(
     card = replace(card, measures={**card.measures, "export": asdict(agreement)})
     write_bytes(path, build(pipeline, card, scales).SerializeToString())
     return card
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint,
+    path: str | Path,
+    precision: Precision = "float32",
+    recordings: Waveforms = (),
+    unsure_below: float = UNSURE_BELOW,
+    licence: str | None = None,
+    measures: Mapping[str, Any] | None = None,
+) -> ModelCard:
+    """Export a checkpoint; its provenance goes into the card, and its licence unless another is given.
+
+    Raises:
+        ConfigError, CheckpointError: as :func:`export`.
+    """
+    provenance = {"system": checkpoint.system.to_dict(), **checkpoint.provenance}
+    stated = licence or str(checkpoint.provenance.get("licence", "not stated"))
+    description = Description(checkpoint.classes, stated, unsure_below, provenance, measures or {})
+    return export(Pipeline.from_checkpoint(checkpoint), description, path, precision, recordings)
 
 
 def build(pipeline: Pipeline, card: ModelCard, scales: Sequence[int8.Scales] | None = None) -> onnx.ModelProto:

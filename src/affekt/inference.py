@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from affekt import audio
 from affekt.card import ModelCard
 from affekt.errors import AffektError, AudioError, CheckpointError, Fault
-from affekt.prediction import Failure, Prediction
+from affekt.prediction import Failure, Prediction, Recognised
 
 if TYPE_CHECKING:
     from affekt.stream import Stream
@@ -47,13 +47,6 @@ CHUNK_RECORDINGS = 16
 """Recordings that one thread decodes, sorts by length and recognises at a time."""
 BATCH_SECONDS = 10.0
 """Longest batch: its intermediate results should stay in the processor's cache."""
-
-
-class Recognised(NamedTuple):
-    """What the model says about a batch: probabilities [batch, classes] and embeddings [batch, features]."""
-
-    probabilities: Floats
-    embeddings: Floats
 
 
 class Recognizer:

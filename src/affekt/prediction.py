@@ -1,15 +1,21 @@
-"""What a recogniser answers: a prediction, or why there is none. Plain values, without torch and pandas."""
+"""What a recogniser is and answers: a prediction, or why there is none. Plain values, without torch and pandas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt.card import ModelCard
 from affekt.errors import AffektError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Floats = NDArray[np.float32]
 
 NO_SPEECH = "no speech"
 """The label of a stretch of a recording or stream in which nobody speaks."""
@@ -117,3 +123,25 @@ def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
     import pandas
 
     return pandas.DataFrame([prediction.to_row() for prediction in predictions])
+
+
+class Recognised(NamedTuple):
+    """A model's bare answers for a batch: probabilities [batch, classes] and embeddings [batch, features]."""
+
+    probabilities: Floats
+    embeddings: Floats
+
+
+class Model(Protocol):
+    """What timelines and streams need of a recogniser."""
+
+    card: ModelCard
+    labels: tuple[str, ...]
+
+    def probabilities(self, waveforms: Sequence[Floats]) -> Recognised:
+        """Answers for one batch of waveforms at the model's rate."""
+        ...
+
+    def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognised]:
+        """Answers for a long row of batches, in order."""
+        ...

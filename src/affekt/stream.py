@@ -8,7 +8,6 @@ some 20 ms, where rates differ); what is added to it is how long the caller coll
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,7 @@ from numpy.typing import NDArray
 from affekt import audio
 from affekt.activity import detector
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.prediction import Prediction
-
-if TYPE_CHECKING:
-    from affekt.inference import Recognizer
+from affekt.prediction import Model, Prediction
 
 Floats = NDArray[np.float32]
 
@@ -31,7 +27,7 @@ class Stream:
     """One live stream of samples; made by `Recognizer.stream`.
 
     Args:
-        recognizer: the model.
+        model: a recogniser.
         sample_rate_hz: of the samples that will be fed.
         hop_seconds: from one answer to the next.
         window_seconds: what an answer is about; at most the model's clip.
@@ -45,7 +41,7 @@ class Stream:
 
     def __init__(
         self,
-        recognizer: Recognizer,
+        model: Model,
         sample_rate_hz: int,
         hop_seconds: float,
         window_seconds: float,
@@ -53,9 +49,9 @@ class Stream:
         unsure_below: float,
         source: str = "stream",
     ) -> None:
-        card = recognizer.card
+        card = model.card
         _check(sample_rate_hz, hop_seconds, window_seconds, card.clip_seconds)
-        self._recognizer = recognizer
+        self._model = model
         self._rate = card.sample_rate_hz
         self._hop = round(hop_seconds * self._rate)
         self._window = round(window_seconds * self._rate)
@@ -100,11 +96,11 @@ class Stream:
             yield self._answer()
 
     def _answer(self) -> Prediction:
-        labels, end = self._recognizer.labels, self._samples / self._rate
+        labels, end = self._model.labels, self._samples / self._rate
         start = end - len(self._heard) / self._rate
         if not len(self._active) or self._active.mean() < SPEECH_SHARE:
             return Prediction.no_speech(labels, self._source, start, end)
-        answer = self._recognizer.probabilities([self._heard]).probabilities[0]
+        answer = self._model.probabilities([self._heard]).probabilities[0]
         return Prediction.of(labels, answer.tolist(), self._unsure_below, self._source, start, end)
 
 

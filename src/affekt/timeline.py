@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +21,10 @@ from numpy.typing import NDArray
 from affekt.activity import detector, regions
 from affekt.card import ModelCard
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.prediction import Prediction
+from affekt.prediction import Model, Prediction, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from affekt.inference import Recognised
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -139,19 +136,7 @@ class Timeline:
 
     def to_frame(self) -> pd.DataFrame:
         """The segments as a pandas table; pandas is in the training extra."""
-        from affekt.prediction import to_frame
-
         return to_frame(self.segments)
-
-    def write(self, path: str | Path) -> None:
-        """Write it for another tool, by the suffix: .csv, .json, .txt (Audacity), .TextGrid, .rttm, .html or .png.
-
-        Raises:
-            ConfigError: another suffix.
-        """
-        from affekt.formats import write
-
-        write(self, Path(path))
 
     def __str__(self) -> str:
         """A line a segment."""
@@ -165,15 +150,6 @@ class Timeline:
 
     def _named(self, values: Floats) -> dict[str, float]:
         return dict(zip(self.labels, values.tolist(), strict=True))
-
-
-class Model(Protocol):
-    """What a timeline needs of a recogniser."""
-
-    card: ModelCard
-    labels: tuple[str, ...]
-
-    def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognised]: ...
 
 
 def make_timeline(

@@ -6,16 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from affekt.timeline import Timeline
 
 
 def to_csv(timeline: Timeline) -> str:
-    """One row a segment: source, start_seconds, end_seconds, label, confidence, unsure, ... , prob.<class>."""
-    probabilities = [f"prob.{label}" for label in timeline.labels]
-    columns = ["source", "start_seconds", "end_seconds", "label", "confidence", "unsure", "truncated", *probabilities]
-    return csv_text(columns, (segment.to_row() for segment in timeline.segments))
+    """One row a segment."""
+    text = io.StringIO()
+    print_csv(prediction_columns(timeline.labels), (segment.to_row() for segment in timeline.segments), text)
+    return text.getvalue()
 
 
 def to_json(timeline: Timeline) -> str:
@@ -23,15 +23,23 @@ def to_json(timeline: Timeline) -> str:
     return json.dumps(timeline.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
 
-def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV (RFC 4180) with a header; seconds and probabilities have six digits.
+def prediction_columns(labels: Iterable[str]) -> list[str]:
+    """Columns of tables of predictions: where, what, how sure, and `prob.<class>` for each class."""
+    facts = ["source", "start_seconds", "end_seconds", "label", "confidence", "unsure", "truncated"]
+    return [*facts, *(f"prob.{label}" for label in labels)]
 
-    >>> csv_text(["label", "confidence"], [{"label": "sad, mostly", "confidence": 0.75, "rest": 1}])
-    'label,confidence\\r\\n"sad, mostly",0.75\\r\\n'
+
+def print_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]], file: TextIO, header: bool = True) -> None:
+    """Rows as CSV, each as it comes; seconds and probabilities have six digits.
+
+    >>> import sys
+    >>> print_csv(["label", "confidence"], [{"label": "sad, mostly", "confidence": 0.123456789}], sys.stdout)
+    label,confidence
+    "sad, mostly",0.123457
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), extrasaction="ignore")
-    writer.writeheader()
+    writer = csv.DictWriter(file, list(columns), extrasaction="ignore", lineterminator="\n")
+    if header:
+        writer.writeheader()
     for row in rows:
         writer.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()})
-    return text.getvalue()
+        file.flush()
