@@ -104,20 +104,23 @@ def _sources(paths: Iterable[str]) -> Iterator[Source | Failure]:
         if path == "-":
             yield sys.stdin.buffer
         elif Path(path).is_dir():
-            recordings: list[str | Failure] = [*_folder(Path(path))]
-            yield from recordings or [_nothing(path, "a folder without recordings")]
+            yield from _folder(Path(path)) or (_nothing(path, "a folder without recordings"),)
         elif glob.has_magic(path) and not os.path.lexists(path):
-            matches: list[str | Failure] = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-            yield from matches or [_nothing(path, "a pattern that matches nothing")]
+            matches = glob.glob(path, recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
+            yield from sorted(matches) or (_nothing(path, "a pattern that matches nothing"),)
         else:
             yield path
 
 
 def _folder(root: Path) -> list[str]:
-    """Recordings in a folder and the folders in it, sorted; hidden ones are left out."""
-    found = []
+    """Recordings in a folder and the folders in it, sorted; hidden ones are left out, links are followed once."""
+    found: list[str] = []
+    seen: set[Path] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen.add(Path(folder).resolve())
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and Path(folder, name).resolve() not in seen
+        )
         paths = [Path(folder, name) for name in sorted(files) if not name.startswith(".")]
         found += [str(path) for path in paths if path.suffix.lower() in SUFFIXES]
     return found
