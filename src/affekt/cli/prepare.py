@@ -72,7 +72,7 @@ def _counts(manifest: Manifest, classes: Iterable[str]) -> list[str]:
 
 def _said(notes: list[Note]) -> list[str]:
     """One line per note; a blank line after them, if there are any."""
-    lines = [f"{'failed' if note.failed else 'note'}: {note}" for note in notes]
+    lines = [f"{'failed' if note.failed else 'warning' if note.warning else 'note'}: {note}" for note in notes]
     return [*lines, ""] if lines else []
 
 

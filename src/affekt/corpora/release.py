@@ -24,6 +24,7 @@ class Note(Fault):
     Attributes:
         items: everything concerned, by name; the line shows how many and the first few.
         failed: True if the items are left out of the manifest though they should be in it.
+        warning: True if results on this manifest are not what they may be taken for.
 
     >>> print(Note("missing recordings", items=("a", "b", "c", "d", "e"), remedy="fetch the release again"))
     missing recordings: 5 (a, b, c and 2 more); fetch the release again
@@ -33,6 +34,7 @@ class Note(Fault):
 
     items: tuple[str, ...] = ()
     failed: bool = False
+    warning: bool = False
 
     def __str__(self) -> str:
         what = f"{self.what}: {len(self.items)} ({_examples(self.items)})" if self.items else self.what
