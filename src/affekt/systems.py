@@ -81,13 +81,19 @@ class System:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as checkpoints and run directories keep them; own classes by their names."""
-        network = asdict(self.network) if isinstance(self.network, NetworkConfig) else _qualified_name(self.network)
-        loss = self.loss if isinstance(self.loss, str) else _qualified_name(self.loss)
+        network = _plain_network(self.network) if isinstance(self.network, NetworkConfig) else _own_name(self.network)
+        loss = self.loss if isinstance(self.loss, str) else _own_name(self.loss)
         plain = {"name": self.name, "loss": loss, "loss_options": dict(self.loss_options)}
         return plain | {"network": network, "features": asdict(self.features)}
 
 
-def _qualified_name(own: Any) -> str:
+def _plain_network(network: NetworkConfig) -> dict[str, Any]:
+    plain = asdict(network)
+    return plain if isinstance(network.pooling, str) else plain | {"pooling": _own_name(network.pooling)}
+
+
+def _own_name(own: Any) -> str:
+    """`module:Name` of somebody's own class or function, for people to read: no file brings it back."""
     return f"{own.__module__}:{getattr(own, '__qualname__', type(own).__qualname__)}"
 
 

@@ -11,12 +11,16 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch.multiprocessing as multiprocessing
 
-from affekt.errors import AffektError
-from affekt.experiment import Experiment, Job, run_jobs, take
+from affekt.errors import AffektError, AudioError
+from affekt.experiment import Experiment, Job, finish, plan_experiment, run_jobs, take
+from affekt.manifest import Manifest
+from affekt.results import Results
+from affekt.systems import System
 from affekt.training import Epoch
 
 POLL_SECONDS = 0.5
@@ -149,3 +153,31 @@ def _work(experiment: Experiment, inbox: Any, outbox: Any) -> None:
             outbox.put((job.name, "failed", error))
         except Exception:
             outbox.put((job.name, "failed", traceback.format_exc()))
+
+
+def run_experiment(
+    manifest: Manifest,
+    systems: Sequence[System],
+    out: str | Path,
+    *,
+    workers: int = 1,
+    on_epoch: Callable[[Job, Epoch], object] = lambda job, epoch: None,
+    on_done: Callable[[Job], object] = lambda job: None,
+    **options: Any,
+) -> Results:
+    """An experiment from manifest to results, in one call; resumes what `out` holds.
+
+    Args:
+        manifest, systems, out: what is compared, on what, and where it is kept.
+        workers: jobs side by side; own classes then have to be importable from a module.
+        on_epoch, on_done: called as the jobs go.
+        options: of :func:`affekt.experiment.plan_experiment`: protocol, folds, seeds, labels, recipe, device, ...
+
+    Raises:
+        AudioError: recordings that cannot be decoded. (The command line leaves them out and says so.)
+    """
+    planned, failures = plan_experiment(manifest, systems, out, **options)
+    if failures:
+        raise AudioError.of(failures)
+    run_parallel(planned, planned.jobs, workers, on_epoch, on_done)
+    return finish(planned)

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LANES = 16
+MAX_MELS, MAX_POOL = 1024, 4  # as in conv_module.cpp
 FLAGS = (
     "-O3",
     "-std=c++17",
@@ -283,6 +284,8 @@ def serves(module: Module, x: Float[Tensor, "batch channels frames mels"]) -> bo
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and module.convolution.out_channels % LANES == 0
+        and module.pool <= MAX_POOL
+        and x.shape[3] <= MAX_MELS
         and (module.training or not torch.is_grad_enabled())
         and available()
     )

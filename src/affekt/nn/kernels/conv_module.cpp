@@ -12,6 +12,7 @@
 namespace {
 
 constexpr int LANES = 16;
+constexpr int MAX_MELS = 1024, MAX_POOL = 4;  // of the first module, whose inputs are gathered on the stack
 typedef float Floats __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 typedef int32_t Signs __attribute__((vector_size(64)));
@@ -214,7 +215,7 @@ void first_forward(const float* x, const int32_t* lengths, const float* weight, 
           continue;
         }
         Window w = window(s, lengths[n], t, f);
-        float patches[4][9];
+        float patches[MAX_POOL * MAX_POOL][9];
         int count = 0;
         for (int i = w.t0; i < w.t1; i++)
           for (int j = w.f0; j < w.f1; j++) patch(in, s, i, j, patches[count++]);
@@ -235,7 +236,7 @@ void first_backward(const float* x, const int32_t* lengths, const float* weight,
     const float* in = x + int64_t(n) * (s.frames + 2) * (s.mels + 2);
     float* sum = sums + int64_t(n) * 10 * s.channels;
     for (int t = 0; t * s.pool < lengths[n]; t++) {
-      static thread_local float patches[1024][4][9];
+      static thread_local float patches[MAX_MELS][MAX_POOL * MAX_POOL][9];
       for (int f = 0; f < s.pooled_mels(); f++) {
         Window w = window(s, lengths[n], t, f);
         int count = 0;

@@ -1,0 +1,51 @@
+"""The pages of docs/ that say that tests run them: every block, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(page: str) -> Iterator[tuple[str, str]]:
+    yield from BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
+
+
+def _run_page(page: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run a page's blocks in one folder; the Python blocks share one interpreter, which bash blocks run in between."""
+    script = ["import subprocess"]
+    for language, code in _blocks(page):
+        command = f"subprocess.run(['bash', '-euo', 'pipefail', '-c', {code!r}], check=True)"
+        script.append(code if language == "python" else command)
+    (folder / "page.py").write_text("\n".join(script), encoding="utf-8")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    variables = {**os.environ, "PATH": path, "AFFEKT_CACHE": str(folder / "cache"), **environment}
+    command = [sys.executable, "page.py"]
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_tutorial(tmp_path: Path, corpora: Path) -> None:
+    printed = _run_page("tutorial.md", tmp_path, {"CORPORA": str(corpora)})
+    assert "emodb 4-class | speaker 2-fold, 1 seed | speakers shared: no" in printed
+    assert (tmp_path / "runs/first/report.html").stat().st_size > 10_000
+    assert (tmp_path / "runs/python/summary.json").exists()
+
+
+@pytest.mark.slow
+def test_adding_your_own(tmp_path: Path) -> None:
+    printed = _run_page("adding.md", tmp_path, {})
+    for name in ("first-and-last", "hinge", "averages"):
+        assert re.search(rf"^{name} \d+ parameters$", printed, re.MULTILINE)
+    assert "wide-margin" in printed
+    assert (tmp_path / "own.csv").exists()
