@@ -109,6 +109,14 @@ def test_another_rate_is_another_cache(manifest: Manifest, tmp_path: Path) -> No
     np.testing.assert_array_equal(opened[0], audio.load(manifest.audio_paths()[0], 8_000))
 
 
+def test_another_part_is_another_cache(manifest: Manifest, tmp_path: Path) -> None:
+    path = manifest.audio_paths()[-1]
+    for start, end in ((0.05, 0.15), (0.0, 0.15), (0.05, 0.2), (np.nan, 0.2)):
+        other = Manifest(manifest.table.assign(start=start, end=end).tail(1).reset_index(drop=True), manifest.root)
+        expected = audio.load(path, start_seconds=None if np.isnan(start) else start, end_seconds=end)
+        np.testing.assert_array_equal(WaveformStore.open(other, tmp_path / "cache")[0], expected)
+
+
 def test_another_version_of_the_resampler_is_another_cache(
     manifest: Manifest, tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
