@@ -102,7 +102,7 @@ class Recognizer:
             AudioError: nothing that can be decoded, no samples, silence, less than 0.1 s; for arrays also a wrong shape
                 or type, values that are not finite or no rate.
         """
-        waveform, name = self._waveform(source, sample_rate_hz), _name(source)
+        waveform, name = self.waveform(source, sample_rate_hz), _name(source)
         return self._predictions([waveform], [name], self._session, min_confidence)[0]
 
     def predict_many(
@@ -190,7 +190,7 @@ class Recognizer:
         waveforms: dict[int, Floats] = {}
         for index, source in enumerate(sources):
             try:
-                waveforms[index] = self._waveform(source, sample_rate_hz)
+                waveforms[index] = self.waveform(source, sample_rate_hz)
             except AffektError as error:
                 answers[index] = Failure(_name(source), error)
         for batch in self._batches(waveforms):
@@ -230,8 +230,12 @@ class Recognizer:
             for answer, waveform, name in zip(answers, waveforms, names, strict=True)
         ]
 
-    def _waveform(self, source: Source, sample_rate_hz: int | None) -> Floats:
-        """Samples at the model's rate: one more than a clip where the recording goes on."""
+    def waveform(self, source: Source, sample_rate_hz: int | None = None) -> Floats:
+        """What :meth:`predict` hears of a recording: its clip at the model's rate, and one sample more if it goes on.
+
+        Raises:
+            AudioError: as for :meth:`predict`.
+        """
         rate, clip = self.card.sample_rate_hz, self.card.clip_samples
         if isinstance(source, np.ndarray):
             waveform = _array_at_rate(source, sample_rate_hz, rate)[: clip + 1]
