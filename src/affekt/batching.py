@@ -113,6 +113,16 @@ class Clips:
         return Batch(torch.where(valid[..., None], self.values[index], self.silence), lengths)
 
 
+def batches_per_epoch(utterances: int, batch_size: int) -> int:
+    """Batches of :func:`shuffled_batches`: a rest of a single utterance joins the batch before it.
+
+    >>> [batches_per_epoch(utterances, batch_size=4) for utterances in (1, 4, 5, 6)]
+    [1, 1, 1, 2]
+    """
+    whole, rest = divmod(utterances, batch_size)
+    return max(1, whole + (rest > 1))
+
+
 def shuffled_batches(
     lengths: NDArray[np.int64], rows: NDArray[np.int64], batch_size: int, seed: int, bucketed: bool
 ) -> list[NDArray[np.int64]]:
@@ -135,10 +145,7 @@ def shuffled_batches(
         run = batch_size * BUCKET_BATCHES
         runs = [order[start : start + run] for start in range(0, len(order), run)]
         order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in runs])
-    edges = list(range(0, len(order), batch_size))
-    if len(edges) > 1 and len(order) - edges[-1] < 2:
-        edges.pop()
-    batches = np.split(order, edges[1:])
+    batches = np.split(order, batch_size * np.arange(1, batches_per_epoch(len(order), batch_size)))
     if bucketed:
         batches = [batches[index] for index in generator.permutation(len(batches))]
     return batches

@@ -7,14 +7,15 @@ its last epoch ends in the same weights, bit for bit, as one that was left alone
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
-import os
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from affekt.atomic import write_bytes
 from affekt.augmentation import AugmentConfig, augment
-from affekt.batching import Batch, Clips, shuffled_batches, sorted_batches
+from affekt.batching import Batch, Clips, batches_per_epoch, shuffled_batches, sorted_batches
 from affekt.checkpoint import Checkpoint
 from affekt.errors import ConfigError, Fault
 from affekt.features import Normalizer
@@ -34,6 +36,9 @@ from affekt.seeds import derive_seed, generator
 from affekt.systems import System
 
 Monitor = Literal["accuracy", "ua", "loss"]
+Schedule = Literal["constant", "one-cycle"]
+Precision = Literal["auto", "float32", "bfloat16"]
+STATE_FORMAT, DIGEST_BYTES = b"affekt-state-1", 32
 
 
 @dataclass(frozen=True)
@@ -65,23 +70,26 @@ class TrainConfig:
     max_epochs: int = 100
     patience: int = 10
     monitor: Monitor = "accuracy"
-    schedule: Literal["constant", "one-cycle"] = "constant"
+    schedule: Schedule = "constant"
     averaging: float = 0.0
     gradient_clip: float = 0.0
     bucketed: bool = False
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         rules = (
             ("batch_size", self.batch_size >= 2, "at least 2"),
-            ("learning_rate", self.learning_rate > 0, "above 0"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0"),
             ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("max_epochs", self.max_epochs >= 1, "at least 1"),
             ("patience", self.patience >= 1, "at least 1"),
             ("averaging", 0 <= self.averaging < 1, "in [0, 1)"),
             ("gradient_clip", self.gradient_clip >= 0, "0 or more"),
+            ("monitor", self.monitor in get_args(Monitor), f"one of {', '.join(get_args(Monitor))}"),
+            ("schedule", self.schedule in get_args(Schedule), f"one of {', '.join(get_args(Schedule))}"),
+            ("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
         )
         faults = [Fault(f"train.{name}", str(getattr(self, name)), words) for name, holds, words in rules if not holds]
         if faults:
@@ -159,6 +167,9 @@ def fit(
         state: file that keeps the run after each epoch, and from which an interrupted run goes on.
         start: trained model to start from, instead of random weights: all but its output layer, and its normaliser.
         on_epoch: called after each epoch, for progress.
+
+    Raises:
+        ConfigError: the training diverged.
     """
     run = _Run(system, clips, train, validation, classes, config, seed, torch.device(device), start)
     if state is not None and state.exists():
@@ -201,12 +212,23 @@ class _Run:
             betas=(config.beta1, 0.999),
             weight_decay=config.weight_decay,
         )
-        steps = config.max_epochs * -(-len(train.rows) // config.batch_size)
+        steps = config.max_epochs * batches_per_epoch(len(train.rows), config.batch_size)
         self.schedule = _make_schedule(self.optimizer, config, steps)
         self.average = _make_average(self.network, config)
         self.history: list[Epoch] = []
-        self.best: dict[str, Tensor] = {}
+        self.best: dict[str, dict[str, Tensor]] = {}
         self.best_epoch = 0
+        self.identity = self._identity()
+
+    def _identity(self) -> str:
+        """A hash of all that decides how the run goes, initial weights included."""
+        facts = (self.system.to_dict(), self.config, self.seed, self.classes, self.normalizer)
+        digest = hashlib.sha256(repr(facts).encode())
+        for part in (self.train, self.validation):
+            digest.update(part.rows.tobytes() + part.labels.tobytes())
+        for tensor in (*self.network.state_dict().values(), *self.loss.state_dict().values()):
+            digest.update(tensor.cpu().double().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def finished(self) -> bool:
@@ -226,6 +248,7 @@ class _Run:
         with seeded(derive_seed(self.seed, "epoch", number)):
             train_loss, train_accuracy = self._train_epoch(number)
         scored = score(self.fitted(), self.clips, self.validation.rows, self.config, self.device)
+        self._check_finite(number, train_loss, scored)
         logits, labels = torch.from_numpy(scored.logits), self.validation.labels
         predicted = scored.logits.argmax(1)
         epoch = Epoch(
@@ -242,13 +265,22 @@ class _Run:
         self.history.append(epoch)
         return epoch
 
+    def _check_finite(self, number: int, train_loss: float, scored: Scored) -> None:
+        if not (math.isfinite(train_loss) and np.isfinite(scored.logits).all()):
+            raise ConfigError(
+                f"training of {self.system.name}, epoch {number}",
+                got=f"a loss of {train_loss:g}, or scores that are not finite",
+                expected="numbers",
+                remedy="choose a smaller --train.learning-rate, or a --train.gradient-clip",
+            )
+
     def _keep_if_best(self, epoch: Epoch) -> None:
         """Keep the weights of the best epoch so far; of equal ones the first."""
         monitor = self.config.monitor
         if self.history and epoch.value(monitor) <= self.history[self.best_epoch - 1].value(monitor):
             return
         self.best_epoch = epoch.epoch
-        self.best = copy.deepcopy(self.judged.state_dict())
+        self.best = copy.deepcopy({"network": self.judged.state_dict(), "loss": self.loss.state_dict()})
 
     def _train_epoch(self, number: int) -> tuple[float, float]:
         """Mean loss and accuracy over the epoch's batches, as the training saw them."""
@@ -291,11 +323,12 @@ class _Run:
 
     def fitted(self) -> Fitted:
         """The best network once finished, the current one before."""
-        network = self.judged
-        if self.finished and self.best:
-            network = copy.deepcopy(network)
-            network.load_state_dict(self.best)
-        return Fitted(self.system, network.eval(), self.loss, self.normalizer, list(self.history), self.best_epoch)
+        network, loss = self.judged, self.loss
+        if self.finished:
+            network, loss = copy.deepcopy(network), copy.deepcopy(loss)
+            network.load_state_dict(self.best["network"])
+            loss.load_state_dict(self.best["loss"])
+        return Fitted(self.system, network.eval(), loss, self.normalizer, list(self.history), self.best_epoch)
 
     def _parts(self) -> dict[str, Any]:
         parts = {"network": self.network, "loss": self.loss, "optimizer": self.optimizer}
@@ -307,33 +340,32 @@ class _Run:
         progress = {
             "history": [asdict(epoch) for epoch in self.history],
             "best_epoch": self.best_epoch,
-            "seed": self.seed,
+            "identity": self.identity,
         }
-        content = {name: part.state_dict() for name, part in self._parts().items()}
+        state = {name: part.state_dict() for name, part in self._parts().items()}
         buffer = io.BytesIO()
-        torch.save(content | {"best": self.best, "progress": progress}, buffer)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        torch.save(state | {"best": self.best, "progress": progress}, buffer)
+        content = buffer.getvalue()
+        write_bytes(path, _state_digest(content) + content)
 
     def restore(self, path: Path) -> None:
-        """Go on from :meth:`save`; a damaged or foreign file is ignored, and the run starts from the beginning."""
-        try:
-            content = torch.load(path, map_location=self.device, weights_only=True)
-            progress = content["progress"]
-            if progress["seed"] != self.seed:
-                return
-            history = [Epoch(**row) for row in progress["history"]]
-            states = {name: content[name] for name in self._parts()}
-            best, best_epoch = content["best"], int(progress["best_epoch"])
-        except Exception:  # torch.load has no error class of its own: whatever it cannot read is a damaged file
+        """Go on from :meth:`save`; a damaged file, or one of another run, is ignored: this run starts anew."""
+        file = path.read_bytes()
+        digest, content = file[:DIGEST_BYTES], file[DIGEST_BYTES:]
+        if digest != _state_digest(content):  # torch.load would not notice a flipped bit
+            return
+        state = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
+        progress = state["progress"]
+        if progress["identity"] != self.identity:
             return
         for name, part in self._parts().items():
-            part.load_state_dict(states[name])
-        self.history, self.best, self.best_epoch = history, best, best_epoch
+            part.load_state_dict(state[name])
+        self.history = [Epoch(**row) for row in progress["history"]]
+        self.best, self.best_epoch = state["best"], progress["best_epoch"]
+
+
+def _state_digest(content: bytes) -> bytes:
+    return hashlib.sha256(STATE_FORMAT + content).digest()
 
 
 def score(
@@ -375,12 +407,13 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ConfigError: an unknown device, or one that this machine lacks.
     """
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    present = [kind for kind, count in counts.items() if count]
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(name.partition(":")[0], False):
-        available = ", ".join(kind for kind, there in present.items() if there)
-        raise ConfigError("device", got=repr(name), expected=f"auto, or one that is here: {available}")
+        return torch.device(present[0])
+    known = [*present, *(f"{kind}:{index}" for kind in present for index in range(counts[kind]))]
+    if name not in known:
+        raise ConfigError("device", got=repr(name), expected=f"auto, or one that is here: {', '.join(known)}")
     return torch.device(name)
 
 
