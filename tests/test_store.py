@@ -64,6 +64,11 @@ def test_rows_are_what_decoding_gives(manifest: Manifest, tmp_path: Path) -> Non
         np.testing.assert_array_equal(opened[row], samples)
         assert opened.hashes[row] == hashlib.sha256(samples.tobytes()).hexdigest()
     assert opened.lengths.tolist() == [len(samples) for samples in expected]
+    assert [len(samples) for samples in opened] == opened.lengths.tolist()
+    np.testing.assert_array_equal(opened[-1], expected[-1])
+    np.testing.assert_array_equal(np.concatenate(opened[1:3]), np.concatenate(expected[1:3]))
+    with pytest.raises(IndexError):
+        opened[7]
     assert opened.failures == []
     with pytest.raises(ValueError, match="read-only"):
         opened[0][0] = 1.0

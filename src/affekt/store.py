@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 import soundfile
@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from affekt import audio
+from affekt import atomic, audio
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.manifest import Manifest
 
@@ -51,9 +51,9 @@ def default_folder() -> Path:
     return Path(os.environ.get("AFFEKT_CACHE") or Path.home() / ".cache" / "affekt")
 
 
-@dataclass(frozen=True)
-class WaveformStore:
-    """The waveforms of a manifest's rows, in its order, memory-mapped.
+@dataclass(frozen=True, eq=False)
+class WaveformStore(Sequence[audio.Samples]):
+    """The waveforms of a manifest's rows, in its order, memory-mapped: a sequence of float32 [samples].
 
     Attributes:
         waveforms: all samples, one utterance after the other.
@@ -109,12 +109,20 @@ class WaveformStore:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """Waveform of one row, float32 [samples], read-only.
+    @overload
+    def __getitem__(self, index: int) -> audio.Samples: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[audio.Samples]: ...
+
+    def __getitem__(self, index: int | slice) -> audio.Samples | list[audio.Samples]:
+        """Waveform of one row, float32 [samples], read-only; or those of several.
 
         Raises:
-            AudioError: the row could not be decoded.
+            AudioError: a row could not be decoded.
         """
+        if isinstance(index, slice):
+            return [self[row] for row in range(len(self))[index]]
         fault = self.faults[index]
         if fault is not None:
             raise AudioError.of([fault])
@@ -250,7 +258,7 @@ def _build(final: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) 
         fresh.mkdir()
         entries = _decode_into(fresh / WAVEFORMS, clips, sample_rate_hz, jobs)
         lines = "".join(entry.dump() + "\n" for entry in entries)
-        _write_synced(fresh / INDEX, hashlib.sha256(lines.encode()).hexdigest() + "\n" + lines)
+        atomic.write_bytes(fresh / INDEX, f"{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}".encode())
         with suppress(FileNotFoundError):  # what is there is damaged, or it would have been read
             final.rename(Path(name) / "damaged")
         try:
@@ -303,13 +311,6 @@ def _changed(file: _File) -> bool:
         return _signature(file.path.stat()) != file.signature
     except OSError:
         return True
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _remove_leftovers(folder: Path) -> None:

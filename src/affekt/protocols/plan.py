@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from affekt import atomic
 from affekt.errors import Fault, ProtocolError
 from affekt.manifest import Manifest
 from affekt.protocols.audit import PARTS, RULES, UNKNOWN, Audit, Finding, Fold, audit
@@ -63,14 +63,8 @@ class FoldPlan:
 
     def write(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, **asdict(self)}, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        text = json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1)
+        atomic.write_bytes(path, text.encode())
 
     @classmethod
     def read(cls, path: str | Path, manifest: Manifest | None = None, hashes: Sequence[str] | None = None) -> FoldPlan:
