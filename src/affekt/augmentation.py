@@ -15,8 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from affekt.batching import Batch
+from affekt.errors import ConfigError, Fault
 
 NEPER_PER_DB = math.log(10) / 10  # of energy: 10 dB are a factor of 10, and ln(10) in these features
+
+MASK_FIELDS = ("time_masks", "time_mask_frames", "mel_masks", "mel_mask_bands")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class AugmentConfig:
         tempo: speaking rate, uniform in 1 +- this.
         time_masks, time_mask_frames: masks in time and the longest of them (Park et al. 2019, SpecAugment).
         mel_masks, mel_mask_bands: likewise in frequency.
+
+    Raises:
+        ConfigError: amounts out of range, all at once.
     """
 
     gain_db: float = 0.0
@@ -44,6 +50,23 @@ class AugmentConfig:
     time_mask_frames: int = 20
     mel_masks: int = 0
     mel_mask_bands: int = 6
+
+    def __post_init__(self) -> None:
+        lowest_db, highest_db = self.noise_snr_db
+        rules = (
+            ("gain_db", 0 <= self.gain_db < math.inf, "0 or more"),
+            ("channel_db", 0 <= self.channel_db < math.inf, "0 or more"),
+            ("noise_probability", 0 <= self.noise_probability <= 1, "in [0, 1]"),
+            ("noise_snr_db", -math.inf < lowest_db <= highest_db < math.inf, "the lowest, then the highest"),
+            ("warp", 0 <= self.warp < 1, "in [0, 1)"),
+            ("tempo", 0 <= self.tempo < 1, "in [0, 1)"),
+            *((name, getattr(self, name) >= 0, "0 or more") for name in MASK_FIELDS),
+        )
+        faults = [
+            Fault(f"augment.{name}", str(getattr(self, name)), words) for name, holds, words in rules if not holds
+        ]
+        if faults:
+            raise ConfigError.of(faults)
 
     @property
     def active(self) -> bool:

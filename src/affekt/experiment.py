@@ -33,7 +33,7 @@ from affekt.features import FeatureConfig
 from affekt.labels import LabelSet
 from affekt.manifest import Manifest
 from affekt.protocols import Fold, FoldPlan, make_folds
-from affekt.recipes import RECIPES, Recipe
+from affekt.recipes import Recipe, find_recipe
 from affekt.results import Results, damage, file_sha256, summarise, write_summary
 from affekt.seeds import derive_seed
 from affekt.store import WaveformStore
@@ -209,7 +209,7 @@ def plan_experiment(
         ConfigError: `out` holds another experiment, or nothing to compare.
         ProtocolError: folds that share what their protocol forbids.
     """
-    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    recipe = find_recipe(recipe)
     applied = tuple(recipe.apply(system) for system in systems)
     if not applied or seeds < 1:
         raise ConfigError("experiment", got=f"{len(applied)} systems, {seeds} seeds", expected="at least 1 of each")

@@ -26,7 +26,7 @@ from affekt.experiment import Data, load_data
 from affekt.labels import LabelSet
 from affekt.manifest import Manifest
 from affekt.protocols import make_folds
-from affekt.recipes import RECIPES, Recipe
+from affekt.recipes import Recipe, find_recipe
 from affekt.seeds import derive_seed
 from affekt.systems import System
 from affekt.training import Epoch, Fitted, Part, choose_device, fit, score
@@ -67,7 +67,7 @@ def train_model(
     Returns:
         The checkpoint, and the validation measures.
     """
-    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    recipe = find_recipe(recipe)
     system = recipe.apply(system)
     if start is not None:
         system = replace(system, network=start.system.network, features=start.system.features)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from affekt.augmentation import AugmentConfig
+from affekt.errors import ConfigError
 from affekt.nn import NetworkConfig
 from affekt.systems import System
 from affekt.training import TrainConfig
@@ -19,50 +20,48 @@ class Recipe:
         name: for tables.
         train: optimiser, schedule, stopping, precision, augmentation.
         masked: whether the paper's network hides padding; None leaves the system as it is.
+        level: root mean square that all clips are scaled to; 0 leaves the system as it is.
     """
 
     name: str = "paper"
     train: TrainConfig = field(default_factory=TrainConfig)
     masked: bool | None = None
+    level: float = 0.0
 
     def apply(self, system: System) -> System:
         """The system as this recipe trains it."""
-        if self.masked is None or not isinstance(system.network, NetworkConfig):
-            return system
-        return replace(system, network=replace(system.network, masked=self.masked))
+        if self.level:
+            system = replace(system, features=replace(system.features, level=self.level))
+        if self.masked is not None and isinstance(system.network, NetworkConfig):
+            system = replace(system, network=replace(system.network, masked=self.masked))
+        return system
 
 
 RECIPES: Mapping[str, Recipe] = {
     "paper": Recipe(),
     "quick": Recipe(  # for a first look: an order of magnitude fewer steps than the paper's
         "quick",
-        TrainConfig(
-            batch_size=16, learning_rate=2e-3, max_epochs=14, patience=14, schedule="one-cycle", bucketed=True
-        ),
+        TrainConfig(batch_size=16, learning_rate=2e-3, max_epochs=14, patience=14, schedule="one-cycle", bucketed=True),
         masked=True,
     ),
     "robust": Recipe(
         "robust",
         TrainConfig(
+            batch_size=16,
             learning_rate=2e-3,
             weight_decay=1e-2,
-            max_epochs=60,
-            patience=60,
+            max_epochs=30,
+            patience=30,
             monitor="ua",
             schedule="one-cycle",
-            averaging=0.98,
+            averaging=0.99,
             gradient_clip=5.0,
             bucketed=True,
             augment=AugmentConfig(
-                gain_db=10.0,
-                channel_db=4.0,
-                noise_probability=0.3,
-                warp=0.1,
-                tempo=0.15,
-                time_masks=2,
-                mel_masks=2,
+                gain_db=6.0, channel_db=3.0, noise_probability=0.3, warp=0.1, tempo=0.1, time_masks=1, mel_masks=1
             ),
         ),
         masked=True,
+        level=0.05,
     ),
 }

@@ -7,7 +7,6 @@ one row here. Own systems come from a TOML file (`load_systems`) or are a `Syste
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,14 +14,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from affekt.config import build
-from affekt.errors import AffektError, ConfigError, Fault
+from affekt.config import build, read_toml
+from affekt.errors import ConfigError, Fault
 from affekt.features import FeatureConfig
 from affekt.losses import LOSSES, Head, Loss, make_loss
 from affekt.nn import Network, NetworkConfig
 
 NetworkFactory = Callable[[int, int, Head], nn.Module]
 """An own network: a function or class of (mels, classes, head), whose forward(features, lengths) gives an `Output`."""
+
+GIVEN = ("loss", "classes", "features", "counts")  # what `make_loss` is given anyway, so no options
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class System:
         features: how a waveform becomes features.
 
     Raises:
-        ConfigError: an unusable name, an unknown loss, or options that the loss refuses.
+        ConfigError: an unusable name, an unknown loss, or options that the loss refuses; all at once.
     """
 
     name: str
@@ -48,10 +49,9 @@ class System:
     features: FeatureConfig = field(default_factory=FeatureConfig)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name):
-            raise ConfigError("system name", got=repr(self.name), expected="letters, digits, '-', '.' and '_'")
-        if isinstance(self.loss, str) and self.loss not in LOSSES:
-            raise ConfigError(f"system {self.name}: loss", got=repr(self.loss), expected=f"one of {', '.join(LOSSES)}")
+        loss, options = (self.loss, self.loss_options) if isinstance(self.loss, str) else ("softmax", {})
+        if faults := _system_faults(self.name, loss, options):
+            raise ConfigError.of(faults)
 
     @property
     def head(self) -> Head:
@@ -71,12 +71,18 @@ class System:
         Args:
             classes: number of classes.
             counts: training utterances of each class, for class-balanced weights.
+
+        Raises:
+            ConfigError: options that do not fit the number of classes, or an own network without `embedding_size`.
         """
         if isinstance(self.network, NetworkConfig):
             network: nn.Module = Network(self.network, self.features.mels, classes, self.head)
         else:
             network = self.network(self.features.mels, classes, self.head)
-        size = int(network.embedding_size)  # type: ignore[arg-type]
+        size = getattr(network, "embedding_size", None)
+        if not isinstance(size, int) or size < 1:
+            got = f"{type(network).__name__} with embedding_size {size}"
+            raise ConfigError(f"network of {self.name}", got=got, expected="the length of its deep feature there")
         return network, make_loss(self.loss, classes, size, counts, **self.loss_options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,6 +96,24 @@ class System:
 def _plain_network(network: NetworkConfig) -> dict[str, Any]:
     plain = asdict(network)
     return plain if isinstance(network.pooling, str) else plain | {"pooling": _own_name(network.pooling)}
+
+
+def _system_faults(name: str, loss: str, options: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong with a name, or with a built-in loss and its options for whatever number of classes."""
+    faults = []
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        faults.append(Fault("system name", repr(name), "letters, digits, '-', '.' and '_'"))
+    if loss not in LOSSES:
+        return [*faults, Fault("loss", repr(loss), f"one of {', '.join(LOSSES)}")]
+    faults += [Fault(f"loss {loss}: option {key!r}", "an unknown name") for key in GIVEN if key in options]
+    rest = {key: value for key, value in options.items() if key not in GIVEN}
+    alpha = rest.get("alpha")
+    classes = max(1, len(alpha)) if isinstance(alpha, list | tuple) else 2
+    try:
+        make_loss(loss, classes, 1, [1] * classes, **rest)
+    except ConfigError as error:
+        faults += error.faults
+    return faults
 
 
 def _own_name(own: Any) -> str:
@@ -140,13 +164,23 @@ POOLINGS = tuple(
 )
 """The baseline with other poolings, so that the paper's choice can be compared."""
 
+COMPACT = System(
+    "compact",
+    network=NetworkConfig(
+        filters=(32, 64, 96, 128), pools=(2, 2, 2, 2), lstm_cells_per_direction=48, pooling="combined", masked=True
+    ),
+)
+"""For use rather than for comparison: most channels where the image is small, a fifth of the paper's arithmetic."""
+
 GROUPS: Mapping[str, tuple[System, ...]] = {
     "headline": HEADLINE,
     "table2": TABLE2,
     "integration": INTEGRATION,
     "poolings": (System("baseline"), System("combined", network=_COMBINED), *POOLINGS),
 }
-SYSTEMS: Mapping[str, System] = {system.name: system for group in GROUPS.values() for system in group}
+SYSTEMS: Mapping[str, System] = {
+    system.name: system for system in (*(system for group in GROUPS.values() for system in group), COMPACT)
+}
 
 
 def resolve(names: str | Iterable[str]) -> tuple[System, ...]:
@@ -154,6 +188,9 @@ def resolve(names: str | Iterable[str]) -> tuple[System, ...]:
 
     Args:
         names: comma-separated text or a list of system names, group names and paths ending in `.toml`.
+
+    Raises:
+        ConfigError: unknown names, faults of files, two systems of one name; all at once.
 
     >>> [system.name for system in resolve("baseline,combined")]
     ['baseline', 'combined']
@@ -163,21 +200,30 @@ def resolve(names: str | Iterable[str]) -> tuple[System, ...]:
     wanted = names.split(",") if isinstance(names, str) else list(names)
     found: dict[str, System] = {}
     faults: list[Fault] = []
-    for name in (name.strip() for name in wanted):
-        if name in GROUPS:
-            found |= {system.name: system for system in GROUPS[name]}
-        elif name in SYSTEMS:
-            found[name] = SYSTEMS[name]
-        elif name.endswith(".toml"):
-            found |= {system.name: system for system in load_systems(Path(name))}
-        else:
-            expected = (
-                f"a group ({', '.join(GROUPS)}), a .toml file, or a system such as {', '.join(list(SYSTEMS)[:5])}"
-            )
-            faults.append(Fault("system", repr(name), expected))
+    for name in map(str.strip, wanted):
+        try:
+            systems = _find(name)
+        except ConfigError as error:
+            faults += error.faults
+            continue
+        for system in systems:
+            if found.setdefault(system.name, system) != system:
+                remedy = "rename one of them"
+                faults.append(Fault(f"system {system.name}", "two that differ", "one of that name", remedy))
     if faults:
         raise ConfigError.of(faults)
     return tuple(found.values())
+
+
+def _find(name: str) -> tuple[System, ...]:
+    if name in GROUPS:
+        return GROUPS[name]
+    if name in SYSTEMS:
+        return (SYSTEMS[name],)
+    if name.endswith(".toml"):
+        return load_systems(Path(name))
+    expected = f"a group ({', '.join(GROUPS)}), a .toml file, or a system such as {', '.join(list(SYSTEMS)[:5])}"
+    raise ConfigError("system", got=repr(name), expected=expected)
 
 
 def load_systems(path: Path) -> tuple[System, ...]:
@@ -189,21 +235,17 @@ def load_systems(path: Path) -> tuple[System, ...]:
         loss = "focal"
         loss_options = { gamma = 3.0, alpha = [1.0, 2.0, 1.0, 1.0] }
         network = { pooling = "combined", masked = true }
+
+    Raises:
+        ConfigError: every fault of the file.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"systems {path}", got=str(error), expected="a readable TOML file") from error
     faults: list[Fault] = []
     systems: list[System] = []
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            faults.append(Fault(f"{path}: {name}", got=repr(table), expected=f"a table [{name}]"))
-            continue
+    for name, table in read_toml(path).items():
         try:
-            systems.append(from_system_dict({"name": name} | table))
-        except AffektError as error:
-            faults += [replace(fault, what=f"{path}: [{name}] {fault.what}") for fault in error.faults]
+            systems.append(_read_system(name, table, where=f"{path}: [{name}]"))
+        except ConfigError as error:
+            faults += error.faults
     if faults or not systems:
         raise ConfigError.of(faults or [Fault(f"systems {path}", got="no table", expected="one table per system")])
     return tuple(systems)
@@ -213,22 +255,34 @@ def from_system_dict(data: Mapping[str, Any]) -> System:
     """The system that :meth:`System.to_dict` described.
 
     Raises:
-        ConfigError: unknown keys and values; or an own network or loss, which no file can bring back: pass the
-            `System` itself.
+        ConfigError: every unknown key and value; or an own network, pooling or loss, which no file can bring back: pass
+            the `System` itself.
     """
-    unknown = sorted(set(data) - {"name", "network", "loss", "loss_options", "features"})
-    faults = [Fault(f"key {key!r}", "an unknown name", "network, loss, loss_options, features") for key in unknown]
-    network, loss = data.get("network", {}), data.get("loss", "softmax")
-    if isinstance(network, str):
-        faults.append(Fault("network", network, "a built-in network", "pass the System in Python"))
-    if loss not in LOSSES:
-        faults.append(Fault("loss", repr(loss), f"one of {', '.join(LOSSES)}", "pass the System in Python"))
+    return _read_system(str(data.get("name", "")), {key: data[key] for key in data if key != "name"}, where="system")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A system as files hold it."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: str = "softmax"
+    loss_options: Mapping[str, bool | int | float | str | tuple[float, ...]] = field(default_factory=dict)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+
+
+def _read_system(name: str, table: Any, where: str) -> System:
+    if not isinstance(table, Mapping):
+        raise ConfigError(where, got=repr(table), expected="a table")
+    faults: list[Fault] = []
+    row = _Row()
+    try:
+        row = build(_Row, table, where)
+    except ConfigError as error:
+        faults += error.faults
+    loss, options = table.get("loss", "softmax"), table.get("loss_options", {})
+    if isinstance(loss, str) and isinstance(options, Mapping):
+        faults += [replace(fault, what=f"{where}: {fault.what}") for fault in _system_faults(name, loss, options)]
     if faults:
         raise ConfigError.of(faults)
-    return System(
-        name=str(data["name"]),
-        network=build(NetworkConfig, network, where="network"),
-        loss=loss,
-        loss_options=dict(data.get("loss_options", {})),
-        features=build(FeatureConfig, data.get("features", {}), where="features"),
-    )
+    return System(name, row.network, row.loss, row.loss_options, row.features)

@@ -13,11 +13,10 @@ from affekt.cli.changes import given, optional_fields
 from affekt.cli.progress import ExperimentProgress
 from affekt.config import merge
 from affekt.costs import estimate
-from affekt.errors import ConfigError
 from affekt.experiment import Experiment, default_jobs, finish, plan_experiment
 from affekt.labels import label_set
 from affekt.manifest import Manifest
-from affekt.recipes import RECIPES, Recipe
+from affekt.recipes import Recipe, find_recipe
 from affekt.report import print_table, write_report
 from affekt.results import summarise
 from affekt.systems import resolve
@@ -117,9 +116,7 @@ def experiment(
 
 def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
     """A recipe by name, with some of its training's settings changed."""
-    if name not in RECIPES:
-        raise ConfigError("recipe", got=repr(name), expected=f"one of {', '.join(RECIPES)}")
-    recipe = RECIPES[name]
+    recipe = find_recipe(name)
     return replace(recipe, train=merge(recipe.train, given(train), where="--train"))
 
 
