@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 from affekt import __version__, cli
+from affekt.checkpoint import Checkpoint
+from affekt.export import export_checkpoint
+from affekt.features import Normalizer
+from affekt.nn import NetworkConfig, parameter_ledger
+from affekt.systems import System
 
 PROBE = '''
 """A verb that does what its first argument says."""
@@ -306,6 +311,51 @@ def test_info_prints_the_ledger_of_the_paper(capfd: pytest.CaptureFixture[str]) 
     assert "+256 = +0.067 %" in out
     assert out.startswith("affekt ")
     assert __version__ in out.splitlines()[0]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A small network with random weights, as `affekt train` saves one."""
+    system = System("tiny", NetworkConfig(filters=(4, 4), pools=(2, 2)), "focal", {"gamma": 2.0})
+    network, loss = system.build(2)
+    normalizer = Normalizer((0.0,) * 40, (1.0,) * 40)
+    weights, loss_weights = network.state_dict(), loss.state_dict()
+    saved = Checkpoint(system, ("angry", "sad"), normalizer, weights, loss_weights, 1.5, {"corpus": "emodb"})
+    saved.save(tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def test_info_of_a_checkpoint(capfd: pytest.CaptureFixture[str], checkpoint: Path) -> None:
+    code, out, _ = run(capfd, "info", str(checkpoint))
+    said = dict(line.split("  ", 1) for line in out.splitlines())
+    parameters = sum(row.parameters for row in parameter_ledger(NetworkConfig((4, 4), pools=(2, 2)), classes=2))
+    assert code == 0
+    assert {name: value.strip() for name, value in said.items()} == {
+        "system": "tiny",
+        "loss": "focal gamma=2.0",
+        "classes": "angry, sad",
+        "input": "16000 Hz mono, up to 7.5 s",
+        "trainable parameters": f"{parameters:,}",
+        "temperature": "1.500",
+        "provenance.corpus": "emodb",
+    }
+
+
+def test_info_of_an_exported_model(capfd: pytest.CaptureFixture[str], checkpoint: Path) -> None:
+    export_checkpoint(Checkpoint.load(checkpoint), checkpoint.with_suffix(".onnx"))
+    code, out, _ = run(capfd, "info", str(checkpoint.with_suffix(".onnx")))
+    assert code == 0
+    assert "angry, sad" in out
+    assert "temperature 1.500" in out
+
+
+@pytest.mark.parametrize("name", ["none.safetensors", "none.onnx", "probe_verb.py"])
+def test_info_of_what_is_no_model(capfd: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    code, _, err = run(capfd, "info", str(tmp_path / name))
+    assert code == 2
+    assert err.startswith("affekt: error: ")
+    assert name in err
+    assert len(err.splitlines()) == 1
 
 
 def test_info_without_torch_says_how_to_get_the_ledger() -> None:

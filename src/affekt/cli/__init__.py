@@ -29,11 +29,39 @@ VERBS: dict[str, tuple[str, str]] = {
         "affekt.cli.prepare:prepare",
         "Read a corpus release into a manifest: labels, speakers, texts, and notes on all that is odd about it.",
     ),
+    "train": ("affekt.cli.train:train", "Train one model for use, calibrate it, and export it to ONNX."),
     "experiment": (
         "affekt.cli.experiment:experiment",
         "Train and compare systems over folds and seeds; resumes where it was interrupted.",
     ),
-    "info": ("affekt.cli.info:info", "The parameter ledger of the paper's networks, and this machine."),
+    "report": (
+        "affekt.cli.report:report",
+        "Tables, paired tests and plots of an experiment, finished or not.",
+    ),
+    "reproduce": (
+        "affekt.cli.reproduce:reproduce",
+        "The paper's experiment on IEMOCAP: prepare, train, and report beside the paper's figures; resumes.",
+    ),
+    "evaluate": (
+        "affekt.cli.evaluate:evaluate",
+        "Measure a model on a manifest: WA, UA, per class, calibration, with intervals over speakers.",
+    ),
+    "predict": (
+        "affekt.cli.predict:predict",
+        "Recognise the emotion of recordings: files, folders, patterns, or `-` for standard input.",
+    ),
+    "stream": (
+        "affekt.cli.stream:stream",
+        "Recognise emotion live, a line every hop, from the microphone or from raw samples on standard input.",
+    ),
+    "export": (
+        "affekt.cli.export:export",
+        "Write a trained model as one ONNX file: raw waveform in, calibrated probabilities out.",
+    ),
+    "info": (
+        "affekt.cli.info:info",
+        "The card of a model; or the parameter ledger of the paper's networks, and this machine.",
+    ),
 }
 """Verb -> (function, summary): the first line of the function's docstring, so that `affekt --help` imports no verb."""
 

@@ -1,8 +1,9 @@
-"""`affekt info`: the parameter ledger and this machine."""
+"""`affekt info`: the card of a model; or the parameter ledger and this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affekt.environment import environment
@@ -11,15 +12,23 @@ if TYPE_CHECKING:
     from affekt.nn import LedgerRow
 
 
-def info() -> int:
-    """The parameter ledger of the paper's networks, and this machine.
+def info(model: Path | None = None, /) -> int:
+    """The card of a model; or the parameter ledger of the paper's networks, and this machine.
 
     The ledger lists every trainable tensor of the baseline of Zhou & Liu (2020), its size counted on the network
     itself, and what combined attentive pooling and 64 LSTM cells a direction add to it.
+
+    Args:
+        model: a checkpoint (.safetensors) or an exported model (.onnx).
     """
-    print("\n".join(aligned(environment().items())))
-    print()
-    print("\n".join(_ledger_lines()))
+    if model is None:
+        print("\n".join([*aligned(environment().items()), "", *_ledger_lines()]))
+    elif model.suffix == ".safetensors":
+        print("\n".join(aligned(_checkpoint_facts(model))))
+    else:
+        from affekt.inference import Recognizer
+
+        print(Recognizer.load(model).card)
     return 0
 
 
@@ -32,6 +41,23 @@ def aligned(pairs: Iterable[tuple[str, str]]) -> list[str]:
     pairs = list(pairs)
     width = max((len(name) for name, _ in pairs), default=0)
     return [f"{name:<{width}}  {value}" for name, value in pairs]
+
+
+def _checkpoint_facts(path: Path) -> Iterable[tuple[str, str]]:
+    from affekt.checkpoint import Checkpoint
+    from affekt.nn import ledger
+
+    checkpoint = Checkpoint.load(path)
+    system = checkpoint.system
+    network, _ = checkpoint.build()
+    yield "system", system.name
+    yield "loss", " ".join([str(system.loss), *(f"{name}={value}" for name, value in system.loss_options.items())])
+    yield "classes", ", ".join(checkpoint.classes)
+    yield "input", f"{system.features.sample_rate_hz} Hz mono, up to {system.features.clip_seconds:g} s"
+    yield "trainable parameters", f"{_total(ledger(network)):,}"
+    yield "temperature", f"{checkpoint.temperature:.3f}"
+    for name, value in checkpoint.provenance.items():
+        yield f"provenance.{name}", str(value)
 
 
 def _ledger_lines() -> list[str]:

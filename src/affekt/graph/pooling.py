@@ -37,26 +37,32 @@ class States(NamedTuple):
 
 
 def attention(graph: Graph, module: AttentionPooling, sequence: States) -> str:
+    """Weighted mean by attention."""
     return _weighted_mean(graph, sequence, _attention_weights(graph, module, sequence))
 
 
 def combined(graph: Graph, module: CombinedPooling, sequence: States) -> str:
+    """Weighted mean and deviation by attention, side by side."""
     return _mean_and_deviation(graph, sequence, _attention_weights(graph, module, sequence))
 
 
 def mean(graph: Graph, module: MeanPooling, sequence: States) -> str:
+    """Mean over the valid frames."""
     return _weighted_mean(graph, sequence, _uniform_weights(graph, sequence))
 
 
 def statistics(graph: Graph, module: StatisticsPooling, sequence: States) -> str:
+    """Mean and deviation over the valid frames, side by side."""
     return _mean_and_deviation(graph, sequence, _uniform_weights(graph, sequence))
 
 
 def maximum(graph: Graph, module: MaxPooling, sequence: States) -> str:
+    """Maximum over the valid frames."""
     return graph.op("ReduceMax", _hide(graph, sequence.states, sequence), ints(1), keepdims=0)
 
 
 def self_attentive(graph: Graph, module: SelfAttentivePooling, sequence: States) -> str:
+    """One weighted mean per head, side by side."""
     hidden = graph.op("Tanh", graph.op("MatMul", sequence.states, array(module.hidden.weight).T))
     scores = graph.op("MatMul", hidden, array(module.heads.weight).T)
     return _weighted_mean(graph, sequence, _softmax(graph, scores, sequence))

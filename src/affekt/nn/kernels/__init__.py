@@ -1,0 +1,1 @@
+"""C++ sources of the fused modules, compiled when they are first used."""
