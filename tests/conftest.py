@@ -103,3 +103,67 @@ def write_job(
     result["confusion"] = sklearn.metrics.confusion_matrix(labels, predicted, labels=range(4)).tolist()
     result["sha256"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
     (folder / "result.json").write_text(json.dumps(result))
+
+
+def random_pipeline(
+    masked: bool = True,
+    pooling: Any = "attention",
+    head: Any = "linear",
+    filters: Sequence[int] = (8, 8, 4),
+    pools: Sequence[int] = (2, 2, 1),
+    kernel: int = 3,
+    seed: int = 0,
+    **features: Any,
+) -> Any:
+    """A small network of random weights, its batch normalisation far from the identity, with a front end."""
+    import torch
+
+    from affekt.export import Pipeline
+    from affekt.features import FeatureConfig, Normalizer
+    from affekt.nn import Network, NetworkConfig
+
+    config = FeatureConfig(**features)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        shape = NetworkConfig(tuple(filters), kernel, tuple(pools), 0.25, 8, pooling, masked)
+        network = Network(shape, config.mels, len(CLASSES), head)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.normal_(module.running_mean, std=0.3)
+                torch.nn.init.uniform_(module.running_var, 0.2, 0.8)
+                torch.nn.init.uniform_(module.weight, 0.8, 1.5)
+                torch.nn.init.normal_(module.bias, std=0.3)
+        torch.nn.init.normal_(network.head.weight, std=4.0)  # so that recordings get different labels
+        mean = torch.linspace(-9, -5, config.mels).tolist()
+    scale = 5.0 if head == "cosine" else 1.0
+    return Pipeline(network, config, Normalizer(tuple(mean), (2.0,) * config.mels), lambda scores: scale * scores, 1.5)
+
+
+@pytest.fixture(scope="session")
+def make_pipeline() -> Callable[..., Any]:
+    """`make_pipeline(masked=..., pooling=..., head=..., filters=...)`: an untrained `affekt.export.Pipeline`."""
+    return random_pipeline
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported model of random weights, masked, with four classes."""
+    from affekt.export import Description, export
+
+    path = tmp_path_factory.mktemp("models") / "small.onnx"
+    export(random_pipeline(), Description(CLASSES, licence="CC0-1.0", provenance={"corpus": "none"}), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def babble() -> Callable[..., Any]:
+    """`babble(seconds, seed=0)`: syllables of coloured noise at 16 kHz, float32, which detectors take for speech."""
+
+    def make(seconds: float, seed: int = 0, rate_hz: int = 16_000) -> Any:
+        rng = np.random.default_rng(seed)
+        noise = rng.normal(size=round(seconds * rate_hz)).astype(np.float32)
+        colour = np.convolve(noise, np.hanning(rng.integers(3, 12)).astype(np.float32), "same")
+        beat = np.sin(2 * np.pi * np.arange(len(noise)) * rng.uniform(3, 6) / rate_hz) > -0.5
+        return (0.1 * colour * beat / np.abs(colour).max()).astype(np.float32)
+
+    return make

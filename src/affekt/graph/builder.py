@@ -34,8 +34,8 @@ class Graph:
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
-        self._taken_over: list[onnx.TensorProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def op(self, kind: str, *inputs: str | ArrayLike, name: str = "", **attributes: Any) -> str:
         """Append an operator with one result and return the result's name."""
@@ -56,7 +56,7 @@ class Graph:
         copy = onnx.TensorProto()
         copy.CopyFrom(tensor)
         copy.name = name
-        self._taken_over.append(copy)
+        self._constants.append(copy)
 
     def size(self, tensor: str, axis: int) -> str:
         """Length of one axis, as a vector of one int64."""
@@ -79,7 +79,7 @@ class Graph:
                 helper.make_tensor_value_info(name, ELEMENT_TYPES[kind], shape) for name, (kind, shape) in ports.items()
             ]
 
-        graph = helper.make_graph(self.nodes, "affekt", values(inputs), values(outputs), list(self._constants.values()))
+        graph = helper.make_graph(self.nodes, "affekt", values(inputs), values(outputs), self._constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         helper.set_model_props(model, dict(metadata or {}))
         onnx.checker.check_model(model, full_check=True)
@@ -87,7 +87,7 @@ class Graph:
 
     def _constant(self, array: NDArray[np.generic]) -> str:
         key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            name = f"constant_{len(self._constants)}"
-            self._constants[key] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-        return self._constants[key].name
+        if key not in self._names:
+            name = self._names[key] = f"constant_{len(self._names)}"
+            self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        return self._names[key]

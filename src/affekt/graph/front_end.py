@@ -12,9 +12,10 @@ The Fourier transform is a matrix product, a quarter of the size that it has whe
 from __future__ import annotations
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from affekt.features import FeatureConfig, Normalizer, mel_filterbank
+from affekt.features import TINY, FeatureConfig, Normalizer, mel_filterbank
 from affekt.graph.builder import Graph, ints
 
 
@@ -24,6 +25,17 @@ def clip_waveform(graph: Graph, config: FeatureConfig, waveform: str, samples: s
     time = graph.count(graph.size(clipped, 1))
     valid = graph.op("Less", time, graph.op("Unsqueeze", samples, ints(1)))
     return graph.op("Where", valid, clipped, np.float32(0))
+
+
+def set_level(graph: Graph, config: FeatureConfig, waveform: str, samples: str) -> str:
+    """Each waveform scaled to the configured root mean square over its own samples, as `features.set_level` does."""
+    if not config.level:
+        return waveform
+    own = graph.op("Min", samples, np.int64(config.clip_samples))
+    count = graph.op("Cast", graph.op("Unsqueeze", own, ints(1)), to=onnx.TensorProto.FLOAT)
+    mean_square = graph.op("Div", graph.op("ReduceSumSquare", waveform, ints(1), keepdims=1), count)
+    deviation = graph.op("Sqrt", graph.op("Add", mean_square, np.float32(TINY)))
+    return graph.op("Mul", waveform, graph.op("Div", np.float32(config.level), deviation))
 
 
 def frame_lengths(graph: Graph, config: FeatureConfig, samples: str) -> str:
