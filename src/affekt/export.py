@@ -101,7 +101,8 @@ class Pipeline(nn.Module):
         if not self.masked:
             clipped = nn.functional.pad(clipped, (0, config.clip_samples - clipped.shape[1]))
         lengths = ((samples + config.hop_samples - 1) // config.hop_samples).clamp(1, config.clip_frames)
-        return self.normalizer(self.log_mel(clipped)), lengths
+        own = samples.clamp(max=config.clip_samples)
+        return self.normalizer(self.log_mel(clipped, own)), lengths
 
     @torch.inference_mode()
     def forward(self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]) -> Recognised:
@@ -191,7 +192,8 @@ def export_checkpoint(
 def build(pipeline: Pipeline, card: ModelCard, scales: Sequence[int8.Scales] | None = None) -> onnx.ModelProto:
     """The ONNX model; with `scales` its convolutions are quantised."""
     graph, config = Graph(), pipeline.features
-    waveform = front_end.clip_waveform(graph, config, "waveform", "samples")
+    clipped = front_end.clip_waveform(graph, config, "waveform", "samples")
+    waveform = front_end.set_level(graph, config, clipped, "samples")
     lengths: str | None = None
     frames: str | NDArray[np.int64] = ints(config.clip_frames)
     if pipeline.masked:

@@ -14,11 +14,13 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affekt.errors import ConfigError, Fault
+
+TINY = 1e-12  # mean square of what is as good as silence, -120 dB of full scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class FeatureConfig:
         mels: number of bands.
         low_hz, high_hz: edges of the lowest and the highest band.
         floor: smallest band energy; digital silence becomes log(floor).
+        level: root mean square that every clip is scaled to, so that loudness and microphone gain do not matter; 0
+            leaves clips as they were recorded, which is the paper's way.
         clip_seconds: longer clips are cut to this length, and in padded mode shorter ones are filled with zeros.
 
     Raises:
@@ -53,6 +57,7 @@ class FeatureConfig:
     low_hz: float = 20.0
     high_hz: float = 8_000.0
     floor: float = 1e-8
+    level: float = 0.0
     clip_seconds: float = 7.5
 
     def __post_init__(self) -> None:
@@ -75,6 +80,7 @@ class FeatureConfig:
             ("low_hz", self.low_hz, 0 <= self.low_hz < self.high_hz, "0 or more, below high_hz"),
             ("high_hz", self.high_hz, self.high_hz <= nyquist_hz, f"at most {nyquist_hz:g}, half the sampling rate"),
             ("floor", self.floor, self.floor > 0, "above 0"),
+            ("level", self.level, 0 <= self.level <= 1, "0 to 1"),
             ("clip_seconds", self.clip_seconds, self.clip_seconds >= self.window_seconds, "at least one window"),
         )
         faults = [
@@ -129,6 +135,19 @@ def mel_filterbank(config: FeatureConfig) -> NDArray[np.float32]:
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
+def set_level(
+    waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"] | None, level: float
+) -> Float[Tensor, "batch samples"]:
+    """Scale each waveform to a root mean square of `level` over its own samples.
+
+    >>> set_level(torch.tensor([[0.5, -0.5, 0.0, 0.0]]), torch.tensor([2]), level=0.1).tolist()
+    [[0.10000000149011612, -0.10000000149011612, 0.0, 0.0]]
+    """
+    count = waveform.shape[1] if samples is None else samples[:, None]
+    mean_square = waveform.square().sum(1, keepdim=True) / count
+    return waveform * (level / (mean_square + TINY).sqrt())
+
+
 class LogMel(nn.Module):
     """Natural logarithm of mel-band energies of the windowed power spectrum.
 
@@ -147,15 +166,21 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(config.window_samples), persistent=False)
         self.register_buffer("filterbank", torch.from_numpy(mel_filterbank(config)), persistent=False)
 
-    def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames mels"]:
+    def forward(
+        self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch frames mels"]:
+        """Features of a batch; `samples` are each waveform's own, zeros follow them (None: all are its own)."""
         config = self.config
+        if config.level:
+            waveform = set_level(waveform, samples, config.level)
         frames = config.frames(waveform.shape[1])
         needed = (frames - 1) * config.hop_samples + config.window_samples
         padded = nn.functional.pad(waveform, (0, needed - waveform.shape[1]))
         framed = padded.unfold(1, config.window_samples, config.hop_samples)  # [batch, frames, window]
         spectrum = torch.fft.rfft(framed * self.window, n=config.fft_samples)
         power = spectrum.real.square() + spectrum.imag.square()  # [batch, frames, fft_samples // 2 + 1]
-        return (power @ self.filterbank).clamp_min(config.floor).log()
+        log_mel: Tensor = (power @ self.filterbank).clamp_min(config.floor).log()
+        return log_mel
 
 
 @dataclass(frozen=True, slots=True)

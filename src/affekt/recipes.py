@@ -65,3 +65,14 @@ RECIPES: Mapping[str, Recipe] = {
         level=0.05,
     ),
 }
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by its name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in RECIPES:
+        raise ConfigError("recipe", got=repr(name), expected=f"one of {', '.join(RECIPES)}")
+    return RECIPES[name]

@@ -24,7 +24,7 @@ def train(
     /,
     *,
     out: Annotated[Path, Parameter(alias="-o")],
-    system: str = "combined",
+    system: str = "compact",
     recipe: str = "robust",
     labels: str | None = None,
     init: str | None = None,
