@@ -103,7 +103,8 @@ def train_model(
         provenance["started_from"] = dict(start.provenance)
     weights, loss_weights = fitted.network.state_dict(), fitted.loss.state_dict()
     made = Checkpoint(system, data.classes, fitted.normalizer, weights, loss_weights, temperature, provenance)
-    _write(out, made, fitted, recipe, measures)
+    held_out = [data.manifest.ids[row] for row in validation.rows]
+    _write(out, made, fitted, recipe, {**measures, "ids": held_out})
     return made, measures
 
 
@@ -154,11 +155,11 @@ def _validate(
     return temperature, measures
 
 
-def _write(out: Path, made: Checkpoint, fitted: Fitted, recipe: Recipe, measures: dict[str, Any]) -> None:
+def _write(out: Path, made: Checkpoint, fitted: Fitted, recipe: Recipe, validation: dict[str, Any]) -> None:
     history = pd.DataFrame([asdict(epoch) for epoch in fitted.history])
     table = {"recipe": as_table(recipe), "system": made.system.to_dict(), "provenance": dict(made.provenance)}
     made.save(out / "model.safetensors")
     write_bytes(out / "history.csv", history.to_csv(index=False).encode())
     write_bytes(out / "config.toml", tomli_w.dumps(table).encode())
-    write_bytes(out / "validation.json", (json.dumps(measures, indent=2, sort_keys=True) + "\n").encode())
+    write_bytes(out / "validation.json", (json.dumps(validation, indent=2, sort_keys=True) + "\n").encode())
     (out / "state.pt").unlink(missing_ok=True)
