@@ -67,7 +67,7 @@ class EnergyGate:
     """
 
     FRAME_SECONDS = 0.02
-    FIRST_BACKGROUND_DB = -50.0  # a recording that starts in the middle of a word shows its background only later
+    FIRST_BACKGROUND_DB = -45.0  # a recording that starts in the middle of a word shows its background only later
 
     def __init__(
         self,
