@@ -1,11 +1,13 @@
 """A trained model in one safetensors file that suffices by itself.
 
 Weights are the tensors; everything else (system, features, normaliser, classes, temperature, provenance) is JSON in the
-file's metadata. Loading executes nothing, and is strict: a missing, extra or misshapen tensor is an error.
+file's metadata, with a hash of it all. Loading executes nothing, and is strict: a flipped bit is an error, and so is a
+missing, extra or misshapen tensor.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,12 +20,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from affekt.atomic import write_bytes
+from affekt.config import build
 from affekt.errors import AffektError, CheckpointError
-from affekt.features import Normalizer
+from affekt.features import FeatureConfig, Normalizer
 from affekt.losses import Loss
 from affekt.systems import System, from_system_dict
 
 FORMAT = "affekt-checkpoint-1"
+GROUPS = ("network", "loss")  # whose tensors they are
 
 
 @dataclass(frozen=True)
@@ -65,20 +69,21 @@ class Checkpoint:
 
     def save(self, path: str | Path) -> None:
         """Write the file, atomically; equal checkpoints give equal bytes."""
-        groups = (("network", self.weights), ("loss", self.loss_weights))
         tensors = {
             f"{group}.{name}": tensor.detach().cpu().contiguous()
-            for group, part in groups
+            for group, part in zip(GROUPS, (self.weights, self.loss_weights), strict=True)
             for name, tensor in part.items()
         }
         card = {
+            "format": FORMAT,
             "system": self.system.to_dict(),
             "classes": list(self.classes),
             "normalizer": asdict(self.normalizer),
             "temperature": self.temperature,
             "provenance": dict(self.provenance),
         }
-        metadata = {"format": FORMAT, "affekt": json.dumps(card, sort_keys=True)}
+        card["sha256"] = _digest(card, tensors)
+        metadata = {"affekt": json.dumps(card, sort_keys=True)}  # one key: safetensors writes several in random order
         write_bytes(path, safetensors.torch.save(tensors, metadata))
 
     @classmethod
@@ -96,15 +101,19 @@ class Checkpoint:
         path = Path(path)
         card, tensors = _read(path)
         try:
+            features = build(FeatureConfig, card["system"]["features"], where="features")
             system = system or from_system_dict(card["system"])
             normalizer = Normalizer(tuple(card["normalizer"]["mean"]), tuple(card["normalizer"]["std"]))
             classes, temperature = tuple(map(str, card["classes"])), float(card["temperature"])
             provenance = dict(card["provenance"])
-        except (KeyError, TypeError, ValueError, AffektError) as error:
-            raise _unusable(path, f"a description that does not hold: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, AffektError) as error:
+            remedy = "pass the System that it was trained with, if that has own classes"
+            raise _unusable(path, f"a description that does not hold: {error}", remedy) from error
+        if system.features != features:
+            raise _unusable(path, f"features {features}", f"pass a system with these, not {system.features}")
         weights, loss_weights = (
             {name.removeprefix(f"{group}."): tensor for name, tensor in tensors.items() if name.startswith(f"{group}.")}
-            for group in ("network", "loss")
+            for group in GROUPS
         )
         return cls(system, classes, normalizer, weights, loss_weights, temperature, provenance)
 
@@ -114,17 +123,26 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise _unusable(path, "no such file")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != FORMAT:
-            raise _unusable(path, f"format {metadata.get('format')!r}")
-        card = json.loads(metadata["affekt"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise _unusable(path, " ".join(str(error).split()) or type(error).__name__) from error
-    if not isinstance(card, dict) or not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise _unusable(path, "weights that are not finite, or no description")
+            card = json.loads((file.metadata() or {})["affekt"])
+        if card["format"] != FORMAT:
+            raise _unusable(path, f"format {card['format']!r}")
+        expected = card.pop("sha256")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise _unusable(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    if _digest(card, tensors) != expected:
+        raise _unusable(path, "content that is not what was written")
+    if not all(name.startswith(tuple(f"{group}." for group in GROUPS)) for name in tensors):
+        raise _unusable(path, "tensors that belong to nothing")
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise _unusable(path, "weights that are not finite")
     return card, tensors
 
 
-def _unusable(path: Path, got: str) -> CheckpointError:
-    return CheckpointError(f"checkpoint {path}", got=got, expected=f"a whole file of format {FORMAT}")
+def _digest(card: Mapping[str, Any], tensors: dict[str, Tensor]) -> str:
+    described = json.dumps(card, sort_keys=True).encode()
+    return hashlib.sha256(described + safetensors.torch.save(tensors)).hexdigest()
+
+
+def _unusable(path: Path, got: str, remedy: str = "") -> CheckpointError:
+    return CheckpointError(f"checkpoint {path}", got=got, expected=f"a whole file of format {FORMAT}", remedy=remedy)
