@@ -209,10 +209,9 @@ def _common(grouping: Grouping, first: Rows, second: Rows) -> Rows:
 def _witnesses(grouping: Grouping, code: int, first: Rows, second: Rows, utterances: Utterances) -> str:
     """An utterance of either side that shares the code."""
     ids = [utterances.ids[rows[np.argmax(grouping.codes[rows] == code)]] for rows in (first, second)]
-    same = " = ".join(ids)
-    return (
-        same if grouping is utterances.shared[DUPLICATES] else f"{grouping.names[code]} ({same.replace(' = ', ', ')})"
-    )
+    if grouping is utterances.shared[DUPLICATES]:
+        return " = ".join(ids)
+    return f"{grouping.names[code]} ({', '.join(ids)})"
 
 
 def _reported(utterances: Utterances) -> list[str]:
