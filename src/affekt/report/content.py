@@ -229,7 +229,7 @@ def _changes(summary: Summary) -> str:
     known = {name: part for name, part in systems[summary["baseline"]]["recall"].items() if part is not None}
     label = HARD_CLASS if HARD_CLASS in known else min(known, key=lambda name: known[name])
     changes = [
-        f"{name} {numbers.points(change)} %"
+        f"{name} {numbers.points(change)}\u00a0%"
         for name, system in systems.items()
         if system["comparison"] and (change := system["comparison"]["relative_recall"][label]) is not None
     ]
@@ -237,7 +237,7 @@ def _changes(summary: Summary) -> str:
         return ""
     return (
         f"Relative change of the recall of {label} against {summary['baseline']}: {', '.join(changes)}. "
-        f"The paper: focal loss improves happy by up to {quoted.HAPPY_RELATIVE_PERCENT:.0f} % relative."
+        f"The paper: focal loss improves happy by up to {quoted.HAPPY_RELATIVE_PERCENT:.0f}\u00a0% relative."
     )
 
 
@@ -346,7 +346,8 @@ def _reading(summary: Summary) -> Iterator[Block]:
     yield Paragraph(
         "p (t) is the corrected resampled t-test of Nadeau & Bengio (2003) over folds, seeds averaged: would the gain "
         "come back on other splits and trainings? p (perm.) exchanges the two systems' predictions within speakers: "
-        "would these very models win on other speakers? A claim about a method needs the first."
+        "would these very models win on other speakers? A claim about a method needs the first. Before correction, "
+        f"p (perm.) cannot fall below 2 / 2^n for n clusters; here n = {summary['bootstrap']['clusters']}."
     )
     if missing := summary["jobs"]["missing"]:
         yield Listing(f"Jobs that are not finished ({len(missing)})", tuple(missing))

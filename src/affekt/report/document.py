@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from matplotlib.figure import Figure as Drawing
+
+from affekt.report import plots
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Table:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Panel:
     """One plot.
 
@@ -75,6 +78,11 @@ class Panel:
     name: str
     title: str
     drawing: Drawing
+
+    @cached_property
+    def svg(self) -> str:
+        """The drawing as SVG, which two of the formats show."""
+        return plots.svg(self.drawing, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ STYLE = """
 }
 * { box-sizing: border-box; }
 body {
-  margin: 0 auto; padding: 2rem clamp(1rem, 4vw, 3rem) 4rem; max-width: 76rem;
+  margin: 0 auto; padding: 2rem clamp(1rem, 4vw, 3rem) 4rem; max-width: 80rem;
   background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
 }
@@ -46,8 +46,8 @@ p { max-width: 46rem; margin: .8rem 0; }
 .facts .note { color: var(--soft); font-size: .85rem; }
 figure { margin: 1.5rem 0 2rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .6rem; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .5rem .8rem; text-align: right; white-space: nowrap; }
+table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .5rem .65rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 thead th { color: var(--soft); font-weight: 600; background: var(--raised); border-bottom: 1px solid var(--line); }
 thead th:first-child { background: var(--raised); }
@@ -151,7 +151,6 @@ def _quoted(table: Table, column: int) -> str:
 
 def _figure(figure: Figure) -> str:
     images = "\n".join(
-        f'<div role="img" aria-label="{escape(panel.title)}">{plots.inline_svg(panel.drawing, panel.name)}</div>'
-        for panel in figure.panels
+        f'<div role="img" aria-label="{escape(panel.title)}">{plots.inline(panel.svg)}</div>' for panel in figure.panels
     )
     return f'<figure><div class="plots">{images}</div><figcaption>{escape(figure.caption)}</figcaption></figure>'

@@ -33,6 +33,7 @@ SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "[": "{[}",  # a row that begins with a bracket would be read as an option of the \\ before it
+    "\u00a0": "~",
     "−": "$-$",
     "±": r"$\pm$",
     "–": "--",
@@ -105,7 +106,7 @@ def _table(table: Table) -> str:
     ]
     # A wide table is shrunk to the line, a narrow one is left as it is.
     body = "\n".join(tabular)
-    parts = [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
+    parts = [r"\begin{table}[!htbp]", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
     parts += [r"\sbox0{%", body, r"}\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"]
     parts += [rf"\par\smallskip\footnotesize {escape(table.note)}"] if table.note else []
     return "\n".join([*parts, r"\end{table}"])
@@ -123,4 +124,4 @@ def _figure(figure: Figure) -> str:
     width = {1: 0.8, 2: 0.48}.get(len(figure.panels), 0.32)
     images = (rf"\includegraphics[width={width}\linewidth]{{{PLOTS}/{panel.name}.pdf}}" for panel in figure.panels)
     caption = rf"\caption{{{escape(figure.caption)}}}"
-    return "\n".join([r"\begin{figure}[htbp]", r"\centering", *images, caption, r"\end{figure}"])
+    return "\n".join([r"\begin{figure}[!htbp]", r"\centering", *images, caption, r"\end{figure}"])

@@ -16,7 +16,7 @@ def write(document: Document, folder: Path) -> Path:
     """Write report.md and figures/*.svg."""
     for block in document.blocks:
         for panel in block.panels if isinstance(block, Figure) else ():
-            write_bytes(folder / PLOTS / f"{panel.name}.svg", plots.svg(panel.drawing, panel.name).encode())
+            write_bytes(folder / PLOTS / f"{panel.name}.svg", plots.on_white(panel.svg).encode())
     write_bytes(folder / "report.md", render(document).encode())
     return folder / "report.md"
 

@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 INK = "#24292f"
@@ -32,6 +32,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
     "axes.edgecolor": INK,
+    "axes.facecolor": "none",
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -59,7 +60,7 @@ def intervals(systems: Mapping[str, Mapping[str, Any]], baseline: str) -> Figure
         axes.plot([100 * ua["low"], 100 * ua["high"]], [row, row], color=colour, linewidth=2.5, solid_capstyle="round")
         axes.plot(100 * ua["value"], row, "o", color=colour, markersize=6)
     axes.set_yticks(range(len(values)), list(values))
-    axes.invert_yaxis()
+    axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlabel("UA (%)")
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
@@ -100,6 +101,7 @@ def learning_curves(histories: Sequence[tuple[pd.DataFrame, int]], title: str) -
     axes.plot([], [], "o", color=SECOND, markersize=4, label="kept")
     axes.legend(loc="lower right", fontsize=7)
     axes.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 102))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid()
     axes.set_title(title)
     return figure
@@ -140,7 +142,7 @@ def projection(
     axes.scatter(x, y, c=colours[order], s=9, alpha=0.75, linewidths=0, rasterized=True)
     for index, name in enumerate(classes):
         axes.plot([], [], "o", color=CLASS_COLOURS[index % len(CLASS_COLOURS)], markersize=4, label=name)
-    axes.legend(fontsize=7, ncols=2, loc="best")
+    figure.legend(fontsize=7, ncols=4, loc="outside lower center", handletextpad=0.2, columnspacing=1)
     axes.set(xticks=[], yticks=[])
     axes.set_title(title)
     return figure
@@ -158,22 +160,29 @@ def project(
     if method == "tsne" and len(features) > 3:
         perplexity = min(30.0, (len(features) - 1) / 3)
         return np.asarray(TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features))
-    wanted = min(2, *features.shape)
-    points = PCA(wanted, svd_solver="full").fit_transform(features)
-    return np.pad(points, ((0, 0), (0, 2 - wanted)))
+    centred = features - features.mean(0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    directions = directions[:2] * np.sign(directions[:2].sum(1, keepdims=True))  # a component's sign means nothing
+    return np.pad(centred @ directions.T, ((0, 0), (0, 2 - len(directions))))
 
 
 def svg(figure: Figure, name: str) -> str:
-    """A standalone SVG on white; equal drawings of equal names are equal texts."""
-    return _save(figure, name, "svg", facecolor="white").decode()
+    """A transparent SVG; equal drawings of equal names are equal texts."""
+    return _save(figure, name, "svg", facecolor="none").decode()
 
 
-def inline_svg(figure: Figure, name: str) -> str:
-    """An SVG element for a web page: transparent, in the page's text colour and font, as wide as its place."""
-    text = _save(figure, name, "svg", facecolor="none").decode()
+def on_white(text: str) -> str:
+    """An SVG that stands alone, on white paper."""
+    return text.replace("<svg ", '<svg style="background: white" ', 1)
+
+
+def inline(text: str) -> str:
+    """An SVG as an element of a web page: in the page's text colour, as wide as its place, with no id that clashes."""
     head, _, body = text[text.index("<svg") :].partition(">")
     head = re.sub(r' (?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head)  # viewBox stays
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', body))
+    body = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", body)
     return f"{head}>{body}".replace(INK, "currentColor").strip()
 
 
@@ -193,4 +202,5 @@ def _save(figure: Figure, name: str, kind: str, facecolor: str) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure.savefig(buffer, format=kind, facecolor=facecolor, dpi=150, metadata={date: None})
+    figure.set_layout_engine("none")  # it stays as it was laid out: the next format need not do it again
     return buffer.getvalue()

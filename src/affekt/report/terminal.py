@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -31,16 +30,16 @@ def print_table(summary: Mapping[str, Any], console: Console | None = None) -> N
     note = (
         f"UA, WA in %: mean ± SD over jobs, [{100 * bootstrap['level']:.0f} % interval, drawing {bootstrap['unit']}]. "
         f"Δ: UA above {summary['baseline']}, in points. "
-        "p, Holm-corrected: t over folds, perm. over speakers."
+        "p, Holm-corrected: t over folds, perm over speakers."
     )
-    (console or Console()).print(Group(*lines, _table(summary), Text(note, style="dim")))
+    (console or Console()).print(Group(*lines, "", _table(summary), "", Text(note, style="dim")))
 
 
 def _table(summary: Mapping[str, Any]) -> Table:
     """Figures above their intervals, so that fourteen systems with long names fit 80 columns."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("system", no_wrap=True)
-    for name in ("UA", "WA", "Δ UA", "p (t)", "p (perm.)"):
+    for name in ("UA", "WA", "Δ UA", "p (t)", "p (perm)"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, system in summary["systems"].items():
         table.add_row(name, _recognition(system, "ua"), _recognition(system, "wa"), *_gain(system["comparison"]))

@@ -1,0 +1,48 @@
+"""`affekt report`: a run directory as tables, tests and plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from affekt.report import FORMATS, Format, Projection, print_table, write_report
+from affekt.results import Results, summarise, write_summary
+
+
+def report(
+    run: Path,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    formats: tuple[Format, ...] = FORMATS,
+    baseline: str | None = None,
+    projection: Projection = "pca",
+) -> int:
+    """Tables, paired tests and plots of an experiment, finished or not.
+
+    Every file of the run is checked against its hash first; a damaged job is named, and nothing is reported.
+
+    Parameters
+    ----------
+    run
+        Run directory, as `affekt experiment -o` makes it.
+    out
+        Where the report goes; by default into the run directory.
+    formats
+        html (one page that needs no network), markdown, latex; several by repeating the option.
+    baseline
+        The system that all others are compared with; by default the one called baseline, else the first.
+    projection
+        How deep features are shown on the plane: pca or tsne.
+    """
+    results = Results.read(run)
+    summary = summarise(results, baseline)
+    folder = out or run
+    write_summary(summary, folder / "summary.json")
+    written = write_report(results, folder, formats, summary=summary, projection=projection)
+    print_table(summary)
+    for path in written:
+        print(path)
+    return 0

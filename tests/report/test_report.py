@@ -1,0 +1,298 @@
+"""Reports say what the summary says, in every format, and say it of themselves where they must be read with care."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from affekt.errors import ConfigError
+from affekt.report import FORMATS, html, latex, markdown, numbers, quoted, write_report
+from affekt.report.content import describe
+from affekt.report.document import Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+from affekt.results import Results, file_sha256, summarise
+
+SYNTHETIC = "SYNTHETIC AUDIO: says nothing about real speech"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Path]) -> Results:
+    run = make_run(
+        tmp_path_factory.mktemp("report") / "run",
+        systems=("baseline", "focal"),
+        corpus="synthetic",
+        left_out=("focal/fold-2/seed-1",),
+    )
+    return Results.read(run)
+
+
+@pytest.fixture(scope="module")
+def summary(results: Results) -> dict[str, Any]:
+    return summarise(results)
+
+
+@pytest.fixture(scope="module")
+def document(results: Results, summary: dict[str, Any]) -> Document:
+    return describe(results, summary)
+
+
+@pytest.fixture(scope="module")
+def headline(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Path]) -> Document:
+    """The report on the paper's four systems."""
+    return small(tmp_path_factory.mktemp("headline"), make_run)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, results: Results, summary: dict[str, Any]) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    write_report(results, folder, summary=summary)
+    return folder
+
+
+def small(tmp_path: Path, make_run: Callable[..., Path], **options: Any) -> Document:
+    """The report on a run of two folds and one seed."""
+    run = make_run(tmp_path / "run", **({"folds": 2, "seeds": 1, "utterances": 32} | options))
+    results = Results.read(run)
+    return describe(results, summarise(results, replicates=50))
+
+
+def tables(document: Document) -> Iterator[Table]:
+    return (block for block in document.blocks if isinstance(block, Table))
+
+
+def table(document: Document, caption: str) -> Table:
+    return next(found for found in tables(document) if caption in found.caption)
+
+
+def prose(document: Document) -> str:
+    texts = [block.text for block in document.blocks if isinstance(block, Paragraph | Notice | Heading)]
+    return "\n".join([*texts, *(found.note for found in tables(document))])
+
+
+class Page(HTMLParser):
+    """What a browser would see: text, tags left open, and everything that it would have to fetch."""
+
+    EMPTY = ("meta", "link", "path", "use", "image", "br", "rect")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.seen: list[str] = []
+        self.feed(text)
+        self.text = " ".join(self.seen)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        self.fetched += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
+        self.ids += [value or "" for name, value in attributes if name == "id"]
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in self.EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.EMPTY:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.seen.append(data)
+
+
+def test_every_format_shows_every_figure_of_the_recognition_table(folder: Path, document: Document) -> None:
+    texts = {
+        "html": Page((folder / "report.html").read_text()).text,
+        "markdown": (folder / "report.md").read_text().replace("\\", ""),
+        "latex": (folder / "report.tex").read_text(),
+    }
+    for row in table(document, "Recognition and comparison").rows:
+        for cell in row:
+            assert cell in texts["html"]
+            assert cell in texts["markdown"]
+            assert latex.escape(cell) in texts["latex"]
+
+
+def test_every_format_carries_the_protocol_line_and_what_it_must_be_read_with(folder: Path, results: Results) -> None:
+    for name in ("report.html", "report.md", "report.tex"):
+        text = (folder / name).read_text()
+        plain = Page(text).text if name.endswith("html") else text.replace("\\textbar{}", "|").replace("\\", "")
+        assert results.protocol_line in plain
+        assert SYNTHETIC in plain
+        assert "11 of 12 jobs are finished" in plain
+        assert "focal/fold-2/seed-1" in plain
+
+
+def test_the_page_needs_nothing_but_itself(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert [target for target in page.fetched if not target.startswith(("#", "data:"))] == []
+    assert "<script" not in text
+    assert not re.search(r"url\((?!#)|@import|https?:", text)
+    assert sorted(set(page.ids)) == sorted(page.ids)  # plots must not share clip paths
+    referenced = set(re.findall(r"url\(#([^)]+)\)", text)) | {t[1:] for t in page.fetched if t.startswith("#")}
+    assert referenced <= set(page.ids)
+
+
+def test_plots_of_the_page_take_its_colours(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    svg = text[text.index("<svg") :]
+    assert "currentColor" in svg
+    assert "#24292f" not in svg
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_plots_lie_beside_the_texts_that_show_them(folder: Path, document: Document) -> None:
+    names = {panel.name for block in document.blocks if isinstance(block, Figure) for panel in block.panels}
+    shown = set(re.findall(r"\(figures/(\S+)\.svg\)", (folder / "report.md").read_text()))
+    included = set(re.findall(r"\{figures/(\S+)\.pdf\}", (folder / "report.tex").read_text()))
+    assert names == shown == included
+    assert {path.name for path in (folder / "figures").iterdir()} == {f"{n}.{k}" for n in names for k in ("svg", "pdf")}
+    assert all((folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF") for name in names)
+
+
+def test_the_format_asked_for_alone_and_the_same_every_time(tmp_path: Path, folder: Path, results: Results) -> None:
+    assert write_report(results, tmp_path, ["html"]) == [tmp_path / "report.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_unknown_formats_are_named(tmp_path: Path, results: Results) -> None:
+    with pytest.raises(ConfigError, match="report format: got 'docx', 'pdf', expected some of html, markdown, latex"):
+        write_report(results, tmp_path, ["pdf", "html", "docx"])  # type: ignore[list-item]
+    assert FORMATS == ("html", "markdown", "latex")
+
+
+def test_measured_and_quoted_stand_side_by_side_and_apart(headline: Document) -> None:
+    shown = table(headline, "Table 2")
+    assert [row[0] for row in shown.rows] == [
+        "Baseline",
+        "AMS s = 10, m = 0.4",
+        "FL γ = 2, α = 2",
+        "Combined attentive pooling",
+    ]
+    assert [row[4:] for row in shown.rows] == [
+        ("62.3", "61.0", "–"),
+        ("66.7", "65.6", "+4.4"),
+        ("66.3", "65.5", "+4.0"),
+        ("66.7", "65.2", "+4.4"),
+    ]
+    assert shown.quoted == {4, 5, 6}
+    assert all("quoted" in shown.columns[index] for index in shown.quoted)
+    measured = table(headline, "Recognition and comparison").rows[3]
+    assert (measured[0], measured[1].split(" [")[0], measured[4]) == ("combined", shown.rows[3][1], shown.rows[3][3])
+    assert "10 further rows of the paper were not run" in shown.note
+    assert "levels cannot be compared" in prose(headline)
+
+
+def test_quoted_cells_are_marked_in_every_format() -> None:
+    block = Table("C", ("x", "measured", "quoted"), (("a", "1.5", "2.5"),), quoted=frozenset({2}))
+    document = Document("T", "L", (block,))
+    assert "| a | 1.5 | *2.5* |" in markdown.render(document)
+    assert r"a & 1.5 & \textit{2.5} \\" in latex.render(document)
+    assert '<td>1.5</td><td class="quoted">2.5</td>' in html.render(document)
+
+
+def test_the_papers_figures_are_quoted_right() -> None:
+    """Golden: Tables 1 and 2 as printed, their sums as a guard against slips."""
+    assert len(quoted.TABLE_2) == 14
+    assert sum(row.ua for row in quoted.TABLE_2) == pytest.approx(915.2)
+    assert sum(row.wa for row in quoted.TABLE_2) == pytest.approx(900.2)
+    assert [row.ua for row in quoted.TABLE_1] == [57.1, 59.6, 59.7, 59.4, 60.7, 67.4, 64.7, 62.3]
+    assert max(quoted.TABLE_2, key=lambda row: row.ua).gain == 4.4
+    names = [name for row in quoted.TABLE_2 for name in row.systems]
+    assert len(set(names)) == len(names) == 16
+
+
+def test_table_1_appears_with_the_first_prior_system(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    document = small(tmp_path, make_run, systems=("baseline", "crnn-3d"))
+    assert [(row[0], row[2]) for row in table(document, "Table 1").rows] == [
+        ("3D CRNN [1]", "64.7"),
+        ("The proposed baseline", "62.3"),
+    ]
+
+
+def test_own_systems_stand_beside_nothing(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    document = small(tmp_path, make_run, systems=("mine", "yours"))
+    assert not any("of the paper" in found.caption for found in tables(document))
+    assert "Beside the paper" not in prose(document)
+
+
+def test_iemocap_is_not_warned_of_itself(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    document = small(tmp_path, make_run, corpus="iemocap")
+    assert "levels cannot be compared" not in prose(document)
+    assert SYNTHETIC not in prose(document)
+
+
+def test_change_of_the_hardest_class_is_told(document: Document, summary: dict[str, Any]) -> None:
+    change = summary["systems"]["focal"]["comparison"]["relative_recall"]["happy"]
+    assert f"focal {numbers.points(change)}\u00a0%" in prose(document)
+    assert "Relative change of the recall of happy against baseline" in prose(document)
+    figure = next(b for b in document.blocks if isinstance(b, Figure) and "Figure 2" in b.caption)
+    assert [panel.title for panel in figure.panels] == ["baseline", "focal"]
+
+
+def test_the_worst_class_stands_in_where_none_is_happy(results: Results, summary: dict[str, Any]) -> None:
+    def renamed(figures: dict[str, float]) -> dict[str, float]:
+        return {("merry" if name == "happy" else name): value for name, value in figures.items()}
+
+    systems = {name: system | {"recall": renamed(system["recall"])} for name, system in summary["systems"].items()}
+    for system in systems.values():
+        if system["comparison"]:
+            changes = renamed(system["comparison"]["relative_recall"])
+            system["comparison"] = system["comparison"] | {"relative_recall": changes}
+    classes = ["angry", "merry", "neutral", "sad"]
+    worst = min(systems["baseline"]["recall"], key=systems["baseline"]["recall"].__getitem__)
+    changed = describe(results, summary | {"systems": systems, "classes": classes})
+    assert f"Relative change of the recall of {worst} against baseline" in prose(changed)
+
+
+def test_missing_jobs_are_listed(document: Document) -> None:
+    listing = next(block for block in document.blocks if isinstance(block, Listing))
+    assert listing.items == ("focal/fold-2/seed-1",)
+    facts = next(block for block in document.blocks if isinstance(block, Facts))
+    assert [(fact.label, fact.value) for fact in facts.items][-1] == ("Jobs finished", "11 of 12")
+
+
+def test_one_system_alone_is_reported_without_comparison(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    document = small(tmp_path, make_run, systems=("baseline",), seeds=1)
+    assert table(document, "Recognition and comparison").rows[0][4:7] == ("", "", "")
+    assert table(document, "Paired comparison").rows == ()
+    assert "Relative change" not in prose(document)
+
+
+def test_without_features_and_histories_their_sections_are_left_out(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    run = make_run(tmp_path / "run", systems=("svm",), folds=2, seeds=1)
+    for folder in run.glob("svm/*/*"):
+        (folder / "embeddings.npy").unlink()
+        (folder / "history.csv").write_text("epoch,train_accuracy,validation_accuracy\n")
+        result = json.loads((folder / "result.json").read_text())
+        result["sha256"]["history.csv"] = file_sha256(folder / "history.csv")
+        (folder / "result.json").write_text(json.dumps(result))
+    results = Results.read(run)
+    headings = [b.text for b in describe(results, summarise(results)).blocks if isinstance(b, Heading)]
+    assert headings == ["Recognition", "Classes", "Where the spread comes from", "Calibration", "How to read this"]
+
+
+def test_names_cannot_break_out_of_any_format(tmp_path: Path) -> None:
+    odd = '<b>&_$%#{x}~^|[*"\\'
+    blocks = (Heading(odd), Paragraph(odd), Notice(odd), Listing(odd, (odd,)), Table(odd, (odd,), ((odd,),), note=odd))
+    document = Document(odd, odd, blocks)
+    page = Page(html.render(document))
+    assert page.open == []
+    assert page.text.count(odd) == 12
+    assert "<b>" not in html.render(document)
+    assert markdown.render(document).replace("\\", "").count(odd.replace("\\", "")) == 11
+    body = latex.render(document).partition(r"\begin{document}")[2]
+    assert body.count(latex.escape(odd)) == 11
+    assert re.sub(r"\\[&%$#_{}]", "", latex.escape(odd)).count("{") == latex.escape(odd).count("}") - 1
