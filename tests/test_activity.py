@@ -92,7 +92,7 @@ def test_silero_tells_speech_from_noise(corpora: Path) -> None:
 def test_silero_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "path_importer_cache", {})
-    with pytest.raises(ConfigError, match="got no silero-vad package, .* pip install"):
+    with pytest.raises(ConfigError, match=r"got no silero-vad package, .* pip install"):
         detector("silero", RATE)
 
 

@@ -84,9 +84,7 @@ def test_many_keep_their_order_and_equal_single_ones(recognizer: Recognizer, fol
         single = recognizer.predict(answer.source)
         assert isinstance(answer, Prediction)
         assert answer.label == single.label
-        np.testing.assert_allclose(
-            list(answer.probabilities.values()), list(single.probabilities.values()), atol=1e-5
-        )
+        np.testing.assert_allclose(list(answer.probabilities.values()), list(single.probabilities.values()), atol=1e-5)
 
 
 def test_many_take_sources_only_as_they_are_asked_for(recognizer: Recognizer, babble: Babble) -> None:
@@ -116,9 +114,7 @@ def test_other_rates_are_resampled(recognizer: Recognizer, babble: Babble) -> No
     slow = np.convolve(babble(1.0), np.hanning(40) / 20, "same").astype(np.float32)  # nothing above 1 kHz
     fast = np.interp(np.arange(48_000) / 3, np.arange(16_000), slow).astype(np.float32)
     first, second = recognizer.predict(slow, RATE), recognizer.predict(fast, 48_000)
-    np.testing.assert_allclose(
-        list(first.probabilities.values()), list(second.probabilities.values()), atol=0.05
-    )
+    np.testing.assert_allclose(list(first.probabilities.values()), list(second.probabilities.values()), atol=0.05)
 
 
 def test_long_recordings_are_cut_to_the_clip(recognizer: Recognizer, babble: Babble, tmp_path: Path) -> None:
@@ -227,9 +223,7 @@ def test_bundled_model_is_verified(
         Recognizer.load()
 
 
-def test_padded_models_are_heard_too(
-    make_pipeline: Callable[..., Any], babble: Babble, tmp_path: Path
-) -> None:
+def test_padded_models_are_heard_too(make_pipeline: Callable[..., Any], babble: Babble, tmp_path: Path) -> None:
     """A model that fills with silence takes batches of any lengths as well."""
     from affekt.export import Description, export
 
@@ -260,11 +254,12 @@ def test_needs_neither_torch_nor_pandas(small_model: Path, tmp_path: Path, babbl
 import sys
 for name in ("torch", "pandas", "onnx", "scipy", "matplotlib", "sklearn"):
     sys.modules[name] = None
+from pathlib import Path
 from affekt.inference import Recognizer
 from affekt import formats
 recognizer = Recognizer.load({str(small_model)!r})
 print(recognizer.predict({str(tmp_path / "a.wav")!r}).label)
-formats.write(recognizer.timeline({str(tmp_path / "a.wav")!r}), __import__("pathlib").Path({str(tmp_path / "a.html")!r}))
+formats.write(recognizer.timeline({str(tmp_path / "a.wav")!r}), Path({str(tmp_path / "a.html")!r}))
 print(recognizer.stream().feed(__import__("numpy").zeros(16_000, "float32"))[0].label)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

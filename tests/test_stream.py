@@ -30,9 +30,7 @@ def test_answers_are_about_the_last_window(recognizer: Recognizer, babble: Babbl
     for answer in answers:
         part = samples[round(answer.start_seconds * RATE) : round(answer.end_seconds * RATE)]
         single = recognizer.predict(part, RATE)
-        np.testing.assert_allclose(
-            list(answer.probabilities.values()), list(single.probabilities.values()), atol=1e-6
-        )
+        np.testing.assert_allclose(list(answer.probabilities.values()), list(single.probabilities.values()), atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
@@ -41,7 +39,9 @@ def test_cutting_does_not_matter(recognizer: Recognizer, babble: Babble, rate: i
     samples = np.concatenate([np.zeros(rate, np.float32), babble(2.5, rate_hz=rate)])
     whole = recognizer.stream(rate).feed(samples)
     stream = recognizer.stream(rate)
-    parts = [answer for start in range(0, len(samples), chunk) for answer in stream.feed(samples[start : start + chunk])]
+    parts = [
+        answer for start in range(0, len(samples), chunk) for answer in stream.feed(samples[start : start + chunk])
+    ]
     assert [answer.label for answer in parts] == [answer.label for answer in whole]
     for part, answer in zip(parts, whole, strict=True):
         assert list(part.probabilities.values()) == pytest.approx(list(answer.probabilities.values()), abs=1e-5)

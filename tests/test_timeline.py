@@ -1,4 +1,4 @@
-"""Timelines: the same however a recording is cut, windows equal single predictions, segments follow speech and labels."""
+"""Timelines: the same however a recording is cut; windows are single predictions, segments follow speech and labels."""
 
 from __future__ import annotations
 

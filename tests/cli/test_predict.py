@@ -1,0 +1,166 @@
+"""`affekt predict`: what is found, what is printed, and the exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from affekt import cli
+
+RATE = 16_000
+
+
+@pytest.fixture
+def run(small_model: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call `affekt predict` with the small model; exit code, output, errors."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        code = cli.main(["predict", *map(str, words), "--model", str(small_model)])
+        streams = capsys.readouterr()
+        return code, streams.out, streams.err
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path: Path, babble: Callable[..., Any]) -> Path:
+    """Three recordings in two levels, and what is no recording."""
+    names = ("b.wav", "a b ä.FLAC", "deep/c.ogg")
+    (tmp_path / "deep").mkdir()
+    for seed, name in enumerate(names):
+        soundfile.write(tmp_path / name, babble(0.5 + seed, seed), RATE)
+    (tmp_path / "notes.txt").write_text("no audio")
+    (tmp_path / "._b.wav").write_bytes(b"AppleDouble")
+    (tmp_path / "deep" / "around").symlink_to(tmp_path, target_is_directory=True)
+    return tmp_path
+
+
+def test_folders_and_patterns(run: Any, folder: Path) -> None:
+    """Every level, in order, each recording once, whatever its name; links that lead in a circle end."""
+    code, out, err = run(folder, f"{folder}/deep/*.ogg", "--format", "jsonl")
+    sources = [json.loads(line)["source"] for line in out.splitlines()]
+    found = [str(folder / name) for name in ("a b ä.FLAC", "b.wav", "deep/c.ogg", "deep/c.ogg")]
+    assert (code, sources, err) == (0, found, "")
+
+
+def test_formats_say_the_same(run: Any, folder: Path) -> None:
+    code, out, _ = run(folder, "--format", "json")
+    as_json = json.loads(out)
+    assert (code, len(as_json)) == (0, 3)
+    rows = list(csv.DictReader(io.StringIO(run(folder, "--format", "csv")[1])))
+    assert [row["label"] for row in rows] == [answer["label"] for answer in as_json]
+    assert [float(row["prob.sad"]) for row in rows] == pytest.approx(
+        [answer["probabilities"]["sad"] for answer in as_json], abs=1e-6
+    )
+    head, *table = run(folder)[1].splitlines()
+    assert head.split()[-4:] == ["angry", "happy", "neutral", "sad"]
+    assert [line.split()[-6] for line in table] == [answer["label"] for answer in as_json]
+
+
+def test_a_bad_file_costs_one_line(run: Any, folder: Path) -> None:
+    words = (folder / "b.wav", folder / "notes.txt", folder / "none.wav", "/dev/null", folder / "deep/c.ogg")
+    code, out, err = run(*words, "--format", "jsonl")
+    assert code == 1
+    assert [Path(json.loads(line)["source"]).name for line in out.splitlines()] == ["b.wav", "c.ogg"]
+    assert [line.startswith("affekt: failed: ") for line in err.splitlines()] == [True] * 3
+    assert "notes.txt: got no audio" in err
+    assert "none.wav: got no such file" in err
+    assert "/dev/null: got a device, pipe or socket" in err
+
+
+def test_nothing_found(run: Any, tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, f"{tmp_path}/*.wav", "--format", "json")
+    assert (code, json.loads(out)) == (1, [])
+    assert "got a folder without recordings" in err
+    assert "got a pattern that matches nothing" in err
+
+
+def test_names_with_brackets_are_names(run: Any, tmp_path: Path, babble: Any) -> None:
+    soundfile.write(tmp_path / "take[1].wav", babble(1.0), RATE)
+    assert run(tmp_path / "take[1].wav")[0] == 0
+
+
+def test_standard_input(run: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = (folder / "b.wav").read_bytes()
+    from_file = json.loads(run(folder / "b.wav", "--format", "json")[1])[0]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    code, out, _ = run("-", "--format", "json")
+    assert code == 0
+    assert json.loads(out)[0]["probabilities"] == from_file["probabilities"]
+
+
+def test_long_recordings_are_noted(run: Any, tmp_path: Path, babble: Any) -> None:
+    soundfile.write(tmp_path / "long.wav", babble(9.0), RATE)
+    code, _, err = run(tmp_path / "long.wav")
+    assert code == 0
+    assert "long.wav: only its first 7.5 s were heard; --timeline hears all of it" in err
+
+
+def test_threshold(run: Any, folder: Path) -> None:
+    answers = json.loads(run(folder, "--format", "json", "--min-confidence", "1")[1])
+    assert all(answer["unsure"] for answer in answers)
+    assert not any(a["unsure"] for a in json.loads(run(folder, "--format", "json", "--min-confidence", "0")[1]))
+
+
+def test_all_faults_of_the_options_at_once(run: Any, tmp_path: Path) -> None:
+    code, out, err = run("--format", "rttm", "--output", tmp_path / "x", "--min-confidence", "2", "--jobs", "0")
+    assert (code, out) == (2, "")
+    assert [line.split(": ")[2] for line in err.splitlines()] == ["paths", "format", "output", "min-confidence", "jobs"]
+
+
+def test_timelines_of_several(run: Any, folder: Path, tmp_path: Path) -> None:
+    code, out, _ = run(folder, "--timeline", "--format", "json", "--window-seconds", "1", "--hop-seconds", "0.5")
+    timelines = json.loads(out)
+    assert (code, len(timelines)) == (0, 3)
+    assert timelines[2]["config"]["hop_seconds"] == 0.5
+    lines = run(folder, "--timeline", "--format", "jsonl")[1].splitlines()
+    assert [json.loads(line)["source"] for line in lines] == [timeline["source"] for timeline in timelines]
+    rows = list(csv.DictReader(io.StringIO(run(folder, "--timeline", "--format", "csv")[1])))
+    assert {row["source"] for row in rows} == {timeline["source"] for timeline in timelines}
+    assert "s of speech in" in run(folder, "--timeline")[1]
+
+
+def test_timelines_into_a_folder(run: Any, folder: Path, tmp_path: Path) -> None:
+    (folder / "bad.wav").write_text("no audio")
+    code, out, err = run(folder, "--timeline", "--format", "textgrid", "--output", tmp_path / "out")
+    assert code == 1
+    assert "bad.wav" in err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a b ä.TextGrid", "b.TextGrid", "c.TextGrid"]
+    assert len(out.splitlines()) == 3
+
+
+def test_a_timeline_into_a_file(run: Any, folder: Path, tmp_path: Path) -> None:
+    assert run(folder / "b.wav", "--timeline", "-o", tmp_path / "b.rttm")[0] == 0
+    printed = run(folder / "b.wav", "--timeline", "--format", "rttm")[1]
+    assert (tmp_path / "b.rttm").read_text() == printed
+    assert printed.startswith("SPEAKER b 1 ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "png"], "format png: got standard output"),
+        (["--format", "table", "-o", "x.csv"], "format: got table"),
+        (["-o", "x.doc"], "got '.doc'"),
+        (["--window-seconds", "9"], "timeline: window: got 9, expected 0.1 to 7.5 s"),
+    ],
+)
+def test_timelines_that_cannot_be_delivered(run: Any, folder: Path, words: list[str], message: str) -> None:
+    code, out, err = run(folder / "b.wav", "--timeline", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_several_timelines_do_not_fit_one_file(run: Any, folder: Path) -> None:
+    for words in (["-o", "x.rttm"], ["--format", "rttm"]):
+        code, _, err = run(folder, "--timeline", *words)
+        assert code == 2
+        assert "for 3 recordings" in err
