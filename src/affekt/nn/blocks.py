@@ -56,6 +56,25 @@ def average_pool(
     return pooled / share[..., None].clamp_min(1 / pool)
 
 
+def max_pool(
+    x: Float[Tensor, "batch channels frames mels"],
+    pool: tuple[int, int],
+    mask: Bool[Tensor, "batch frames"] | None = None,
+) -> tuple[Float[Tensor, "batch channels pooled_frames pooled_mels"], Bool[Tensor, "batch pooled_frames"] | None]:
+    """Maximum over windows of frames x mels and the pooled mask; as in :func:`average_pool` the edge has what exists.
+
+    >>> pooled, mask = max_pool(torch.tensor([[[[-1.0], [-3.0], [9.0]]]]), (2, 1), torch.tensor([[True, True, False]]))
+    >>> pooled.flatten().tolist(), mask.tolist()
+    ([-1.0, 0.0], [[True, False]])
+    """
+    if mask is None:
+        return F.max_pool2d(x, pool, ceil_mode=True), None
+    x = x.masked_fill(~mask[:, None, :, None], torch.finfo(x.dtype).min)
+    pooled_mask = mask[:, :: pool[0]]
+    pooled = F.max_pool2d(x, pool, ceil_mode=True)
+    return pooled.masked_fill(~pooled_mask[:, None, :, None], 0.0), pooled_mask
+
+
 class MaskedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation whose statistics come from the valid frames alone (Ioffe & Szegedy 2015)."""
 
