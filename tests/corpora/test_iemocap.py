@@ -17,7 +17,7 @@ from affekt.labels import LABEL_SETS
 from affekt.manifest import Manifest
 
 FOUR = LABEL_SETS["iemocap4"]
-APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \x00\x02[6.2901 - 8.2357]\tSes01F_impro01_F000\tang\t"
+APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X\n[6.2901 - 8.2357]\tSes01F_impro01_F000\tsad\t[1, 1, 1]\n"
 JUDGEMENTS = {
     "ang": ("Anger", "Anger", "Frustration; Anger"),
     "hap": ("Happiness", "Happiness", "Excited"),

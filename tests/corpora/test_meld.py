@@ -11,7 +11,7 @@ from affekt.corpora import prepare
 from affekt.errors import CorpusError
 
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
-FOLDERS = {"train": "train/train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
+FOLDERS = {"train": "mirror_of_test/train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 
 
 def line(utterance: str, speaker: str, emotion: str, dialogue: int, number: int) -> str:
@@ -22,7 +22,7 @@ def line(utterance: str, speaker: str, emotion: str, dialogue: int, number: int)
 def root(release: Callable[..., Path]) -> Path:
     """The same name in all three parts, and an utterance more in the test part."""
     folder = release(*(f"{place}/dia0_utt0.wav" for place in FOLDERS.values()), f"{FOLDERS['test']}/dia0_utt1.wav")
-    tables = {"train": "train/train_sent_emo.csv", "dev": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
+    tables = {"train": "mirror_of_test/train_sent_emo.csv", "dev": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
     for part, table in tables.items():
         text = HEADER + line(f"Oh, my {part}!", "Chandler", "joy", 0, 0)
         (folder / table).write_bytes(text.encode())
@@ -47,7 +47,7 @@ def test_films_missing_recordings_and_extra_ones_are_said(root: Path) -> None:
     folder = root / FOLDERS["test"]
     (folder / "dia0_utt1.wav").rename(folder / "dia0_utt1.mp4")
     (root / FOLDERS["dev"] / "dia0_utt0.wav").rename(root / FOLDERS["dev"] / "final_videos_testdia0_utt0.wav")
-    (root / "train" / "train_sent_emo.csv").unlink()
+    (root / "mirror_of_test" / "train_sent_emo.csv").unlink()
     manifest, notes = prepare("meld", root)
     said = {note.what: note.items for note in notes}
     assert manifest.ids == ["test-dia0_utt0"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from affekt.corpora import CORPORA, prepare
+from affekt.corpora.comparison import compare_classes
 from affekt.corpora.vocabulary import WORDS, canonical
 from affekt.errors import AffektError, ConfigError, CorpusError, ManifestError
 from affekt.labels import EMOTIONS, LABEL_SETS, LabelSet
+from affekt.manifest import Manifest
 
 Make = Callable[..., Path]
 FOUR = LABEL_SETS["iemocap4"]
@@ -74,6 +77,15 @@ def test_a_part_of_the_release_is_a_note_and_a_part_of_the_classes_a_warning(rel
     assert "bored 0 (-81)" in said["release"].got
     assert said["label set iemocap4"].warning
     assert said["label set iemocap4"].expected == "339 (angry 127, happy 71, neutral 79, sad 62)"
+
+
+@pytest.mark.parametrize(("sad", "difference"), [(2, "sad 2 (-1)"), (3, ""), (4, "sad 4 (+1)")])
+def test_one_utterance_more_or_less_is_a_difference(sad: int, difference: str) -> None:
+    facts = replace(CORPORA["folders"], name="f", label_counts={"sad": 3, "angry": 2, "calm": 9})
+    rows = [{"id": f"{n}", "path": "x.wav", "label": "sad" if n < sad else "angry"} for n in range(sad + 2)]
+    two = LabelSet("two", {"sad": ("sad",), "angry": ("angry",)})
+    notes = compare_classes(facts, two, Manifest.from_rows(rows, "."))
+    assert [note.got for note in notes] == ([f"{sad + 2} utterances, {difference}"] if difference else [])
 
 
 def test_only_recordings_of_the_label_set_are_decoded(release: Make) -> None:

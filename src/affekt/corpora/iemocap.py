@@ -100,8 +100,13 @@ def _summaries(session: Path) -> list[Path]:
 
 
 def _read_summary(summary: Path, turns: Turns) -> None:
+    try:
+        lines = summary.read_text(encoding="latin-1").splitlines()
+    except OSError as error:
+        turns.faults.append(f"{summary.name}: {error.strerror}")
+        return
     turn = ""
-    for line in summary.read_text(encoding="latin-1").splitlines():
+    for line in lines:
         if line.startswith("["):
             turn = _read_header(line, turns) or ""
             if not turn:
