@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from affekt import audio
 from affekt.card import ModelCard
 from affekt.errors import AffektError, AudioError, CheckpointError, Fault
+from affekt.models import BUNDLED
 from affekt.prediction import Failure, Prediction, Recognised
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ Source: TypeAlias = audio.Source | Floats
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BUNDLED = Path(__file__).parent / "models" / "bundled.onnx"
 SHORTEST_SECONDS = 0.1
 QUIETEST_PEAK = 1e-4
 """-80 dB of full scale: below it a recording counts as silent."""
@@ -69,7 +69,7 @@ class Recognizer:
         Raises:
             CheckpointError: anything but such a file.
         """
-        self.threads = _available_cores() if threads is None else max(1, threads)
+        self.threads = available_cores() if threads is None else max(1, threads)
         self._model = model
         self._name = name
         self._session = _session(model, name, self.threads)
@@ -326,7 +326,7 @@ def _name(source: Source) -> str:
     return "array" if isinstance(source, np.ndarray) else audio.describe(source)
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
