@@ -238,6 +238,8 @@ def test_a_corpus_without_speakers_is_parted_by_recording() -> None:
     hashes = [str(row // 2) for row in range(len(table))]  # pairs of copies
     plan = make_folds(Manifest(table, manifest.root), "corpus", hashes=hashes)
     assert_partitions(plan, manifest)
+    for fold in plan.folds[1:]:
+        assert {id[0] for id in fold.train} >= {"a"} <= {id[0] for id in fold.validation}
     assert "speakers shared: unknown" in plan.line("x", 4, 1)
 
 
@@ -554,7 +556,7 @@ def emobox_lists(folder: Path, folds: Sequence[Mapping[str, Sequence[str]]], dat
 def named_after(manifest: Manifest, ids: Sequence[str]) -> list[str]:
     """Lines as EmoBox writes them: the release's own suffix, upper or lower case, labels of the corpus."""
     paths, labels = column(manifest, "path"), column(manifest, "label")
-    return [entry(id.replace("-", "_"), paths[id].upper(), labels[id].title()) for id in ids]
+    return [entry(f"take{n}", paths[id].upper().replace("-", "_"), labels[id].title()) for n, id in enumerate(ids)]
 
 
 def test_emobox_lists(tmp_path: Path) -> None:

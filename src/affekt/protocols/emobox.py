@@ -60,7 +60,7 @@ def read_emobox(folder: str | Path, manifest: Manifest, utterances: Utterances, 
     refuse(_unmatched_faults(lists, index, emotions))
     folds = []
     for number, parts in enumerate(lists.values()):
-        ids = {part: _ids(entries, index, emotions) for part, entries in parts.items()}
+        ids = {part: tuple(id for entry in entries for id in _find(entry, index)) for part, entries in parts.items()}
         train, validation = ids["train"], ids.get("valid", ())
         if "valid" not in ids:
             validation = validation_of(utterances, train, VALIDATION_SHARE, seed)
@@ -133,10 +133,6 @@ def _find(entry: _Entry, index: Mapping[str, set[str]]) -> list[str]:
         if len(index.get(name, ())) == 1:
             return list(index[name])
     return []
-
-
-def _ids(entries: Sequence[_Entry], index: Mapping[str, set[str]], emotions: set[str]) -> tuple[str, ...]:
-    return tuple(id for entry in entries if entry.emotion in emotions for id in _find(entry, index))
 
 
 def _unmatched_faults(
