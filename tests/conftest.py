@@ -13,6 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
+from hypothesis import HealthCheck, settings
+
+# No test is timed, and every run sees the same examples.
+settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
