@@ -7,10 +7,13 @@ computes with a fixed number of threads, so the numbers do not depend on how man
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +29,9 @@ from affekt import metrics
 from affekt.atomic import write_bytes
 from affekt.batching import Clips
 from affekt.checkpoint import Checkpoint
-from affekt.config import as_table, read_toml
+from affekt.config import as_table, build, read_toml
 from affekt.environment import environment, usable_cores
-from affekt.errors import ConfigError, Fault
+from affekt.errors import AffektError, ConfigError, Fault
 from affekt.features import FeatureConfig
 from affekt.labels import LabelSet
 from affekt.manifest import Manifest
@@ -37,11 +40,13 @@ from affekt.recipes import Recipe, find_recipe
 from affekt.results import Results, damage, file_sha256, summarise, write_summary
 from affekt.seeds import derive_seed
 from affekt.store import WaveformStore
-from affekt.systems import System
-from affekt.training import Epoch, Fitted, Part, choose_device, fit, score
+from affekt.systems import System, from_system_dict
+from affekt.training import Epoch, Fitted, Part, Scored, choose_device, fit, score, seeded
 
 FEATURE_FILES = ("model.safetensors", "history.csv", "predictions.csv", "embeddings.npy")
 STATE = "state.pt"
+FIXED = ("corpus", "utterances", "classes", "protocol", "folds", "fold_seed", "recipe", "threads")
+"""What of `config.toml` cannot change once a run directory is begun."""
 
 
 @dataclass(frozen=True)
@@ -147,16 +152,21 @@ def load_data(
     classes = labels.classes if labels is not None else tuple(sorted(set(manifest.labels)))
     if len(classes) < 2:
         raise ConfigError("classes", got=", ".join(classes), expected="at least 2", remedy="choose other --labels")
-    store = WaveformStore.open(manifest, cache, systems[0].features.sample_rate_hz)
-    manifest, failures, store = manifest.where(store.usable), store.failures, store.where(store.usable)
-    total = len(store)
-    waveforms = _Waveforms(store)
+    configs = tuple(dict.fromkeys(system.features for system in systems))
+    stores = {rate: WaveformStore.open(manifest, cache, rate) for rate in {config.sample_rate_hz for config in configs}}
+    first = stores[configs[0].sample_rate_hz]  # what can be decoded at one rate can be at all
+    usable = first.usable
+    manifest = manifest.where(usable)
+    waveforms = {rate: _Waveforms(store.where(usable)) for rate, store in stores.items()}
+    total = len(manifest)
     clips = {
-        config: Clips.from_waveforms(waveforms, config, device, lambda done: on_progress("features", done, total))
-        for config in dict.fromkeys(system.features for system in systems)
+        config: Clips.from_waveforms(
+            waveforms[config.sample_rate_hz], config, device, lambda done: on_progress("features", done, total)
+        )
+        for config in configs
     }
     numbers = np.array([classes.index(label) for label in manifest.labels], np.int64)
-    return Data(manifest, classes, numbers, clips), store.hashes, failures
+    return Data(manifest, classes, numbers, clips), first.where(usable).hashes, first.failures
 
 
 class _Waveforms(Sequence[NDArray[np.float32]]):
@@ -206,30 +216,64 @@ def plan_experiment(
         on_progress: called with what is done, how much of it, and of how much.
 
     Raises:
-        ConfigError: `out` holds another experiment, or nothing to compare.
+        ConfigError: `out` holds another experiment, nothing to compare, or systems that cannot be built.
         ProtocolError: folds that share what their protocol forbids.
     """
     recipe = find_recipe(recipe)
-    applied = tuple(recipe.apply(system) for system in systems)
-    if not applied or seeds < 1:
-        raise ConfigError("experiment", got=f"{len(applied)} systems, {seeds} seeds", expected="at least 1 of each")
+    applied, out = tuple(recipe.apply(system) for system in systems), Path(out)
+    _check_numbers(systems=len(applied), seeds=seeds, threads=1 if threads is None else threads)
+    begun = _read_plan(out / "config.toml")
     data, hashes, failures = load_data(manifest, applied, labels, cache, choose_device(device), on_progress)
+    _check_systems(applied, len(data.classes))
     plan = make_folds(data.manifest, protocol, folds, fold_seed, hashes)
-    threads = threads or _begun_threads(Path(out)) or 1
-    experiment = Experiment(Path(out), data, plan, applied, seeds, recipe, threads, device)
-    _write_plan(experiment)
+    threads = threads or (begun["experiment"]["threads"] if begun else 1)
+    experiment = Experiment(out, data, plan, applied, seeds, recipe, threads, device)
+    _write_plan(experiment, _content_hash(data, hashes, plan))
     return experiment, failures
 
 
-def _begun_threads(out: Path) -> int | None:
-    path = out / "config.toml"
-    return int(read_toml(path)["experiment"]["threads"]) if path.exists() else None
+def _check_numbers(**numbers: int) -> None:
+    faults = [Fault(name, str(number), "at least 1") for name, number in numbers.items() if number < 1]
+    if faults:
+        raise ConfigError.of(faults)
 
 
-def _write_plan(experiment: Experiment) -> None:
+def _check_systems(systems: Sequence[System], classes: int) -> None:
+    """Build every system once: what does not fit fails now, and not after hours of the others."""
+    counts = Counter(system.name for system in systems)
+    faults = [Fault(f"system {name}", f"{count} of that name", "one") for name, count in counts.items() if count > 1]
+    for system in systems:
+        try:
+            with seeded(0):
+                system.build(classes, [1] * classes)
+        except AffektError as error:
+            faults += [replace(fault, what=f"system {system.name}: {fault.what}") for fault in error.faults]
+    if faults:
+        raise ConfigError.of(faults)
+
+
+def _content_hash(data: Data, hashes: Sequence[str], plan: FoldPlan) -> str:
+    """A hash of which recordings have which labels, and of which part of which fold they are."""
+    rows = list(zip(data.manifest.ids, data.manifest.labels, hashes, strict=True))
+    return hashlib.sha256(json.dumps([rows, [fold.parts() for fold in plan.folds]]).encode()).hexdigest()
+
+
+def _read_plan(path: Path) -> dict[str, Any] | None:
+    """The plan of a run directory that was begun; None for a new one."""
+    if not path.exists():
+        return None
+    plan = read_toml(path)
+    tables = [plan.get(name) for name in ("experiment", "recipe", "systems")]
+    if not all(isinstance(table, dict) for table in tables) or not {*FIXED, "systems", "seeds"} <= set(tables[0] or ()):
+        expected = "the configuration of an experiment"
+        raise ConfigError(str(path), got="something else", expected=expected, remedy="choose another folder with -o")
+    return plan
+
+
+def _write_plan(experiment: Experiment, content: str) -> None:
     """config.toml, folds.json, environment.json; a directory of another experiment is refused, more systems are not."""
     out, data, plan = experiment.out, experiment.data, experiment.plan
-    table = {
+    table: dict[str, Any] = {
         "experiment": {
             "corpus": data.manifest.name,
             "utterances": len(data.manifest),
@@ -240,81 +284,92 @@ def _write_plan(experiment: Experiment) -> None:
             "seeds": experiment.seeds,
             "systems": [system.name for system in experiment.systems],
             "recipe": experiment.recipe.name,
-            "line": experiment.line,
             "threads": experiment.threads,
+            "content": content,
         },
         "recipe": as_table(experiment.recipe),
         "systems": {system.name: _without_none(system.to_dict()) for system in experiment.systems},
     }
-    path = out / "config.toml"
-    if path.exists():
-        table = _merge_plan(path, read_toml(path), table)
-    plan.write(out / "folds.json")
-    write_bytes(out / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
-    write_bytes(path, tomli_w.dumps(table).encode())
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / ".lock"):
+        begun = _read_plan(out / "config.toml")
+        if begun is not None:
+            table = _merge_plan(out / "config.toml", begun, table)
+        seeds = table["experiment"]["seeds"]
+        table["experiment"]["line"] = plan.line(data.manifest.name, len(data.classes), seeds)
+        plan.write(out / "folds.json")
+        write_bytes(out / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
+        write_bytes(out / "config.toml", tomli_w.dumps(table).encode())
 
 
 def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return list(map(_without_none, value)) if isinstance(value, list | tuple) else value
 
 
 def _merge_plan(path: Path, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The plan of a directory that is gone on with: the same data and recipe, perhaps more systems or seeds."""
-    new = json.loads(json.dumps(new))  # as TOML reads it back: lists, no tuples
-    before, now = old.get("experiment", {}), new["experiment"]
-    fixed = ("corpus", "utterances", "classes", "protocol", "folds", "fold_seed", "recipe", "threads")
-    faults = [
-        Fault(f"{path}: {key}", got=repr(now[key]), expected=f"{before.get(key)!r}, as it was begun")
-        for key in fixed
-        if now[key] != before.get(key)
-    ]
-    if old.get("recipe") != new["recipe"] and not faults:
-        faults.append(Fault(f"{path}: recipe", got="other settings", expected="those that it was begun with"))
-    faults += [
-        Fault(f"{path}: system {name}", got="another definition", expected="the one that it was begun with")
-        for name in sorted(set(old.get("systems", {})) & set(new["systems"]))
-        if old["systems"][name] != new["systems"][name]
-    ]
+    before, now = old["experiment"], new["experiment"]
+    changed = [(key, now[key], before[key]) for key in FIXED if now[key] != before[key]]
+    if now["recipe"] == before["recipe"]:
+        recipe = as_table(build(Recipe, old["recipe"], where=str(path)))
+        changed += [(f"recipe.{key}", *values) for key, *values in _changes(new["recipe"], recipe)]
+    for name in old["systems"].keys() & new["systems"].keys():
+        system = _without_none(_complete(old["systems"][name]))
+        changed += [(f"systems.{name}.{key}", *values) for key, *values in _changes(new["systems"][name], system)]
+    faults = [Fault(f"{path}: {key}", repr(got), f"{expected!r}, as it was begun") for key, got, expected in changed]
+    if not faults and before.get("content", now["content"]) != now["content"]:
+        faults.append(Fault(f"{path}", "other recordings, labels or folds", "those that it was begun with"))
     if faults:
         raise ConfigError.of([replace(fault, remedy="choose another folder with -o") for fault in faults])
-    order = dict.fromkeys([*before["systems"], *now["systems"]])
-    now["systems"] = list(order)
+    now["systems"] = list(dict.fromkeys([*before["systems"], *now["systems"]]))
     now["seeds"] = max(now["seeds"], before["seeds"])
     new["systems"] = old["systems"] | new["systems"]
     return new
 
 
+def _complete(system: dict[str, Any]) -> dict[str, Any]:
+    """A system's table with all defaults; one with own classes as it is."""
+    try:
+        return from_system_dict(system).to_dict()
+    except ConfigError:
+        return system
+
+
+def _changes(new: Any, old: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """What differs between two nested tables: dotted key, new value, old value."""
+    if isinstance(new, Mapping) and isinstance(old, Mapping):
+        for name in sorted({*new, *old}):
+            yield from _changes(new.get(name), old.get(name), f"{key}.{name}" if key else name)
+    elif new != old:
+        yield key, new, old
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Compute with so many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def run_job(experiment: Experiment, job: Job, on_epoch: Callable[[Epoch], object] = lambda epoch: None) -> None:
     """Train one job and write its files; an interrupted one goes on from its last epoch."""
-    torch.set_num_threads(experiment.threads)
-    data, config, device = experiment.data, experiment.recipe.train, choose_device(experiment.device)
-    clips = data.clips[job.system.features]
-    train, validation, test = (data.part(ids) for ids in (job.fold.train, job.fold.validation, job.fold.test))
     job.folder.mkdir(parents=True, exist_ok=True)
+    for leftover in job.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+        leftover.unlink()
     start = time.perf_counter()
-    fitted = fit(
-        job.system,
-        clips,
-        train,
-        validation,
-        len(data.classes),
-        config,
-        experiment.job_seed(job),
-        device,
-        state=job.folder / STATE,
-        on_epoch=on_epoch,
-    )
-    exact = replace(config, precision="float32")  # as an exported model computes
-    temperature = metrics.fit_temperature(
-        score(fitted, clips, validation.rows, exact, device).logits, validation.labels
-    )
-    scored = score(fitted, clips, test.rows, exact, device)
+    with _torch_threads(experiment.threads):
+        fitted, temperature, scored = _train(experiment, job, on_epoch)
+    test = experiment.data.part(job.fold.test)
     probabilities = torch.from_numpy(scored.logits / temperature).softmax(1).numpy()
     files = {
         "history.csv": _csv([asdict(epoch) for epoch in fitted.history]),
-        "predictions.csv": _predictions(data, job.fold.test, test, probabilities),
+        "predictions.csv": _predictions(experiment.data, job.fold.test, test, probabilities),
         "embeddings.npy": _npy(scored.embeddings),
     }
     _checkpoint(experiment, job, fitted, temperature).save(job.folder / "model.safetensors")
@@ -322,6 +377,20 @@ def run_job(experiment: Experiment, job: Job, on_epoch: Callable[[Epoch], object
         write_bytes(job.folder / name, content)
     _write_result(experiment, job, fitted, temperature, probabilities.argmax(1), test, time.perf_counter() - start)
     (job.folder / STATE).unlink(missing_ok=True)
+
+
+def _train(experiment: Experiment, job: Job, on_epoch: Callable[[Epoch], object]) -> tuple[Fitted, float, Scored]:
+    """The fitted network, its temperature, and what it says about the test part."""
+    data, config, device = experiment.data, experiment.recipe.train, choose_device(experiment.device)
+    clips = data.clips[job.system.features]
+    train, validation, test = (data.part(ids) for ids in (job.fold.train, job.fold.validation, job.fold.test))
+    seed, state = experiment.job_seed(job), job.folder / STATE
+    classes = len(data.classes)
+    fitted = fit(job.system, clips, train, validation, classes, config, seed, device, state=state, on_epoch=on_epoch)
+    exact = replace(config, precision="float32")  # as an exported model computes
+    validated = score(fitted, clips, validation.rows, exact, device)
+    temperature = metrics.fit_temperature(validated.logits, validation.labels)
+    return fitted, temperature, score(fitted, clips, test.rows, exact, device)
 
 
 def _write_result(
@@ -411,16 +480,29 @@ def run_jobs(
     on_epoch: Callable[[Job, Epoch], object] = lambda job, epoch: None,
     on_done: Callable[[Job], object] = lambda job: None,
 ) -> None:
-    """Run jobs in this process: first all that are free, then those that another process held."""
-    held = []
-    for job in jobs:
-        if take(experiment, job, on_epoch):
-            on_done(job)
-        else:
-            held.append(job)
-    for job in held:
-        take(experiment, job, on_epoch, wait=True)
-        on_done(job)
+    """Run jobs in this process: first all that are free, then those that another process held.
+
+    Raises:
+        AffektError: why some jobs failed, once the others are done.
+    """
+    held: list[Job] = []
+    faults: list[Fault] = []
+    for waiting, wait in ((jobs, False), (held, True)):
+        for job in waiting:
+            try:
+                if take(experiment, job, on_epoch, wait):
+                    on_done(job)
+                else:
+                    held.append(job)
+            except AffektError as error:
+                faults += faults_of(job, error)
+    if faults:
+        raise AffektError.of(faults)
+
+
+def faults_of(job: Job, error: AffektError) -> list[Fault]:
+    """What went wrong, and in which job."""
+    return [replace(fault, what=f"job {job.name}: {fault.what}") for fault in error.faults]
 
 
 def finish(experiment: Experiment) -> Results:

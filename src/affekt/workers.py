@@ -1,37 +1,31 @@
 """Jobs of an experiment side by side, in processes of this machine.
 
-A worker is told one job at a time and says what it does; one that dies gives its job back, and the jobs of an
+A worker is told one job at a time and says what it does, through a pipe of its own that ends when either of the two
+dies. A worker that dies gives its job back; a worker whose parent has died ends with its epoch. The jobs of an
 interrupted experiment go on from their last epoch.
 """
 
 from __future__ import annotations
 
-import queue
 import signal
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
 
 import torch.multiprocessing as multiprocessing
 
-from affekt.errors import AffektError, AudioError
-from affekt.experiment import Experiment, Job, finish, plan_experiment, run_jobs, take
+from affekt.errors import AffektError, AudioError, Fault
+from affekt.experiment import Experiment, Job, faults_of, finish, plan_experiment, run_jobs, take
 from affekt.manifest import Manifest
 from affekt.results import Results
 from affekt.systems import System
 from affekt.training import Epoch
 
-POLL_SECONDS = 0.5
 ATTEMPTS = 2
-
-
-@dataclass
-class _Worker:
-    process: Any
-    inbox: Any
-    job: Job | None = None
+CLOSED = (EOFError, ConnectionError)  # of a pipe whose other end is gone
 
 
 def run_parallel(
@@ -44,16 +38,31 @@ def run_parallel(
     """Run jobs in `workers` processes; with one worker, in this process.
 
     Raises:
-        AffektError: what a job raised, or that a job's worker died twice.
+        AffektError: why some jobs failed, once the others are done.
     """
-    open_jobs = [job for job in jobs if not job.done]
+    open_jobs = []
     for job in jobs:
-        if job not in open_jobs:
+        if job.done:
             on_done(job)
+        else:
+            open_jobs.append(job)
     if workers <= 1 or len(open_jobs) <= 1:
         run_jobs(experiment, open_jobs, on_epoch, on_done)
-        return
-    _Pool(experiment, open_jobs, min(workers, len(open_jobs)), on_epoch, on_done).run()
+    else:
+        _Pool(experiment, open_jobs, min(workers, len(open_jobs)), on_epoch, on_done).run()
+
+
+class _Worker:
+    """A process, the pipe to it, and the job that it has."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(experiment, theirs), daemon=True)
+        with _sigint_held():
+            self.process.start()
+        theirs.close()
+        self.job: Job | None = None
 
 
 class _Pool:
@@ -65,46 +74,48 @@ class _Pool:
         on_epoch: Callable[[Job, Epoch], object],
         on_done: Callable[[Job], object],
     ) -> None:
-        self.context = multiprocessing.get_context("spawn")
         self.experiment, self.on_epoch, self.on_done = experiment, on_epoch, on_done
         self.waiting = list(jobs)
         self.held: list[Job] = []
-        self.failures: dict[str, int] = {}
-        self.outbox = self.context.Queue()
-        self.workers = [self._start() for _ in range(workers)]
-
-    def _start(self) -> _Worker:
-        inbox = self.context.Queue()
-        process = self.context.Process(target=_work, args=(self.experiment, inbox, self.outbox), daemon=True)
-        process.start()
-        return _Worker(process, inbox)
+        self.deaths: dict[str, int] = {}
+        self.faults: list[Fault] = []
+        self.size = workers
+        self.workers: list[_Worker] = []
 
     def run(self) -> None:
         """Hand out jobs until none is left."""
         try:
             while self.waiting or any(worker.job for worker in self.workers):
                 self._hand_out()
-                self._listen()
-                self._bury()
+                for pipe in connection.wait([worker.pipe for worker in self.workers]):
+                    self._listen(next(worker for worker in self.workers if worker.pipe is pipe))
         finally:
             for worker in self.workers:
                 worker.process.terminate()
             for worker in self.workers:
                 worker.process.join()
-        run_jobs(self.experiment, self.held, self.on_epoch, self.on_done)
+        try:
+            run_jobs(self.experiment, self.held, self.on_epoch, self.on_done)
+        except AffektError as error:
+            self.faults += error.faults
+        if self.faults:
+            raise AffektError.of(self.faults)
 
     def _hand_out(self) -> None:
+        while self.waiting and len(self.workers) < self.size:
+            self.workers.append(_Worker(self.experiment))
         for worker in self.workers:
             if worker.job is None and self.waiting:
                 worker.job = self.waiting.pop(0)
-                worker.inbox.put(worker.job)
+                with suppress(*CLOSED):  # it has died: we shall hear of it
+                    worker.pipe.send(worker.job)
 
-    def _listen(self) -> None:
+    def _listen(self, worker: _Worker) -> None:
         try:
-            name, kind, content = self.outbox.get(timeout=POLL_SECONDS)
-        except queue.Empty:
+            kind, content = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
             return
-        worker = next(worker for worker in self.workers if worker.job is not None and worker.job.name == name)
         job = worker.job
         assert job is not None
         if kind == "epoch":
@@ -115,44 +126,56 @@ class _Pool:
             self.on_done(job)
         elif kind == "held":
             self.held.append(job)
-        elif isinstance(content, AffektError):
-            raise content
+        elif kind == "failed":
+            self.faults += faults_of(job, content)
         else:
-            raise RuntimeError(f"job {name} failed:\n{content}")
+            raise RuntimeError(f"job {job.name}:\n{content}")
 
-    def _bury(self) -> None:
-        """Replace dead workers; their jobs go back to the front, but not for ever."""
-        for index, worker in enumerate(self.workers):
-            if worker.process.is_alive():
-                continue
-            if worker.job is not None:
-                self._give_back(worker.job, worker.process.exitcode)
-            self.workers[index] = self._start()
-
-    def _give_back(self, job: Job, exit_code: int | None) -> None:
-        self.failures[job.name] = self.failures.get(job.name, 0) + 1
-        if self.failures[job.name] >= ATTEMPTS:
-            raise AffektError(
-                f"job {job.name}",
-                got=f"a worker that died with exit code {exit_code}, {ATTEMPTS} times",
-                expected="a worker that lives",
-                remedy="is there enough memory? --jobs 1 needs least; what is finished is kept",
-            )
-        self.waiting.insert(0, job)
+    def _bury(self, worker: _Worker) -> None:
+        """Forget a dead worker; its job goes back to the front, but not for ever."""
+        worker.process.join()
+        worker.pipe.close()
+        self.workers.remove(worker)
+        if worker.job is None:
+            return
+        name = worker.job.name
+        self.deaths[name] = self.deaths.get(name, 0) + 1
+        if self.deaths[name] < ATTEMPTS:
+            self.waiting.insert(0, worker.job)
+            return
+        got = f"a worker that died with exit code {worker.process.exitcode}, {ATTEMPTS} times"
+        remedy = "is there enough memory? --jobs 1 needs least; what is finished is kept"
+        self.faults.append(Fault(f"job {name}", got, "a worker that lives", remedy))
 
 
-def _work(experiment: Experiment, inbox: Any, outbox: Any) -> None:
-    """A worker's life: take a job, say how it went, take the next."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
-    while True:
-        job = inbox.get()
-        try:
-            taken = take(experiment, job, lambda job, epoch: outbox.put((job.name, "epoch", epoch)))
-            outbox.put((job.name, "done" if taken else "held", None))
-        except AffektError as error:
-            outbox.put((job.name, "failed", error))
-        except Exception:
-            outbox.put((job.name, "failed", traceback.format_exc()))
+@contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: the parent hears it and ends them."""
+    resource_tracker.ensure_running()  # when it starts later, it lets the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(experiment: Experiment, pipe: Any) -> None:
+    """A worker's life: take a job, say how it went, take the next, until the parent is gone."""
+    with suppress(*CLOSED):
+        while True:
+            pipe.send(_attempt(experiment, pipe.recv(), pipe))
+
+
+def _attempt(experiment: Experiment, job: Job, pipe: Any) -> tuple[str, object]:
+    try:
+        taken = take(experiment, job, lambda job, epoch: pipe.send(("epoch", epoch)))
+    except CLOSED:
+        raise
+    except AffektError as error:
+        return "failed", error
+    except Exception:  # it cannot be raised here, so it is raised in the parent
+        return "broken", traceback.format_exc()
+    return ("done" if taken else "held"), None
 
 
 def run_experiment(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from affekt.cli.experiment import conclude, run_with_progress
+from affekt.cli.experiment import conclude, run_with_progress, side_by_side
 from affekt.cli.progress import ExperimentProgress
 from affekt.corpora import prepare, synthetic
 from affekt.experiment import plan_experiment
@@ -40,6 +40,7 @@ def demo(
     jobs
         Trainings side by side; by default one per core.
     """
+    workers = side_by_side(jobs, "cpu")
     print("The embedded corpus is SYNTHETIC: a voice synthesiser, not people.")
     corpus = out / "corpus"
     if not corpus.exists():
@@ -58,7 +59,7 @@ def demo(
             cache=out / "cache",
             on_progress=progress.on_progress,
         )
-        run_with_progress(planned, jobs, progress)
+        failed = run_with_progress(planned, workers, progress)
     conclude(planned)
     print(NEXT)
-    return 0
+    return 1 if failed else 0

@@ -13,6 +13,7 @@ from affekt.cli.changes import given, optional_fields
 from affekt.cli.progress import ExperimentProgress
 from affekt.config import merge
 from affekt.costs import estimate
+from affekt.errors import AffektError, ConfigError, Fault
 from affekt.experiment import Experiment, default_jobs, finish, plan_experiment
 from affekt.labels import label_set
 from affekt.manifest import Manifest
@@ -88,6 +89,7 @@ def experiment(
         TOML file with values for these options.
     """
     chosen = changed_recipe(recipe, train)
+    workers = side_by_side(jobs, device)
     with ExperimentProgress(chosen.train.max_epochs) as progress:
         planned, failures = plan_experiment(
             Manifest.read(manifest),
@@ -107,23 +109,39 @@ def experiment(
         for fault in failures:
             print(f"affekt: left out: {fault}", file=sys.stderr)
         if plan:
-            print_estimate(planned, jobs or default_jobs(device), listed=True)
+            print_estimate(planned, workers, listed=True)
             return 1 if failures else 0
-        run_with_progress(planned, jobs, progress)
+        failures += run_with_progress(planned, workers, progress)
     conclude(planned)
     return 1 if failures else 0
+
+
+def side_by_side(jobs: int | None, device: str) -> int:
+    """How many jobs run at a time: as many as asked for, or as the device is good for."""
+    if jobs is None:
+        return default_jobs(device)
+    if jobs < 1:
+        raise ConfigError("--jobs", got=str(jobs), expected="at least 1")
+    return jobs
 
 
 def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
     """A recipe by name, with some of its training's settings changed."""
     recipe = find_recipe(name)
-    return replace(recipe, train=merge(recipe.train, given(train), where="--train"))
+    changed = merge(recipe.train, given(train), where="--train")
+    return recipe if changed == recipe.train else replace(recipe, name=f"{name}, changed", train=changed)
 
 
-def run_with_progress(planned: Experiment, jobs: int | None, progress: ExperimentProgress) -> None:
-    """All jobs of an experiment, shown as they go."""
+def run_with_progress(planned: Experiment, workers: int, progress: ExperimentProgress) -> tuple[Fault, ...]:
+    """All jobs of an experiment, shown as they go; gives back why some failed, when the others are done."""
     progress.start_jobs(len(planned.jobs))
-    run_parallel(planned, planned.jobs, jobs or default_jobs(planned.device), progress.on_epoch, progress.on_done)
+    try:
+        run_parallel(planned, planned.jobs, workers, progress.on_epoch, progress.on_done)
+    except AffektError as error:
+        for fault in error.faults:
+            print(f"affekt: failed: {fault}", file=sys.stderr)
+        return error.faults
+    return ()
 
 
 def print_estimate(planned: Experiment, workers: int, listed: bool = False) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from affekt.cli.experiment import conclude, print_estimate, run_with_progress
+from affekt.cli.experiment import conclude, print_estimate, run_with_progress, side_by_side
 from affekt.cli.progress import ExperimentProgress
 from affekt.corpora import prepare
-from affekt.experiment import default_jobs, plan_experiment
+from affekt.experiment import plan_experiment
 from affekt.labels import LABEL_SETS
 from affekt.systems import resolve
 
@@ -49,6 +49,7 @@ def reproduce(
     cache
         Where decoded audio is kept.
     """
+    workers = side_by_side(jobs, device)
     manifest, notes = prepare("iemocap", root, LABEL_SETS["iemocap4"])
     for note in notes:
         print(f"affekt: {note}", file=sys.stderr)
@@ -65,9 +66,8 @@ def reproduce(
             cache=cache,
             on_progress=progress.on_progress,
         )
-    workers = jobs or default_jobs(device)
     print_estimate(planned, workers)
     with ExperimentProgress(planned.recipe.train.max_epochs) as progress:
-        run_with_progress(planned, workers, progress)
+        failures += run_with_progress(planned, workers, progress)
     conclude(planned)
     return 1 if failures else 0
