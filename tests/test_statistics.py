@@ -142,6 +142,7 @@ def test_sign_flip_random_approaches_exact(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_sign_flip_counts_ties_and_ignores_zeros() -> None:
     assert sign_flip_test([0.1, 0.2, 0.3, 0.0], seed=0) == sign_flip_test([0.3, 0.1, 0.2], seed=0) == 0.25
+    assert sign_flip_test([0.1, 0.2, 0.3, *[0.0] * 20], seed=0) == 0.25  # exact, however many units do not differ
     assert sign_flip_test([0.0, 0.0], seed=0) == 1.0
     assert sign_flip_test([], seed=0) == 1.0
 

@@ -17,14 +17,12 @@ def percent(value: float | None) -> str:
     return NONE if value is None else _minus(f"{100 * value:.1f}")
 
 
-def points(value: float | None) -> str:
+def points(value: float) -> str:
     """A difference of parts in percentage points, with its sign.
 
     >>> points(0.012), points(-0.004), points(0.0)
     ('+1.2', '−0.4', '0.0')
     """
-    if value is None:
-        return NONE
     text = f"{100 * value:+.1f}"
     return "0.0" if text[1:] == "0.0" else _minus(text)
 
@@ -73,6 +71,8 @@ def decimal_spread(figures: dict[str, float | None] | None, digits: int = 3) -> 
 
     >>> decimal_spread({"mean": 0.5, "sd": 0.25}, digits=2), decimal_spread({"mean": 0.5, "sd": None}, digits=2)
     ('0.50 ± 0.25', '0.50')
+    >>> decimal_spread(None)
+    '–'
     """
     if figures is None:
         return NONE
