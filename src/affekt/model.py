@@ -122,7 +122,7 @@ def _split(data: Data, hashes: Sequence[str], seed: int) -> tuple[Part, Part, st
         part = data.manifest.where(corpora == corpus)
         count = part.table["speaker"].nunique()
         if count >= 3:
-            folds = make_folds(part, "speaker", min(VALIDATION_FOLDS, count // 2), seed).folds
+            folds = make_folds(part, "speaker", max(2, min(VALIDATION_FOLDS, count // 2)), seed).folds
             chosen += list(folds[0].test)
     if not chosen:
         raise ConfigError("speakers", got="fewer than 3 in every corpus", expected="at least 3 in one corpus")
