@@ -403,7 +403,7 @@ def _write_result(
     seconds: float,
 ) -> None:
     confusion = metrics.confusion_matrix(test.labels, predicted, len(experiment.data.classes))
-    recall = metrics.recall(confusion)
+    recall = [None if np.isnan(part) else part for part in metrics.recall(confusion).tolist()]  # JSON knows no NaN
     result = {
         "system": job.system.name,
         "fold": job.fold.index,
@@ -415,7 +415,7 @@ def _write_result(
         "seconds": round(sum(epoch.seconds for epoch in fitted.history), 3),
         "total_seconds": round(seconds, 3),
         **metrics.scores(confusion),
-        "recall": dict(zip(experiment.data.classes, recall.tolist(), strict=True)),
+        "recall": dict(zip(experiment.data.classes, recall, strict=True)),
         "confusion": confusion.tolist(),
         "temperature": temperature,
         "sha256": {name: file_sha256(job.folder / name) for name in FEATURE_FILES},

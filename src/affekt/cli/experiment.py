@@ -160,7 +160,8 @@ def print_estimate(planned: Experiment, workers: int, listed: bool = False) -> N
 def conclude(planned: Experiment) -> None:
     """Summary, report and the table on the terminal."""
     results = finish(planned)
-    written = write_report(results, planned.out)
-    print_table(summarise(results))
+    summary = summarise(results)
+    written = write_report(results, planned.out, summary=summary)
+    print_table(summary)
     for path in written:
         print(path)
