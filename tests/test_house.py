@@ -97,7 +97,12 @@ def normal_name(distribution: str) -> str:
 
 def test_every_missing_library_is_named_with_its_extra() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    imports = {"scikit-learn": "sklearn", "python-multipart": "python_multipart", "tomli-w": "tomli_w"}
+    imports = {
+        "scikit-learn": "sklearn",
+        "python-multipart": "python_multipart",
+        "tomli-w": "tomli_w",
+        "prometheus-client": "prometheus_client",
+    }
     for extra, modules in cli.EXTRAS.items():
         names = {re.split(r"[\[<>=]", line)[0] for line in project["optional-dependencies"][extra]}
         assert {imports.get(name, name) for name in names} - set(modules) == set()

@@ -58,6 +58,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "affekt.cli.export:export",
         "Write a trained model as one ONNX file: raw waveform in, calibrated probabilities out.",
     ),
+    "serve": (
+        "affekt.cli.serve:serve",
+        "Serve a page and an API that recognise emotions in recordings and live streams.",
+    ),
     "info": (
         "affekt.cli.info:info",
         "The card of a model; or the parameter ledger of the paper's networks, and this machine.",

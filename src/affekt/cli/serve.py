@@ -1,0 +1,69 @@
+"""`affekt serve`: recognition over HTTP and WebSockets, and a page for people."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from affekt.errors import ConfigError
+from affekt.serving.run import TOKEN_VARIABLE
+from affekt.serving.run import serve as run_server
+from affekt.serving.settings import Limits, Settings
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    model: Path | None = None,
+    token_file: Path | None = None,
+    open_to_all: Annotated[bool, Parameter(negative=())] = False,
+    hosts: tuple[str, ...] = (),
+    origins: tuple[str, ...] = (),
+    threads: int | None = None,
+    workers: int = 1,
+    access_log: Annotated[bool, Parameter(negative=())] = False,
+    limits: Limits | None = None,
+    config: Path | None = None,
+) -> int:
+    """Serve a page and an API that recognise emotions in recordings and live streams.
+
+    The page is at http://127.0.0.1:8000, the API's documentation at /docs. Audio is held in memory while its request
+    lasts, and neither written nor logged. A token that clients must send is read from the environment variable
+    AFFEKT_TOKEN or from a file.
+
+    Args:
+        host: address to listen at; by default this machine alone can connect.
+        port: to listen at; 0 for any free one.
+        model: a file written by `affekt export`; by default the one that comes with affekt.
+        token_file: a file that holds the token.
+        open_to_all: listen at an address that others can reach although there is no token.
+        hosts: names by which clients reach the server, e.g. behind a proxy.
+        origins: pages of other servers that may call this one, e.g. https://app.example.
+        threads: recordings worked on at a time; by default one per core.
+        workers: processes; one that dies is replaced. Limits are each one's own.
+        access_log: a line for every request: address, path, status.
+        limits: sizes, lengths, times and numbers that are bounded, e.g. --limits.body-bytes 1000000.
+        config: TOML file with values for these options.
+    """
+    token = _token(token_file)
+    settings = Settings(host, port, model, token, hosts, origins, threads, limits or Limits())
+    if not settings.loopback and token is None and not open_to_all:
+        remedy = "set AFFEKT_TOKEN, or say --open-to-all where a proxy or firewall checks who comes in"
+        raise ConfigError("host", got=f"{host} without a token", expected="a token", remedy=remedy)
+    if workers < 1:
+        raise ConfigError("workers", got=str(workers), expected="at least 1")
+    run_server(settings, workers, access_log)
+    return 0
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"token file {path}", got=str(error), expected="a readable text file") from error

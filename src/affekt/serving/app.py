@@ -1,0 +1,245 @@
+"""The application: every path of the API, and what joins requests to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import FastAPI, Query, Request, WebSocket
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+
+from affekt import __version__
+from affekt.errors import AffektError, Fault
+from affekt.formats import FORMATS
+from affekt.formats.picture import envelope
+from affekt.inference import Recognizer, available_cores
+from affekt.serving import schemas
+from affekt.serving.assets import add_assets
+from affekt.serving.documentation import add_documentation
+from affekt.serving.engine import Engine
+from affekt.serving.gate import Gate
+from affekt.serving.guard import Guard
+from affekt.serving.live import StreamQuery, serve_stream
+from affekt.serving.metrics import CONTENT_TYPE, Metrics
+from affekt.serving.problems import RequestError, answer
+from affekt.serving.settings import Limits, Settings
+from affekt.serving.uploads import Upload, receive_upload
+from affekt.timeline import Timeline, TimelineConfig
+
+Result = TypeVar("Result")
+
+CLIENT_LEFT = 499
+"""Counted, never sent: nginx's number for it."""
+TEXT_FORMATS = {
+    "csv": "text/csv; charset=utf-8",
+    "audacity": "text/plain; charset=utf-8",
+    "textgrid": "text/plain; charset=utf-8",
+    "rttm": "text/plain; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+}
+"""Timelines as files; they are sent as attachments, so that no browser shows them as this server's pages."""
+DESCRIPTION = "Emotions of recordings and live streams: named, calibrated probabilities, and an honest *unsure*."
+
+
+class PredictOptions(BaseModel):
+    """What a client may ask of an answer."""
+
+    min_confidence: Annotated[
+        float | None, Field(ge=0, le=1, description="Mark answers below it as unsure; by default the model's threshold")
+    ] = None
+
+
+class TimelineOptions(PredictOptions):
+    """What a client may ask of a timeline."""
+
+    window_seconds: Annotated[float | None, Field(ge=0.1, le=60, description="What is heard at a time")] = None
+    hop_seconds: Annotated[float | None, Field(ge=0.1, le=60, description="From one window to the next")] = None
+    activity: Annotated[str, Field(max_length=20, description="How speech is found: energy, silero or none")] = "energy"
+    format: Annotated[
+        Literal["json", "csv", "audacity", "textgrid", "rttm", "html"], Field(description="Of the answer")
+    ] = "json"
+    include: Annotated[
+        list[Literal["envelope", "csv", "audacity", "textgrid", "rttm"]],
+        Field(max_length=5, description="With json: also the waveform's envelope, and these formats as text"),
+    ] = []
+
+
+def create_app(recognizer: Recognizer, settings: Settings) -> FastAPI:
+    """The server as an ASGI application.
+
+    Args:
+        recognizer: loaded with one thread; the engine runs it in as many threads as the settings say.
+        settings: limits, token, names. Where it listens is the caller's business.
+    """
+    metrics = Metrics()
+    engine = Engine(recognizer, settings.threads or available_cores(), settings.limits, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Limits]]:
+        yield {"limits": settings.limits}
+        engine.close()
+
+    app = FastAPI(
+        title="affekt", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    app.state.engine = engine
+    _add_recognition(app, engine)
+    _add_stream(app, engine)
+    _add_facts(app, engine)
+    add_documentation(app)
+    add_assets(app)
+    _add_errors(app)
+    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    if settings.origins:
+        headers = ["authorization", "content-type"]
+        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=headers)
+    return app
+
+
+def _add_recognition(app: FastAPI, engine: Engine) -> None:
+    described: dict[str, Any] = {"openapi_extra": schemas.UPLOAD, "responses": schemas.REFUSALS}
+
+    @app.post("/v1/predict", response_model=schemas.PredictionAnswer, summary="The emotion of a recording", **described)
+    async def predict(request: Request, options: Annotated[PredictOptions, Query()]) -> JSONResponse:
+        """One answer for a recording, of which at most one clip (see `/v1/model`) is heard.
+
+        Send the file's bytes as the body, or a form with one file in it.
+        """
+
+        async def work(upload: Upload) -> JSONResponse:
+            prediction = await engine.predict(upload, options.min_confidence)
+            return JSONResponse(prediction.to_dict())
+
+        return await _with_upload(request, engine, engine.predictions, work)
+
+    @app.post("/v1/timeline", response_model=schemas.TimelineAnswer, summary="Emotion over time", **described)
+    async def timeline(request: Request, options: Annotated[TimelineOptions, Query()]) -> Response:
+        """Windows and segments of a recording of any length; other formats than json come as files."""
+        config = TimelineConfig(options.window_seconds, options.hop_seconds, options.activity)
+        config.resolved(engine.recognizer.card)
+
+        async def work(upload: Upload) -> Response:
+            render = _renderer(options)
+            return await engine.timeline(upload, options.min_confidence, config, render)
+
+        return await _with_upload(request, engine, engine.timelines, work)
+
+
+async def _with_upload(
+    request: Request, engine: Engine, gate: Gate, work: Callable[[Upload], Coroutine[Any, Any, Result]]
+) -> Result:
+    """Take a recording in and work on it, in one of the gate's places, for as long as the client waits.
+
+    The place is taken when the recording is there, so that slow clients keep nobody out.
+    """
+    gate.check()
+    with engine.uploads.share() as share:
+        upload = await receive_upload(request, engine.limits, share)
+        with gate.entered():
+            return await _while_connected(request, work(upload))
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of some work, which is cancelled when the client leaves."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+
+
+def _renderer(options: TimelineOptions) -> Callable[[Timeline], Response]:
+    def to_file(timeline: Timeline) -> Response:
+        known = FORMATS[options.format]
+        headers = {"content-disposition": f'attachment; filename="timeline{known.suffix}"'}
+        return Response(known.render(timeline), media_type=TEXT_FORMATS[options.format], headers=headers)
+
+    def to_json(timeline: Timeline) -> Response:
+        body = timeline.to_dict()
+        if "envelope" in options.include:
+            seconds, peaks = envelope(timeline)
+            body["envelope"] = {"starts_seconds": seconds.round(3).tolist(), "peaks": peaks.round(4).tolist()}
+        names = [name for name in options.include if name in FORMATS]
+        body["files"] = {name: FORMATS[name].render(timeline) for name in names}
+        return JSONResponse(body)
+
+    return to_json if options.format == "json" else to_file
+
+
+def _add_stream(app: FastAPI, engine: Engine) -> None:
+    @app.websocket("/v1/stream")
+    async def stream(socket: WebSocket, options: StreamQuery) -> None:
+        await serve_stream(socket, options, engine)
+
+
+def _add_facts(app: FastAPI, engine: Engine) -> None:
+    @app.get("/v1/model", response_model=schemas.ModelAnswer, summary="The model's card, and this server's limits")
+    async def model() -> JSONResponse:
+        """What the model is, how it was made and measured, what it is not for; and what the server takes."""
+        limits = engine.limits
+        taken = {
+            "body_bytes": limits.body_bytes,
+            "timeline_seconds": limits.timeline_seconds,
+            "predictions": limits.predictions,
+            "timelines": limits.timelines,
+            "streams": limits.streams,
+        }
+        return JSONResponse({"card": engine.recognizer.card.to_dict(), "limits": taken})
+
+    @app.get("/healthz", summary="Whether the process is alive")
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", summary="Whether it takes more work", responses=schemas.NOT_READY)
+    async def readyz() -> dict[str, str]:
+        engine.predictions.check(status=503)
+        return {"status": "ready"}
+
+    @app.get("/metrics", summary="Measures for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        return Response(engine.metrics.page(), media_type=CONTENT_TYPE)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(AffektError)
+    async def refused(_: Request, error: AffektError) -> Response:
+        return answer(error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_LEFT)
+
+    @app.exception_handler(RequestValidationError)
+    async def unusable(_: Request, error: RequestValidationError) -> Response:
+        return answer(_query_refusal(error.errors()))
+
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def unusable_stream(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
+        await socket.send_denial_response(answer(_query_refusal(error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def elsewhere(request: Request, error: HTTPException) -> Response:
+        got, paths = f"{request.method} {request.url.path}", ", ".join(sorted(app.openapi()["paths"]))
+        fault = Fault("request", got, f"one of {paths}" if error.status_code == 404 else error.detail, "see /docs")
+        return answer(RequestError.because(error.status_code, fault, headers=error.headers))
+
+
+def _query_refusal(errors: Any) -> RequestError:
+    """All that is wrong with a query, from pydantic's list."""
+    faults = [
+        Fault(f"query: {error['loc'][-1]}", json.dumps(error.get("input"), default=str)[:100], error["msg"])
+        for error in errors
+    ]
+    return RequestError.because(422, *faults)

@@ -1,0 +1,156 @@
+"""The recogniser at work for many at once: decoding, micro-batches and timelines, each in threads of its own.
+
+The model runs on one core per thread and on as many threads as there are cores: many small jobs side by side finish
+sooner than one after the other on all cores, and a long timeline keeps nobody from an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt import audio
+from affekt.errors import Fault
+from affekt.inference import Recognizer
+from affekt.prediction import Prediction
+from affekt.serving.batching import Batcher
+from affekt.serving.gate import Budget, Gate
+from affekt.serving.metrics import Metrics
+from affekt.serving.problems import RequestError
+from affekt.serving.settings import Limits
+from affekt.serving.uploads import Upload
+from affekt.stream import Stream
+from affekt.timeline import Timeline, TimelineConfig, make_timeline
+
+Floats = NDArray[np.float32]
+Result = TypeVar("Result")
+
+BATCH_SECONDS = 30.0
+"""Audio in one run of the model."""
+BLOCK_SECONDS = 10.0
+"""Of a long recording, decoded at a time; between two of them a timeline can be stopped."""
+
+
+class Engine:
+    """What the server recognises with.
+
+    Args:
+        recognizer: loaded with one thread.
+        threads: recordings that are worked on at a time.
+        limits: bounds.
+        metrics: told what is done.
+    """
+
+    def __init__(self, recognizer: Recognizer, threads: int, limits: Limits, metrics: Metrics) -> None:
+        self.recognizer = recognizer
+        self.limits = limits
+        self.metrics = metrics
+        self.predictions = Gate("predictions", limits.predictions)
+        self.timelines = Gate("timelines", limits.timelines)
+        self.streams = Gate("streams", limits.streams)
+        self.uploads = Budget(limits.pending_bytes)
+        self._closing = threading.Event()
+        self._decoders = ThreadPoolExecutor(threads, "decode")
+        self._models = ThreadPoolExecutor(threads, "model")
+        self._long = ThreadPoolExecutor(threads, "timeline")
+        self._batcher = Batcher(
+            lambda waveforms: recognizer.probabilities(waveforms).probabilities,
+            self._models,
+            threads,
+            limits.batch_wait_seconds,
+            round(BATCH_SECONDS * recognizer.card.sample_rate_hz),
+            metrics.batch_size.observe,
+        )
+        metrics.gauge("predictions_inside", "Predictions in work and waiting", lambda: self.predictions.inside)
+        metrics.gauge("timelines_inside", "Timelines in work and waiting", lambda: self.timelines.inside)
+        metrics.gauge("streams_inside", "Live streams", lambda: self.streams.inside)
+        metrics.gauge("upload_bytes", "Bytes of uploads held", lambda: self.uploads.held_bytes)
+
+    async def predict(self, upload: Upload, min_confidence: float | None) -> Prediction:
+        """The emotion of one recording.
+
+        Raises:
+            AudioError: a recording that cannot be used.
+        """
+        card = self.recognizer.card
+        waveform = await _in(self._decoders, lambda: self.recognizer.waveform(upload))
+        clip = waveform[: card.clip_samples]
+        probabilities = await self._batcher.answer(clip)
+        seconds = len(clip) / card.sample_rate_hz
+        self.metrics.audio_seconds.labels("/v1/predict").inc(seconds)
+        threshold = card.unsure_below if min_confidence is None else min_confidence
+        truncated = len(waveform) > len(clip)
+        labels, values = self.recognizer.labels, probabilities.tolist()
+        return Prediction.of(labels, values, threshold, upload.title, 0.0, seconds, truncated)
+
+    async def timeline(
+        self,
+        upload: Upload,
+        min_confidence: float | None,
+        config: TimelineConfig,
+        render: Callable[[Timeline], Result],
+    ) -> Result:
+        """Emotion over time in one recording, rendered; stopped when the caller is cancelled.
+
+        Raises:
+            AudioError: a recording that cannot be used.
+            ConfigError: windows that the model cannot take.
+            RequestError: 422 too long a recording, 503 too much work.
+        """
+        card = self.recognizer.card
+        threshold = card.unsure_below if min_confidence is None else min_confidence
+        stop = threading.Event()
+        blocks = self._bounded(audio.blocks(upload, card.sample_rate_hz, BLOCK_SECONDS), stop)
+
+        def work() -> Result:
+            timeline = make_timeline(self.recognizer, blocks, upload.name, threshold, config)
+            self.metrics.audio_seconds.labels("/v1/timeline").inc(timeline.duration_seconds)
+            return render(_titled(timeline, upload.title))
+
+        try:
+            async with asyncio.timeout(self.limits.work_seconds):
+                return await _in(self._long, work)
+        except TimeoutError as error:
+            got, remedy = f"more than {self.limits.work_seconds:g} s of work", "send a part of it, or a longer hop"
+            raise RequestError.busy(Fault(upload.name, got, remedy=remedy), 30, status=503) from error
+        finally:
+            stop.set()
+
+    async def feed(self, stream: Stream, samples: Floats) -> list[Prediction]:
+        """Answers of a live stream to some more samples."""
+        return await _in(self._models, lambda: stream.feed(samples))
+
+    def close(self) -> None:
+        """Start nothing more, and stop what nobody can wait for any longer."""
+        self._closing.set()
+        for pool in (self._decoders, self._models, self._long):
+            pool.shutdown(cancel_futures=True)
+
+    def _bounded(self, blocks: Iterable[Floats], stop: threading.Event) -> Iterator[Floats]:
+        """Blocks until the recording is longer than allowed, or nobody wants the answer any more."""
+        longest_seconds, rate = self.limits.timeline_seconds, self.recognizer.card.sample_rate_hz
+        samples = 0
+        for block in blocks:
+            samples += len(block)
+            if samples > longest_seconds * rate:
+                got, expected = f"more than {longest_seconds:g} s of audio", f"at most {longest_seconds:g} s"
+                raise RequestError.because(422, Fault(Upload.name, got, expected, "send it in parts"))
+            if stop.is_set() or self._closing.is_set():
+                raise RequestError.because(503, Fault(Upload.name, got="nobody waiting for it"))
+            yield block
+
+
+def _titled(timeline: Timeline, title: str) -> Timeline:
+    segments = tuple(replace(segment, source=title) for segment in timeline.segments)
+    return replace(timeline, source=title, segments=segments)
+
+
+async def _in(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(pool, work)

@@ -1,0 +1,132 @@
+"""Live streams over a WebSocket: raw PCM in, a JSON line for every hop out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import Query, WebSocket
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from starlette.websockets import WebSocketDisconnect
+
+from affekt.errors import AffektError, AudioError, Fault
+from affekt.serving.engine import Engine
+from affekt.serving.problems import RequestError, answer, problem
+from affekt.stream import Stream
+
+Floats = NDArray[np.float32]
+
+END = "end"
+"""The text message after a stream's last samples: it is answered with the rest and a normal close."""
+PIECE_SECONDS = 1.0
+"""Of a stream, recognised before others have their turn."""
+PROTOCOL = "affekt"
+CLOSED_NORMALLY, CLOSED_UNSUPPORTED, CLOSED_POLICY = 1000, 1003, 1008  # RFC 6455, section 7.4.1
+
+
+class StreamOptions(BaseModel):
+    """What a client says of its stream, in the query."""
+
+    rate: Annotated[int, Field(ge=1_000, le=768_000, description="Samples a second, mono")] = 16_000
+    encoding: Annotated[Literal["s16le", "f32le"], Field(description="16-bit integers or 32-bit floats")] = "s16le"
+    hop_seconds: Annotated[float, Field(ge=0.25, le=60, description="From one answer to the next")] = 1.0
+    window_seconds: Annotated[float, Field(ge=0.1, le=60, description="What an answer is about")] = 3.0
+    activity: Annotated[str, Field(max_length=20, description="How speech is found: energy, silero or none")] = "energy"
+    min_confidence: Annotated[float | None, Field(ge=0, le=1, description="Answers below it are marked unsure")] = None
+
+
+class Pcm:
+    """Bytes as they come, to whole samples.
+
+    >>> pcm = Pcm("s16le")
+    >>> pcm.feed(bytes([0, 64, 0])), pcm.feed(bytes([192]))
+    (array([0.5], dtype=float32), array([-0.5], dtype=float32))
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._type = np.dtype("<i2" if encoding == "s16le" else "<f4")
+        self._scale = np.float32(1 / 32_768 if encoding == "s16le" else 1)
+        self._rest = b""
+
+    def feed(self, message: bytes) -> Floats:
+        """The samples that a message completes."""
+        joined = self._rest + message
+        whole = len(joined) - len(joined) % self._type.itemsize
+        self._rest = joined[whole:]
+        return np.frombuffer(joined[:whole], self._type).astype(np.float32) * self._scale
+
+
+async def serve_stream(socket: WebSocket, options: StreamOptions, engine: Engine) -> None:
+    """One stream from its handshake to its end; what cannot be served is refused by HTTP, instead of the handshake."""
+    try:
+        with engine.streams.entered():
+            stream = engine.recognizer.stream(
+                options.rate, options.hop_seconds, options.window_seconds, options.activity, options.min_confidence
+            )
+            await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+            await _Live(socket, stream, options, engine).listen()
+    except WebSocketDisconnect:
+        return
+    except AffektError as error:
+        await socket.send_denial_response(answer(error))
+
+
+class _Live:
+    """An accepted stream."""
+
+    def __init__(self, socket: WebSocket, stream: Stream, options: StreamOptions, engine: Engine) -> None:
+        self._socket = socket
+        self._stream = stream
+        self._options = options
+        self._engine = engine
+        self._pcm = Pcm(options.encoding)
+
+    async def listen(self) -> None:
+        """Answer samples until the client ends, leaves, falls silent or says something else."""
+        idle_seconds = self._engine.limits.stream_idle_seconds
+        while True:
+            try:
+                async with asyncio.timeout(idle_seconds):
+                    message = await self._socket.receive()
+            except TimeoutError:
+                fault = Fault("stream", f"nothing for {idle_seconds:g} s", f"samples, or the text message {END!r}")
+                return await self._part(CLOSED_POLICY, fault)
+            if message["type"] == "websocket.disconnect":
+                return None
+            if message.get("text") == END:
+                return await self._socket.close(CLOSED_NORMALLY)
+            if message.get("bytes") is None:
+                fault = Fault("message", "text", f"binary messages of samples, or the text {END!r}")
+                return await self._part(CLOSED_UNSUPPORTED, fault)
+            await self._recognise(self._pcm.feed(message["bytes"]))
+
+    async def _recognise(self, samples: Floats) -> None:
+        """Answer one message; samples that cannot be used cost one line, and the stream goes on."""
+        rate = self._options.rate
+        size = round(PIECE_SECONDS * rate)
+        try:
+            for start in range(0, len(samples), size):
+                piece = samples[start : start + size]
+                for prediction in await self._engine.feed(self._stream, piece):
+                    await self._send(prediction.to_dict())
+                self._engine.metrics.audio_seconds.labels("/v1/stream").inc(len(piece) / rate)
+        except AudioError as error:
+            await self._send(problem(error))
+
+    async def _part(self, code: int, fault: Fault) -> None:
+        await self._send(problem(RequestError.because(400, fault)))
+        await self._socket.close(code, fault.what)
+
+    async def _send(self, value: dict[str, Any]) -> None:
+        """One line; a client that does not read is left."""
+        try:
+            async with asyncio.timeout(self._engine.limits.stream_idle_seconds):
+                await self._socket.send_text(json.dumps(value) + "\n")
+        except TimeoutError as error:
+            raise WebSocketDisconnect(CLOSED_POLICY) from error
+
+
+StreamQuery = Annotated[StreamOptions, Query()]

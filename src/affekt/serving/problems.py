@@ -1,0 +1,55 @@
+"""Errors as answers: a status, and a JSON body that says what is wrong, what was got and expected, and the remedy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Self
+
+from starlette.responses import JSONResponse
+
+from affekt.errors import AffektError, Fault
+
+
+class RequestError(AffektError):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: of the HTTP answer.
+        headers: of the answer.
+    """
+
+    status: int = 400
+    headers: Mapping[str, str]
+
+    @classmethod
+    def because(cls, status: int, *faults: Fault, headers: Mapping[str, str] | None = None) -> Self:
+        """One with a status and one fault or several."""
+        refusal = cls.of(faults)
+        refusal.status = status
+        refusal.headers = headers or {}
+        return refusal
+
+    @classmethod
+    def busy(cls, fault: Fault, retry_after_seconds: float, status: int = 429) -> Self:
+        """Not now: the client should come again after some seconds."""
+        return cls.because(status, fault, headers={"retry-after": str(max(1, math.ceil(retry_after_seconds)))})
+
+
+def problem(error: AffektError) -> dict[str, Any]:
+    """The JSON body: the first fault, and the others under `also`.
+
+    >>> from affekt.errors import AudioError
+    >>> problem(AudioError("recording", got="silence", expected="speech"))
+    {'what': 'recording', 'got': 'silence', 'expected': 'speech', 'remedy': '', 'also': []}
+    """
+    first, *others = map(asdict, error.faults)
+    return first | {"also": others}
+
+
+def answer(error: AffektError) -> JSONResponse:
+    """The HTTP answer to an error; what a library refuses about a recording or an option is 422."""
+    if isinstance(error, RequestError):
+        return JSONResponse(problem(error), error.status, dict(error.headers))
+    return JSONResponse(problem(error), 422)

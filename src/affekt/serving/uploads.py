@@ -1,0 +1,140 @@
+"""A request's body, in memory and within bounds: the raw bytes of a recording, or a form with one file in it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import PurePosixPath
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from affekt.errors import Fault
+from affekt.serving.gate import Share
+from affekt.serving.problems import RequestError
+from affekt.serving.settings import Limits
+
+EXPECTED = "the bytes of a recording, or a form with one file"
+LONGEST_NAME = 200
+
+
+class Upload(io.BytesIO):
+    """A recording that came in a request.
+
+    Attributes:
+        name: how messages and logs call it; what a client calls its file is nobody's business there.
+        title: the client's name for it, for the answer alone.
+    """
+
+    name = "recording"
+
+    def __init__(self, content: bytes, title: str) -> None:
+        super().__init__(content)
+        self.title = title
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move; to nowhere else if a damaged file leads before its own beginning."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
+
+
+async def receive_upload(request: Request, limits: Limits, share: Share) -> Upload:
+    """The recording in a request's body.
+
+    Args:
+        request: of which nothing has been read yet.
+        limits: of size and time.
+        share: of the bytes that may be held.
+
+    Raises:
+        RequestError: 400 no recording or a broken form, 408 too slow, 413 too large, 429 too many uploads.
+        ClientDisconnect: the client has left.
+    """
+    _check_declared_length(request, limits)
+    pieces = _pieces(request, limits, share)
+    async with _deadline(limits.body_seconds):
+        if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            upload = await _from_form(request, pieces)
+        else:
+            upload = Upload(b"".join([piece async for piece in pieces]), "recording")
+    if not upload.getbuffer().nbytes:
+        raise RequestError.because(400, Fault("body", got="nothing", expected=EXPECTED))
+    return upload
+
+
+def safe_title(name: str | None) -> str:
+    """A client's file name as it may be shown: no folders, no control characters, not too long.
+
+    >>> safe_title("C:\\\\calls\\\\a\\r\\n.wav"), safe_title("../../etc/passwd"), safe_title("")
+    ('a.wav', 'passwd', 'recording')
+    """
+    last = PurePosixPath((name or "").replace("\\", "/")).name
+    printable = "".join(character for character in last if character.isprintable())
+    return printable[-LONGEST_NAME:].strip() or "recording"
+
+
+class _FormInMemory(MultiPartParser):
+    """Starlette's parser, which otherwise moves files to disk from 1 MiB on."""
+
+    spool_max_size = sys.maxsize
+
+
+async def _from_form(request: Request, pieces: AsyncGenerator[bytes, None]) -> Upload:
+    parser = _FormInMemory(request.headers, pieces, max_files=1, max_fields=8, max_part_size=2**16)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise RequestError.because(400, Fault("form", error.message.rstrip("."), EXPECTED)) from error
+    files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    if not files:
+        raise RequestError.because(400, Fault("form", "no file", EXPECTED, "curl -F file=@call.wav"))
+    try:
+        return Upload(files[0].file.read(), safe_title(files[0].filename))
+    finally:
+        await form.close()
+
+
+async def _pieces(request: Request, limits: Limits, share: Share) -> AsyncGenerator[bytes, None]:
+    """The body as it comes, each piece within its time, all of them within the size."""
+    received = 0
+    while True:
+        async with _deadline(limits.idle_seconds):
+            message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece = message.get("body", b"")
+        received += len(piece)
+        if received > limits.body_bytes:
+            raise _too_large(f"more than {limits.body_bytes} bytes", limits)
+        share.reserve(received)
+        yield piece
+        if not message.get("more_body", False):
+            return
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncGenerator[None, None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        got, remedy = f"not all of it within {seconds:g} s", "send faster, or a smaller file"
+        raise RequestError.because(408, Fault("body", got, EXPECTED, remedy)) from error
+
+
+def _check_declared_length(request: Request, limits: Limits) -> None:
+    declared = request.headers.get("content-length", "0")
+    if re.fullmatch(r"\d+", declared, re.ASCII) and int(declared[:20]) > limits.body_bytes:
+        raise _too_large(f"{declared} bytes", limits)
+
+
+def _too_large(got: str, limits: Limits) -> RequestError:
+    remedy = "send a compressed format such as flac, opus or mp3, or a part of it"
+    return RequestError.because(413, Fault("body", got, f"at most {limits.body_bytes} bytes", remedy))

@@ -1,0 +1,161 @@
+"""A model with random weights, recordings like speech, and servers: in the test's process or in one of their own."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from starlette.testclient import TestClient
+
+from affekt.export import Description, Pipeline, export
+from affekt.features import FeatureConfig, Normalizer
+from affekt.inference import Recognizer
+from affekt.nn import Network, NetworkConfig
+from affekt.serving.app import create_app
+from affekt.serving.settings import Limits, Settings
+
+LABELS = ("angry", "happy", "neutral", "sad")
+ADDRESS = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported network with random weights; its temperature spreads the answers."""
+    torch.manual_seed(0)
+    network = Network(NetworkConfig(filters=(8, 8, 8), pools=(2, 2, 2), masked=True), mels=40, classes=4)
+    pipeline = Pipeline(network, FeatureConfig(), Normalizer((-6.0,) * 40, (2.0,) * 40), temperature=0.02)
+    path = tmp_path_factory.mktemp("model") / "random.onnx"
+    export(pipeline, Description(LABELS, licence="CC0-1.0", unsure_below=0.6), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def recognizer(model: Path) -> Recognizer:
+    return Recognizer.load(model, threads=1)
+
+
+@pytest.fixture
+def serve(recognizer: Recognizer) -> Iterator[Callable[..., TestClient]]:
+    """`serve(token=..., body_bytes=..., ...)`: a client of a server with these settings and limits."""
+    clients: list[TestClient] = []
+
+    def start(token: str | None = None, host: str = "127.0.0.1", **options: object) -> TestClient:
+        names = {name: options.pop(name) for name in ("hosts", "origins", "threads") if name in options}
+        settings = Settings(host=host, token=token, limits=Limits(**options), **names)  # type: ignore[arg-type]
+        client = TestClient(create_app(recognizer, settings), base_url=ADDRESS)
+        clients.append(client.__enter__())
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(serve: Callable[..., TestClient]) -> TestClient:
+    return serve()
+
+
+def make_speech(seconds: float, rate: int = 16_000, seed: int = 0) -> np.ndarray:
+    """Syllables of a buzzing voice over faint noise."""
+    rng = np.random.default_rng(seed)
+    time_seconds = np.arange(round(seconds * rate)) / rate
+    pitch = 120 * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time_seconds + rng.uniform(0, 6)))
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    voice = sum(np.sin(k * phase) / k for k in range(1, 12)) * np.clip(np.sin(2 * np.pi * 3 * time_seconds), 0, None)
+    return (0.1 * voice + 0.002 * rng.normal(size=len(time_seconds))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def speech() -> Callable[..., np.ndarray]:
+    """`speech(seconds, rate=16_000, seed=0)`: samples."""
+    return make_speech
+
+
+@pytest.fixture(scope="session")
+def recording() -> Callable[..., bytes]:
+    """`recording(seconds, rate=16_000, seed=0, form="WAV", encoding=None)`: the bytes of a file."""
+
+    def make(
+        seconds: float, rate: int = 16_000, seed: int = 0, form: str = "WAV", encoding: str | None = None
+    ) -> bytes:
+        file = io.BytesIO()
+        soundfile.write(file, make_speech(seconds, rate, seed), rate, format=form, subtype=encoding)
+        return file.getvalue()
+
+    return make
+
+
+@dataclass(frozen=True)
+class Process:
+    """A server in a process of its own."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+@pytest.fixture(scope="session")
+def run_server() -> Callable[..., AbstractContextManager[Process]]:
+    """`with run_server(model, "--workers", "2", token="...") as server`: `affekt serve` until the context ends."""
+    return _running
+
+
+@contextmanager
+def _running(model: Path, *options: str, token: str = "") -> Iterator[Process]:
+    words = [sys.executable, "-m", "affekt", "serve", "--port", "0", "--model", str(model), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "AFFEKT_TOKEN": token}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        yield Process(_address(process), process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _address(process: subprocess.Popen[str], patience_seconds: float = 60) -> str:
+    assert process.stdout
+    ready, _, _ = select.select([process.stdout], [], [], patience_seconds)
+    line = process.stdout.readline() if ready else ""
+    found = re.search(r"http://[\w.\[\]:]+", line)
+    if not found:
+        process.kill()
+        raise RuntimeError(f"no server: {line!r} {process.communicate()[1]}")
+    return found.group()
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., bool]:
+    """`eventually(true, patience_seconds=10)`: whether something becomes true in time."""
+
+    def wait(true: Callable[[], bool], patience_seconds: float = 10) -> bool:
+        end = time.monotonic() + patience_seconds
+        while time.monotonic() < end:
+            if true():
+                return True
+            time.sleep(0.02)
+        return False
+
+    return wait

@@ -1,0 +1,202 @@
+"""Every limit is reached once, and answered."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.testclient import TestClient
+
+from affekt.errors import AffektError, ConfigError
+from affekt.inference import Recognizer
+from affekt.serving.gate import Budget, Gate
+from affekt.serving.problems import RequestError
+from affekt.serving.settings import Limits, Settings
+from affekt.serving.uploads import receive_upload
+
+Record = Callable[..., bytes]
+Serve = Callable[..., TestClient]
+
+
+class TestBody:
+    def test_one_that_says_it_is_too_large_is_refused_before_it_comes(self, serve: Serve, recording: Record) -> None:
+        content = recording(1.0)
+        assert serve(body_bytes=len(content)).post("/v1/predict", content=content).status_code == 200
+        answer = serve(body_bytes=len(content) - 1).post("/v1/predict", content=content)
+        assert (answer.status_code, answer.json()["got"]) == (413, f"{len(content)} bytes")
+
+    def test_one_that_turns_out_too_large_is_refused_too(self, serve: Serve) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield from [b"x" * 1_000] * 11
+
+        answer = serve(body_bytes=10_000).post("/v1/predict", content=pieces())
+        assert (answer.status_code, answer.json()["what"]) == (413, "body")
+
+    def test_a_form_is_bounded_like_raw_bytes(self, serve: Serve, recording: Record) -> None:
+        content = recording(1.0)
+        answer = serve(body_bytes=len(content)).post("/v1/timeline", files={"file": ("a.wav", content)})
+        assert answer.status_code == 413
+
+    def test_all_uploads_together_are_bounded(self, serve: Serve, recording: Record) -> None:
+        content = recording(1.0)
+        client = serve(body_bytes=10**6, pending_bytes=10**6)
+        with client.app.state.engine.uploads.share() as others:  # type: ignore[attr-defined]
+            others.reserve(10**6 - len(content) + 1)
+            answer = client.post("/v1/predict", content=content)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+        assert client.post("/v1/predict", content=content).status_code == 200
+
+
+class TestSlowClient:
+    """A request whose body never ends, as ASGI shows it; real sockets are in test_process.py."""
+
+    @staticmethod
+    def receive(messages: AsyncIterator[dict[str, object]], **limits: float) -> bytes:
+        request = Request({"type": "http", "method": "POST", "headers": []}, messages.__anext__)  # type: ignore[arg-type]
+
+        async def upload() -> bytes:
+            with Budget(10**6).share() as share:
+                return (await receive_upload(request, Limits(**limits), share)).read()  # type: ignore[arg-type]
+
+        return asyncio.run(upload())
+
+    def test_one_that_stops_is_refused(self) -> None:
+        async def stops() -> AsyncIterator[dict[str, object]]:
+            yield {"type": "http.request", "body": b"RIFF", "more_body": True}
+            await asyncio.sleep(60)
+
+        with pytest.raises(RequestError, match=r"within 0\.05 s") as caught:
+            self.receive(stops(), idle_seconds=0.05)
+        assert caught.value.status == 408
+
+    def test_one_that_trickles_is_refused(self) -> None:
+        async def trickles() -> AsyncIterator[dict[str, object]]:
+            while True:
+                await asyncio.sleep(0.01)
+                yield {"type": "http.request", "body": b"x", "more_body": True}
+
+        with pytest.raises(RequestError, match=r"within 0\.1 s") as caught:
+            self.receive(trickles(), idle_seconds=5, body_seconds=0.1)
+        assert caught.value.status == 408
+
+    def test_one_that_leaves_is_left_alone(self) -> None:
+        async def leaves() -> AsyncIterator[dict[str, object]]:
+            yield {"type": "http.request", "body": b"RIFF", "more_body": True}
+            yield {"type": "http.disconnect"}
+
+        with pytest.raises(ClientDisconnect):
+            self.receive(leaves())
+
+
+class TestLength:
+    def test_a_recording_longer_than_allowed_has_no_timeline(self, serve: Serve, recording: Record) -> None:
+        client = serve(timeline_seconds=12)
+        assert client.post("/v1/timeline", content=recording(11.9)).status_code == 200
+        answer = client.post("/v1/timeline", content=recording(12.1))
+        assert (answer.status_code, answer.json()["got"]) == (422, "more than 12 s of audio")
+
+    def test_ten_hours_of_silence_in_a_small_file_stop_at_the_limit(self, serve: Serve, recording: Record) -> None:
+        bomb = flac_of_silence(hours=1)
+        assert len(bomb) < 2 * 10**6
+        answer = serve(timeline_seconds=60).post("/v1/timeline", content=bomb)
+        assert (answer.status_code, answer.json()["expected"]) == (422, "at most 60 s")
+
+    def test_work_that_takes_too_long_is_given_up(
+        self, serve: Serve, recording: Record, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow = threading.Event()
+        run = Recognizer.map_windows
+
+        def dawdle(self: Recognizer, batches: object) -> object:
+            slow.wait(0.3)
+            return run(self, batches)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Recognizer, "map_windows", dawdle)
+        answer = serve(work_seconds=0.05).post("/v1/timeline", content=recording(3.0))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+
+
+def flac_of_silence(hours: float) -> bytes:
+    import io
+
+    import numpy as np
+    import soundfile
+
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", 8_000, 1, format="FLAC") as sound:
+        for _ in range(round(hours * 60)):
+            sound.write(np.zeros(8_000 * 60, np.int16))
+    return file.getvalue()
+
+
+class TestGate:
+    def test_a_full_house_refuses_and_says_when_to_come_again(
+        self, serve: Serve, recording: Record, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        entered, free = threading.Semaphore(0), threading.Event()
+        hear = Recognizer.waveform
+
+        def wait(self: Recognizer, *arguments: object) -> object:
+            entered.release()
+            free.wait(20)
+            return hear(self, *arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Recognizer, "waveform", wait)
+        client, content = serve(predictions=3, threads=3), recording(0.5)
+        with ThreadPoolExecutor(3) as pool:
+            inside = [pool.submit(client.post, "/v1/predict", content=content) for _ in range(3)]
+            assert all(entered.acquire(timeout=20) for _ in range(3))
+            refused, ready = client.post("/v1/predict", content=content), client.get("/readyz")
+            others = client.get("/v1/model")
+            free.set()
+            assert [answer.result().status_code for answer in inside] == [200] * 3
+        assert (refused.status_code, refused.json()["what"], refused.headers["retry-after"]) == (
+            429,
+            "predictions",
+            "1",
+        )
+        assert (ready.status_code, others.status_code) == (503, 200)
+        assert client.post("/v1/predict", content=content).status_code == 200
+        assert client.get("/readyz").status_code == 200
+
+    def test_the_advice_follows_how_long_guests_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = [0.0]
+        monkeypatch.setattr("affekt.serving.gate.time.monotonic", lambda: now[0])
+        gate = Gate("predictions", 1)
+        for _ in range(60):
+            with gate.entered():
+                now[0] += 7
+        with gate.entered(), pytest.raises(RequestError) as caught:
+            gate.check()
+        assert caught.value.headers == {"retry-after": "7"}
+
+    def test_a_guest_who_fails_leaves_too(self) -> None:
+        gate = Gate("predictions", 1)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError), gate.entered():
+                raise ZeroDivisionError
+        assert gate.inside == 0
+
+
+class TestSettings:
+    def test_senseless_limits_are_all_refused_at_once(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            Limits(body_bytes=0, idle_seconds=-1, batch_wait_seconds=2)
+        named = {fault.what for fault in caught.value.faults}
+        assert named == {"limits: body-bytes", "limits: idle-seconds", "limits: batch-wait-seconds"}
+
+    def test_senseless_settings_are_all_refused_at_once(self) -> None:
+        with pytest.raises(AffektError) as caught:
+            Settings(port=70_000, threads=0, token="short", origins=("app.example",))
+        assert [fault.what for fault in caught.value.faults] == ["port", "threads", "token", "origin"]
+        assert "short" not in str(caught.value)
+
+    def test_a_worker_gets_the_settings_of_its_parent(self) -> None:
+        settings = Settings("0.0.0.0", 1, Path("m.onnx"), "t" * 16, ("a",), ("http://b",), 3, Limits(streams=2))
+        assert Settings.from_json(settings.to_json(), settings.token) == settings
+        assert "t" * 16 not in settings.to_json()

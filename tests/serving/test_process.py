@@ -1,0 +1,279 @@
+"""A real server on a real socket: many clients, slow ones, rude ones, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+from websockets.asyncio.client import connect
+
+from affekt.inference import Recognizer
+
+Record = Callable[..., bytes]
+PATIENCE_SECONDS = 1.0
+CONNECTIONS = 80
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, run_server: Callable[..., Any]) -> Iterator[Any]:
+    """One with the limits that users get."""
+    with run_server(model) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(model: Path, run_server: Callable[..., Any]) -> Iterator[Any]:
+    """One that loses patience with clients after a second."""
+    options = {"header-seconds": PATIENCE_SECONDS, "idle-seconds": PATIENCE_SECONDS, "connections": CONNECTIONS}
+    words = [word for name, value in options.items() for word in (f"--limits.{name}", str(value))]
+    with run_server(model, *words) as running:
+        yield running
+
+
+def answer_to(server: Any, *messages: bytes, pause_seconds: float = 0.0) -> bytes:
+    """Send bytes and read until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        for message in messages:
+            client.sendall(message)
+            time.sleep(pause_seconds)
+        received = b""
+        while piece := client.recv(2**16):
+            received += piece
+        return received
+
+
+def head(path: str, length: int | str, *lines: str) -> bytes:
+    size = f"content-length: {length}" if length != "chunked" else "transfer-encoding: chunked"
+    return "\r\n".join([f"POST {path} HTTP/1.1", "host: 127.0.0.1", size, *lines, "", ""]).encode()
+
+
+def measure(server: Any, name: str) -> float:
+    page = httpx.get(f"{server.url}/metrics").text
+    return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
+
+
+def test_64_clients_at_once_get_the_answers_that_they_get_alone(
+    server: Any, recognizer: Recognizer, recording: Record
+) -> None:
+    contents = [recording(0.5 + 0.1 * (index % 8), seed=index) for index in range(16)]
+    alone = [recognizer.predict(content).probabilities for content in contents]
+
+    async def ask(client: httpx.AsyncClient, index: int) -> tuple[int, int, dict[str, float]]:
+        answer = await client.post("/v1/predict", content=contents[index % 16])
+        return index % 16, answer.status_code, answer.json()["probabilities"]
+
+    async def crowd() -> list[tuple[int, int, dict[str, float]]]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=60) as client:
+            return await asyncio.gather(*(ask(client, index) for index in range(128)))
+
+    answers = asyncio.run(crowd())
+    assert {status for _, status, _ in answers} == {200}
+    assert all(probabilities == alone[index] for index, _, probabilities in answers)
+    assert measure(server, "affekt_batch_size_sum") > measure(server, "affekt_batch_size_count")
+
+
+@pytest.mark.parametrize("start", [b"POST /v1/predict HT", b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nx-a: "])
+def test_a_head_that_does_not_end_is_refused(impatient: Any, start: bytes) -> None:
+    answer = answer_to(impatient, start)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["got"] == "no whole request within 1 s"
+
+
+def test_a_head_that_trickles_is_refused_in_the_same_time(impatient: Any) -> None:
+    started = time.monotonic()
+    try:
+        answer_to(impatient, b"GET / HTTP/1.1\r\n", *[b"x-a: b\r\n"] * 60, pause_seconds=0.1)
+    except ConnectionError:
+        pass
+    else:
+        pytest.fail("the whole head was taken")
+    assert time.monotonic() - started < 5
+
+
+def test_a_silent_client_is_parted_with(impatient: Any) -> None:
+    assert answer_to(impatient) == b""
+
+
+def test_a_second_head_that_does_not_end_is_parted_with_too(impatient: Any) -> None:
+    answer = answer_to(impatient, b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", b"GET /hea", pause_seconds=0.2)
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_an_endless_head_is_refused(impatient: Any) -> None:
+    try:
+        answer = answer_to(impatient, b"GET / HTTP/1.1\r\nx: ", *[b"x" * 65_536] * 10)
+    except ConnectionError:
+        return
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_stops_is_refused(impatient: Any, recording: Record) -> None:
+    content = recording(1.0)
+    answer = answer_to(impatient, head("/v1/predict", len(content)) + content[: len(content) // 2])
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_too_large_is_refused_though_the_client_goes_on_sending(impatient: Any) -> None:
+    pieces = [b"10000\r\n" + bytes(2**16) + b"\r\n"] * 1_100
+    answer = answer_to(impatient, head("/v1/predict", "chunked"), *pieces, b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_does_not_read_is_parted_with(impatient: Any, eventually: Callable[..., bool]) -> None:
+    before = measure(impatient, "process_open_fds")
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=0.5) as client:
+        request = b"GET /openapi.json HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+        try:
+            for _ in range(3_000):
+                client.sendall(request)
+        except OSError:
+            pass
+        assert measure(impatient, "process_open_fds") > before
+        assert eventually(lambda: measure(impatient, "process_open_fds") <= before)
+
+
+def test_connections_are_bounded_and_free_again(impatient: Any, eventually: Callable[..., bool]) -> None:
+    held = [socket.create_connection(("127.0.0.1", impatient.port), timeout=10) for _ in range(CONNECTIONS)]
+    refused = answer_to(impatient)
+    for client in held:
+        client.close()
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 2\r\n" in refused
+    assert eventually(lambda: httpx.get(f"{impatient.url}/readyz").status_code == 200)
+
+
+def test_clients_that_leave_free_their_places(server: Any, recording: Record, eventually: Callable[..., bool]) -> None:
+    content = recording(300.0, 8_000)
+    for part in (len(content) // 3, len(content)):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(head("/v1/timeline?hop_seconds=0.1", len(content)) + content[:part])
+            time.sleep(0.2)
+    assert eventually(lambda: measure(server, "affekt_timelines_inside") == measure(server, "affekt_upload_bytes") == 0)
+    assert measure(server, 'affekt_requests_total{path="/v1/timeline",status="499"}') >= 1
+
+
+def test_a_stream_over_a_socket(server: Any, recording: Record) -> None:
+    async def listen() -> list[str]:
+        async with connect(server.url.replace("http", "ws") + "/v1/stream?hop_seconds=0.5") as stream:
+            await stream.send(recording(2.0)[44:])
+            await stream.send("end")
+            return [str(line) async for line in stream]
+
+    lines = [json.loads(line) for line in asyncio.run(listen())]
+    assert [line["end_seconds"] for line in lines] == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_a_message_too_large_ends_a_stream_and_nothing_else(server: Any) -> None:
+    async def shout() -> int:
+        async with connect(server.url.replace("http", "ws") + "/v1/stream") as stream:
+            await stream.send(bytes(2**21))
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await stream.recv()
+            assert closed.value.rcvd
+            return closed.value.rcvd.code
+
+    assert asyncio.run(shout()) == 1009
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
+def test_the_end_waits_for_answers_in_flight(
+    model: Path, run_server: Callable[..., Any], recording: Record, eventually: Callable[..., bool]
+) -> None:
+    content = recording(120.0, 8_000)
+    with run_server(model) as server, ThreadPoolExecutor(1) as pool:
+        options = {"params": {"hop_seconds": 0.2}, "content": content, "timeout": 60}
+        answer = pool.submit(httpx.post, f"{server.url}/v1/timeline", **options)
+        assert eventually(lambda: measure(server, "affekt_timelines_inside") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        assert answer.result().status_code == 200
+        assert answer.result().json()["duration_seconds"] == 120
+        server.process.wait(20)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.url}/healthz")
+        assert server.process.stderr.read() == ""
+
+
+def test_what_is_not_done_when_time_is_up_is_answered_with_503(
+    model: Path, run_server: Callable[..., Any], recording: Record, eventually: Callable[..., bool]
+) -> None:
+    content = recording(600.0, 8_000)
+    with run_server(model, "--limits.shutdown-seconds", "1") as server, ThreadPoolExecutor(1) as pool:
+        options = {"params": {"hop_seconds": 0.1, "activity": "none"}, "content": content, "timeout": 60}
+        answer = pool.submit(httpx.post, f"{server.url}/v1/timeline", **options)
+        assert eventually(lambda: measure(server, "affekt_timelines_inside") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        assert answer.result().status_code == 503
+        assert answer.result().headers["retry-after"] == "10"
+
+
+def test_a_worker_that_is_killed_is_replaced(
+    model: Path, run_server: Callable[..., Any], recording: Record, eventually: Callable[..., bool]
+) -> None:
+    token = "correct-horse-battery"
+    with run_server(model, "--workers", "2", token=token) as server:
+        assert eventually(lambda: len(workers_of(server.process.pid)) == 2)
+        first = workers_of(server.process.pid)
+        os.kill(first[0], signal.SIGKILL)
+        assert eventually(lambda: len(set(workers_of(server.process.pid)) - set(first)) == 1, patience_seconds=30)
+        headers = {"authorization": f"Bearer {token}"}
+        options = {"content": recording(0.5), "headers": headers, "timeout": 60}
+        statuses = [httpx.post(f"{server.url}/v1/predict", **options).status_code for _ in range(4)]
+        assert statuses == [200] * 4
+        assert httpx.get(f"{server.url}/v1/model").status_code == 401
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that multiprocessing has spawned for it."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--host", "0.0.0.0"], "expected a token; set AFFEKT_TOKEN"),
+        (["--host", "203.0.113.1", "--open-to-all"], "listen at 203.0.113.1"),
+        (["--port", "99999"], "port: got 99999"),
+        (["--workers", "0"], "workers: got 0"),
+        (["--limits.streams", "0"], "limits: streams: got 0"),
+        (["--token-file", "absent.txt"], "token file absent.txt"),
+        (["--model", "absent.onnx"], "absent.onnx: got no such file"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_a_line(
+    model: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    from affekt.cli import main
+
+    chosen = [] if "--model" in options else ["--model", str(model)]
+    assert main(["serve", *chosen, *options]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_said_in_a_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from affekt.cli import main
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--model", str(model), "--port", str(port)]) == 2
+    assert f"another port: --port {port + 1}" in capsys.readouterr().err
+
+
+def test_the_server_starts_without_torch_and_pandas() -> None:
+    program = "import sys, affekt.serving.run; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
