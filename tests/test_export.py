@@ -43,8 +43,14 @@ def test_parity_on_noise(make_pipeline: MakePipeline, pooling: str, masked: bool
 
 @pytest.mark.parametrize(
     "options",
-    [{"head": "cosine"}, {"kernel": 5, "pools": (3, 2, 1)}, {"mels": 23, "pools": (1, 2, 2)}, {"clip_seconds": 0.77}],
-    ids=["cosines", "large kernel and pool", "odd mels", "odd clip"],
+    [
+        {"head": "cosine"},
+        {"kernel": 5, "pools": (3, 2, 1)},
+        {"mels": 23, "pools": (1, 2, 2)},
+        {"clip_seconds": 0.77},
+        {"level": 0.05},
+    ],
+    ids=["cosines", "large kernel and pool", "odd mels", "odd clip", "one loudness"],
 )
 @pytest.mark.parametrize("masked", [False, True])
 def test_parity_of_other_shapes(make_pipeline: MakePipeline, masked: bool, options: dict[str, Any]) -> None:
@@ -206,3 +212,16 @@ def test_checkpoints_are_exported_with_scale_and_temperature(make_pipeline: Make
     with torch.no_grad():
         wanted = (20 * network.eval()(features, lengths).scores / 2).softmax(-1)
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
+
+
+def test_other_front_ends_are_refused() -> None:
+    class Other:
+        sample_rate_hz = 16_000
+
+    class OtherSystem:
+        name = "raw"
+        features = Other()
+
+    checkpoint = Checkpoint(OtherSystem(), DESCRIPTION.labels, None, {})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="export of raw: got features of Other, expected log-mel features"):
+        export.Pipeline.from_checkpoint(checkpoint)

@@ -60,7 +60,7 @@ class Evaluation:
         return metrics.reliability_bins(self.probabilities, self.labels, BINS)
 
     def measures(self, seed: int = 0) -> dict[str, tuple[float, float, float]]:
-        """Value and 95 % interval of WA, UA, macro-F1, each class's recall and ECE; how many are sure, and how right."""
+        """Value and 95 % interval of WA, UA, macro-F1, each class's recall, ECE; how many are sure, and how right."""
         values = {
             name: _with_interval(self._per_cluster(self._confusions()), measure, seed)
             for name, measure in metrics.MEASURES.items()

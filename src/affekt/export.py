@@ -86,9 +86,16 @@ class Pipeline(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Pipeline:
-        """The pipeline of a trained model."""
-        network, loss = checkpoint.build()
+        """The pipeline of a trained model.
+
+        Raises:
+            ConfigError: a system with another front end than log-mel features.
+        """
         features, normalizer = checkpoint.system.features, checkpoint.normalizer
+        if not isinstance(features, FeatureConfig):
+            got, expected = f"features of {type(features).__name__}", "log-mel features"
+            raise ConfigError(f"export of {checkpoint.system.name}", got=got, expected=expected)
+        network, loss = checkpoint.build()
         return cls(network, features, normalizer, loss.logits, checkpoint.temperature)
 
     def prepare(

@@ -19,6 +19,7 @@ Floats = Any
 def session(config: FeatureConfig, normalizer: Normalizer) -> onnxruntime.InferenceSession:
     graph = Graph()
     clipped = front_end.clip_waveform(graph, config, "waveform", "samples")
+    clipped = front_end.set_level(graph, config, clipped, "samples")
     frames = front_end.batch_frames(graph, config, clipped)
     features = front_end.normalise(graph, normalizer, front_end.log_mel(graph, config, clipped, frames))
     graph.op("Identity", features, name="features")
@@ -63,6 +64,16 @@ def test_silence_is_the_floor() -> None:
     config = FeatureConfig()
     features, _ = run(config, np.zeros((1, 1_600), np.float32), [1_600])
     np.testing.assert_allclose(features, expected(config, np.zeros((1, 1_600), np.float32)), atol=1e-6)
+
+
+def test_level_is_that_of_the_own_samples() -> None:
+    """Loudness is evened out over each utterance's own part of the clip."""
+    config = FeatureConfig(level=0.05, clip_seconds=0.5)
+    waveform = np.random.default_rng(0).normal(scale=0.1, size=(2, 12_000)).astype(np.float32)
+    wanted = [expected(config, waveform[:1, :8_000]), expected(config, waveform[1:, :3_000])]
+    features, _ = run(config, waveform * np.float32([[0.01], [3.0]]), [12_000, 3_000])
+    np.testing.assert_allclose(features[:1], wanted[0], atol=1e-3)
+    np.testing.assert_allclose(features[1:, :19], wanted[1], atol=1e-3)
 
 
 def test_what_follows_an_utterance_does_not_matter() -> None:
