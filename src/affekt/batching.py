@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affekt.features import FeatureConfig, LogMel, Normalizer, silence_value
+from affekt.features import FrontEnd, Normalizer
 
 BUCKET_BATCHES = 8  # bucketed batches are cut from sorted runs of this many batches
 
@@ -54,22 +54,23 @@ class Clips:
     def from_waveforms(
         cls,
         waveforms: Sequence[NDArray[np.float32]],
-        config: FeatureConfig,
+        front_end: FrontEnd,
         device: torch.device | str = "cpu",
         progress: Callable[[int], object] = lambda done: None,
     ) -> Clips:
-        """Log-mel features of every waveform, [samples] each, cut to the configured clip length.
+        """Features of every waveform, [samples] each, cut to the configured clip length.
 
         Each clip is computed alone, so its features cannot depend on its neighbours.
         """
-        log_mel = LogMel(config).to(device)
+        extract = front_end.extractor(device)
+        clip_samples = round(front_end.clip_seconds * front_end.sample_rate_hz)
         parts = []
         with torch.inference_mode():
             for done, waveform in enumerate(waveforms):
-                samples = torch.from_numpy(np.array(waveform[: config.clip_samples], np.float32)).to(device)
-                parts.append(log_mel(samples[None])[0])
+                samples = torch.from_numpy(np.array(waveform[:clip_samples], np.float32)).to(device)
+                parts.append(extract(samples))
                 progress(done + 1)
-        return cls.of(parts, silence_value(config)).to(device)
+        return cls.of(parts, front_end.silence).to(device)
 
     def to(self, device: torch.device | str) -> Clips:
         """The same clips on another device."""

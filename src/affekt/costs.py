@@ -11,7 +11,7 @@ import torch
 
 from affekt.batching import Clips
 from affekt.experiment import Experiment, Job
-from affekt.features import FeatureConfig
+from affekt.features import FrontEnd
 from affekt.systems import System
 from affekt.training import Part, TrainConfig, choose_device, fit, score
 
@@ -86,9 +86,9 @@ def _steps(config: TrainConfig) -> TrainConfig:
     return replace(config, max_epochs=4, patience=4)
 
 
-def _random_clips(features: FeatureConfig, count: int, frames: int, device: str) -> Clips:
+def _random_clips(features: FrontEnd, count: int, frames: int, device: str) -> Clips:
     generator = torch.Generator().manual_seed(0)
-    clips = Clips.of([torch.randn(frames, features.mels, generator=generator) for _ in range(count)], silence=-10.0)
+    clips = Clips.of([torch.randn(frames, features.dims, generator=generator) for _ in range(count)], silence=-10.0)
     return clips.to(choose_device(device))
 
 

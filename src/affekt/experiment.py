@@ -32,7 +32,7 @@ from affekt.checkpoint import Checkpoint
 from affekt.config import as_table, build, read_toml
 from affekt.environment import environment, usable_cores
 from affekt.errors import AffektError, ConfigError, Fault
-from affekt.features import FeatureConfig
+from affekt.features import FrontEnd
 from affekt.labels import LabelSet
 from affekt.manifest import Manifest
 from affekt.protocols import Fold, FoldPlan, make_folds
@@ -57,13 +57,13 @@ class Data:
         manifest: the usable utterances.
         classes: class names in order.
         labels: class number of each utterance.
-        clips: features of all utterances, by configuration.
+        clips: features of all utterances, by front end.
     """
 
     manifest: Manifest
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
-    clips: dict[FeatureConfig, Clips]
+    clips: dict[FrontEnd, Clips]
 
     def part(self, ids: Sequence[str]) -> Part:
         """Rows and labels of a part of a fold."""

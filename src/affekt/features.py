@@ -9,9 +9,9 @@ a clip's last one is digital silence.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,46 @@ from affekt.errors import ConfigError, Fault
 
 SMALLEST_FLOOR = 1e-37  # float32 holds it, so that its logarithm is finite
 TINY = 1e-12  # mean square of what is as good as silence, -120 dB of full scale
+
+
+Extractor = Callable[[Float[Tensor, " samples"]], Float[Tensor, "frames dims"]]
+
+
+class FrontEnd(Protocol):
+    """How a waveform becomes the sequence of vectors that a network reads: a frozen dataclass of plain values.
+
+    :class:`FeatureConfig` is one; :mod:`affekt.frontends` has others.
+    """
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the waveforms."""
+
+    @property
+    def clip_seconds(self) -> float:
+        """Longer recordings are cut to this length."""
+
+    @property
+    def hop_seconds(self) -> float:
+        """Time from one vector to the next."""
+
+    @property
+    def clip_frames(self) -> int:
+        """Vectors of a clip of full length."""
+
+    @property
+    def dims(self) -> int:
+        """Length of each vector."""
+
+    @property
+    def silence(self) -> float:
+        """What stands after the end of a recording, in every dimension."""
+
+    def extractor(self, device: torch.device | str = "cpu") -> Extractor:
+        """What turns one waveform, alone, into its vectors."""
+
+    def __hash__(self) -> int:
+        """Equal front ends share their features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +149,29 @@ class FeatureConfig:
     def clip_frames(self) -> int:
         return self.frames(self.clip_samples)  # 750
 
+    @property
+    def dims(self) -> int:
+        """Length of each frame's vector."""
+        return self.mels
+
+    @property
+    def silence(self) -> float:
+        """Log-mel value of digital silence, which frames past a clip's end have."""
+        return silence_value(self)
+
     def frames(self, samples: int) -> int:
         """Number of frames of a clip of `samples` samples: one per started hop."""
         return -(-samples // self.hop_samples)
+
+    def extractor(self, device: torch.device | str = "cpu") -> Extractor:
+        """:class:`LogMel` for one waveform."""
+        log_mel = LogMel(self).to(device)
+
+        def extract(samples: Float[Tensor, " samples"]) -> Float[Tensor, "frames mels"]:
+            features: Tensor = log_mel(samples[None])[0]
+            return features
+
+        return extract
 
 
 def hz_to_mel(hz: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from affekt.augmentation import AugmentConfig
 from affekt.errors import ConfigError
+from affekt.features import FeatureConfig
 from affekt.nn import NetworkConfig
 from affekt.systems import System
 from affekt.training import TrainConfig
@@ -20,7 +21,7 @@ class Recipe:
         name: for tables.
         train: optimiser, schedule, stopping, precision, augmentation.
         masked: whether the paper's network hides padding; None leaves the system as it is.
-        level: root mean square that all clips are scaled to; 0 leaves the system as it is.
+        level: root mean square that all clips are scaled to before log-mel; 0 leaves the system as it is.
     """
 
     name: str = "paper"
@@ -30,7 +31,7 @@ class Recipe:
 
     def apply(self, system: System) -> System:
         """The system as this recipe trains it."""
-        if self.level:
+        if self.level and isinstance(system.features, FeatureConfig):
             system = replace(system, features=replace(system.features, level=self.level))
         if self.masked is not None and isinstance(system.network, NetworkConfig):
             system = replace(system, network=replace(system.network, masked=self.masked))

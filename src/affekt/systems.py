@@ -16,12 +16,25 @@ from torch import Tensor, nn
 
 from affekt.config import build, read_toml
 from affekt.errors import ConfigError, Fault
-from affekt.features import FeatureConfig
+from affekt.features import FeatureConfig, FrontEnd
+from affekt.frontends import (
+    FRONT_ENDS,
+    Deltas,
+    Descriptors,
+    LogMelFunctionals,
+    OpenSmile,
+    Spectrogram,
+    SpeechFunctionals,
+    Waveform,
+    front_end_name,
+)
 from affekt.losses import LOSSES, Head, Loss, make_loss
 from affekt.nn import Network, NetworkConfig
+from affekt.nn.zoo import make_network, zoo_faults
+from affekt.segments import Segments
 
 NetworkFactory = Callable[[int, int, Head], nn.Module]
-"""An own network: a function or class of (mels, classes, head), whose forward(features, lengths) gives an `Output`."""
+"""An own network: a function or class of (dims, classes, head), whose forward(features, lengths) gives an `Output`."""
 
 GIVEN = ("loss", "classes", "features", "counts")  # what `make_loss` is given anyway, so no options
 
@@ -32,25 +45,33 @@ class System:
 
     Attributes:
         name: row label in every table; also a folder name, so letters, digits, `-`, `.` and `_` only.
-        network: the network's configuration, or an own network: a function or class of (mels, classes, head).
+        network: the configuration of the paper's network, a name in :data:`affekt.nn.zoo.ZOO`, or an own network: a
+            function or class of (dims, classes, head).
         loss: a name in :data:`affekt.losses.LOSSES`, a `Loss` class of one's own, or a function of
             (scores, embedding, labels).
         loss_options: the loss's arguments, e.g. ``{"scale": 10, "margin": 0.4}``.
-        features: how a waveform becomes features.
+        features: how a waveform becomes features: log-mel, another of :mod:`affekt.frontends`, or an own front end.
+        network_options: arguments of a network of the zoo, e.g. ``{"cells": 64}``.
+        segments: how utterances are cut for training and their pieces' posteriors combined; None leaves them whole.
 
     Raises:
-        ConfigError: an unusable name, an unknown loss, or options that the loss refuses; all at once.
+        ConfigError: an unusable name, an unknown loss or network, or options that they refuse; all at once.
     """
 
     name: str
-    network: NetworkConfig | NetworkFactory = field(default_factory=NetworkConfig)
+    network: NetworkConfig | str | NetworkFactory = field(default_factory=NetworkConfig)
     loss: str | type[Loss] | Callable[[Tensor, Tensor, Tensor], Tensor] = "softmax"
     loss_options: Mapping[str, Any] = field(default_factory=dict)
-    features: FeatureConfig = field(default_factory=FeatureConfig)
+    features: FrontEnd = field(default_factory=FeatureConfig)
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+    segments: Segments | None = None
 
     def __post_init__(self) -> None:
         loss, options = (self.loss, self.loss_options) if isinstance(self.loss, str) else ("softmax", {})
-        if faults := _system_faults(self.name, loss, options):
+        faults = _system_faults(self.name, loss, options)
+        if isinstance(self.network, str):
+            faults += zoo_faults(self.network, self.network_options)
+        if faults:
             raise ConfigError.of(faults)
 
     @property
@@ -76,9 +97,11 @@ class System:
             ConfigError: options that do not fit the number of classes, or an own network without `embedding_size`.
         """
         if isinstance(self.network, NetworkConfig):
-            network: nn.Module = Network(self.network, self.features.mels, classes, self.head)
+            network: nn.Module = Network(self.network, self.features.dims, classes, self.head)
+        elif isinstance(self.network, str):
+            network = make_network(self.network, self.features.dims, classes, self.head, **self.network_options)
         else:
-            network = self.network(self.features.mels, classes, self.head)
+            network = self.network(self.features.dims, classes, self.head)
         size = getattr(network, "embedding_size", None)
         if not isinstance(size, int) or size < 1:
             got = f"{type(network).__name__} with embedding_size {size}"
@@ -87,15 +110,29 @@ class System:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as checkpoints and run directories keep them; own classes by their names."""
-        network = _plain_network(self.network) if isinstance(self.network, NetworkConfig) else _own_name(self.network)
         loss = self.loss if isinstance(self.loss, str) else _own_name(self.loss)
         plain = {"name": self.name, "loss": loss, "loss_options": dict(self.loss_options)}
-        return plain | {"network": network, "features": asdict(self.features)}
+        plain |= {"network": _plain_network(self.network), "features": _plain_features(self.features)}
+        if self.network_options:
+            plain["network_options"] = dict(self.network_options)
+        if self.segments is not None:
+            plain["segments"] = asdict(self.segments)
+        return plain
 
 
-def _plain_network(network: NetworkConfig) -> dict[str, Any]:
+def _plain_network(network: NetworkConfig | str | NetworkFactory) -> dict[str, Any] | str:
+    if isinstance(network, str):
+        return network
+    if not isinstance(network, NetworkConfig):
+        return _own_name(network)
     plain = asdict(network)
     return plain if isinstance(network.pooling, str) else plain | {"pooling": _own_name(network.pooling)}
+
+
+def _plain_features(features: FrontEnd) -> dict[str, Any]:
+    if isinstance(features, FeatureConfig):
+        return asdict(features)
+    return {"kind": front_end_name(features) or _own_name(features)} | asdict(features)  # type: ignore[call-overload]
 
 
 def _system_faults(name: str, loss: str, options: Mapping[str, Any]) -> list[Fault]:
@@ -172,14 +209,50 @@ COMPACT = System(
 )
 """For use rather than for comparison: most channels where the image is small, a fifth of the paper's arithmetic."""
 
+PRIOR = (
+    System("lstm", "lstm", features=SpeechFunctionals()),
+    System("lstm-attention", "lstm-attention", features=Descriptors()),
+    System("rnn-attention", "rnn-attention", features=Descriptors()),
+    System("cnn-blstm", "cnn-blstm", features=Spectrogram(), segments=Segments(3.0)),
+    System(
+        "tdnn-lstm",
+        "tdnn-lstm",
+        loss_options={"log_posteriors": True},  # every frame is labelled
+        features=Waveform(),
+        segments=Segments(3.0, "whole"),
+    ),
+    System(
+        "resnet-mha",
+        "resnet-mha",
+        features=Descriptors(window_seconds=0.040, harmonicity=True, log_pitch=True, deltas=False),
+    ),
+    System("crnn-3d", "crnn-3d", features=Deltas(), segments=Segments(3.0, "max", overlap=True)),
+)
+"""The seven prior systems of Table 1, with their input and segmenting; `docs/systems.md` says what was chosen."""
+
+TABLE1 = (*PRIOR, System("baseline"))
+"""Table 1."""
+
+YARDSTICKS = (
+    System("functionals-svm", "svm", features=LogMelFunctionals()),
+    System("ecapa", "ecapa"),
+)
+"""What came before networks, and what came after the paper."""
+
+EGEMAPS = System("egemaps-svm", "svm", features=OpenSmile())
+"""Of its own, because openSMILE's licence is."""
+
 GROUPS: Mapping[str, tuple[System, ...]] = {
     "headline": HEADLINE,
     "table2": TABLE2,
     "integration": INTEGRATION,
+    "table1": TABLE1,
+    "yardsticks": YARDSTICKS,
+    "study": tuple({system.name: system for system in (*PRIOR, *TABLE2, *INTEGRATION, *YARDSTICKS)}.values()),
     "poolings": (System("baseline"), System("combined", network=_COMBINED), *POOLINGS),
 }
 SYSTEMS: Mapping[str, System] = {
-    system.name: system for system in (*(system for group in GROUPS.values() for system in group), COMPACT)
+    system.name: system for system in (*(system for group in GROUPS.values() for system in group), COMPACT, EGEMAPS)
 }
 
 
@@ -261,22 +334,28 @@ def from_system_dict(data: Mapping[str, Any]) -> System:
     return _read_system(str(data.get("name", "")), {key: data[key] for key in data if key != "name"}, where="system")
 
 
+_Option = bool | int | float | str | tuple[int, ...] | tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class _Row:
-    """A system as files hold it."""
+    """A system as files hold it, with the paper's network and log-mel features."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: str = "softmax"
     loss_options: Mapping[str, bool | int | float | str | tuple[float, ...]] = field(default_factory=dict)
     features: FeatureConfig = field(default_factory=FeatureConfig)
+    network_options: Mapping[str, _Option | Mapping[str, _Option]] = field(default_factory=dict)
+    segments: Segments | None = None
 
 
 def _read_system(name: str, table: Any, where: str) -> System:
     if not isinstance(table, Mapping):
         raise ConfigError(where, got=repr(table), expected="a table")
     faults: list[Fault] = []
-    row = _Row()
+    row, others = _Row(), {}
     try:
+        table, others = _take_others(table, where)
         row = build(_Row, table, where)
     except ConfigError as error:
         faults += error.faults
@@ -285,4 +364,22 @@ def _read_system(name: str, table: Any, where: str) -> System:
         faults += [replace(fault, what=f"{where}: {fault.what}") for fault in _system_faults(name, loss, options)]
     if faults:
         raise ConfigError.of(faults)
-    return System(name, row.network, row.loss, row.loss_options, row.features)
+    return System(name, **{**vars(row), **others})
+
+
+def _take_others(table: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A table without its network of the zoo and its front end of another kind, and these two."""
+    rest, others = dict(table), {}
+    if isinstance(rest.get("network"), str):
+        others["network"] = rest.pop("network")
+        if faults := zoo_faults(others["network"], rest.get("network_options", {})):
+            raise ConfigError.of(replace(fault, what=f"{where}: {fault.what}") for fault in faults)
+    features = rest.get("features")
+    if isinstance(features, Mapping) and "kind" in features:
+        kind = features["kind"]
+        if kind not in FRONT_ENDS:
+            remedy = "pass the System in Python"
+            raise ConfigError(f"{where}: features.kind", repr(kind), f"one of {', '.join(FRONT_ENDS)}", remedy)
+        values = {key: value for key, value in rest.pop("features").items() if key != "kind"}
+        others["features"] = build(FRONT_ENDS[kind], values, f"{where}: features")  # type: ignore[type-var]
+    return rest, others

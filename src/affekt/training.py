@@ -29,10 +29,11 @@ from affekt.augmentation import AugmentConfig, augment
 from affekt.batching import Batch, Clips, batches_per_epoch, shuffled_batches, sorted_batches
 from affekt.checkpoint import Checkpoint
 from affekt.errors import ConfigError, Fault
-from affekt.features import Normalizer
+from affekt.features import FeatureConfig, Normalizer
 from affekt.losses import Loss
 from affekt.metrics import confusion_matrix, unweighted_accuracy
 from affekt.seeds import derive_seed, generator
+from affekt.segments import combine_embeddings, combine_logits
 from affekt.systems import System
 
 Monitor = Literal["accuracy", "ua", "loss"]
@@ -202,19 +203,24 @@ class _Run:
         counts = np.bincount(train.labels, minlength=classes).tolist()
         with seeded(derive_seed(seed, "initialisation")):
             network, loss = system.build(classes, counts)
+        if hasattr(network, "load_pretrained"):
+            network.load_pretrained()  # type: ignore[operator]
         if start is not None:
             _start_from(network, start)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss.to(device)
+        self.pieces, self.piece_part = _pieces(system, clips, train)
+        self.solves = hasattr(network, "solve")
+        self.max_epochs = min(config.max_epochs, getattr(network, "solutions", config.max_epochs))
         self.optimizer = torch.optim.AdamW(
             [*self.network.parameters(), *self.loss.parameters()],
             lr=config.learning_rate,
             betas=(config.beta1, 0.999),
             weight_decay=config.weight_decay,
         )
-        steps = config.max_epochs * batches_per_epoch(len(train.rows), config.batch_size)
+        steps = config.max_epochs * batches_per_epoch(len(self.piece_part.rows), config.batch_size)
         self.schedule = _make_schedule(self.optimizer, config, steps)
-        self.average = _make_average(self.network, config)
+        self.average = None if self.solves else _make_average(self.network, config)
         self.history: list[Epoch] = []
         self.best: dict[str, dict[str, Tensor]] = {}
         self.best_epoch = 0
@@ -233,9 +239,7 @@ class _Run:
     @property
     def finished(self) -> bool:
         epochs = len(self.history)
-        return (
-            epochs >= self.config.max_epochs or epochs - self.best_epoch >= self.config.patience > 0 < self.best_epoch
-        )
+        return epochs >= self.max_epochs or epochs - self.best_epoch >= self.config.patience > 0 < self.best_epoch
 
     @property
     def judged(self) -> nn.Module:
@@ -284,26 +288,40 @@ class _Run:
 
     def _train_epoch(self, number: int) -> tuple[float, float]:
         """Mean loss and accuracy over the epoch's batches, as the training saw them."""
-        config, labels = self.config, torch.from_numpy(self.train.labels).to(self.device)
-        lengths = self.clips.lengths.cpu().numpy()
-        place = np.zeros(len(self.clips), np.int64)
-        place[self.train.rows] = np.arange(len(self.train.rows))
+        if self.solves:
+            return self._solve(number)
+        config, train = self.config, self.piece_part
+        labels = torch.from_numpy(train.labels).to(self.device)
+        lengths = self.pieces.lengths.cpu().numpy()
+        place = np.zeros(len(self.pieces), np.int64)
+        place[train.rows] = np.arange(len(train.rows))
+        changes = config.augment if isinstance(self.system.features, FeatureConfig) else AugmentConfig()
         draws = generator(self.seed, "augmentation", number)
         order = derive_seed(self.seed, "order", number)
         self.network.train()
         total, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for rows in shuffled_batches(lengths, self.train.rows, config.batch_size, order, config.bucketed):
-            batch = augment(self._batch(rows), config.augment, self.clips.silence, draws)
+        for rows in shuffled_batches(lengths, train.rows, config.batch_size, order, config.bucketed):
+            batch = augment(self._batch(rows), changes, self.pieces.silence, draws)
             targets = labels[torch.from_numpy(place[rows]).to(self.device)]
             loss, scores = self._loss(batch, targets)
             self._update(loss)
             total += loss.detach() * len(rows)
             correct += (scores.argmax(1) == targets).sum()
-        return float(total) / len(self.train.rows), float(correct) / len(self.train.rows)
+        return float(total) / len(train.rows), float(correct) / len(train.rows)
+
+    def _solve(self, number: int) -> tuple[float, float]:
+        """An epoch of a network that finds its own weights: one of its solutions, for the whole training part."""
+        network, labels = self.network.eval(), torch.from_numpy(self.train.labels).to(self.device)
+        batch = self._batch(self.train.rows)
+        with torch.no_grad():
+            features = self.normalizer(batch.features)
+            network.solve(number, network(features, batch.lengths).embedding, labels)
+            scores, embedding = network(features, batch.lengths)
+            return float(self.loss(scores, embedding, labels)), float((scores.argmax(1) == labels).float().mean())
 
     def _batch(self, rows: NDArray[np.int64]) -> Batch:
         frames = None if self.system.masked else self.system.features.clip_frames
-        return self.clips.batch(torch.from_numpy(rows).to(self.device), frames)
+        return self.pieces.batch(torch.from_numpy(rows).to(self.device), frames)
 
     def _loss(self, batch: Batch, targets: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.config.precision):
@@ -368,10 +386,31 @@ def _state_digest(content: bytes) -> bytes:
     return hashlib.sha256(STATE_FORMAT + content).digest()
 
 
+def _pieces(system: System, clips: Clips, train: Part) -> tuple[Clips, Part]:
+    """What is trained on: the utterances, or the pieces that the system wants them in, each with its label."""
+    if system.segments is None:
+        return clips, train
+    pieces, owners = system.segments.cut(clips, train.rows, system.features.hop_seconds)
+    return pieces, Part(np.arange(len(pieces)), train.labels[owners])
+
+
 def score(
     fitted: Fitted, clips: Clips, rows: NDArray[np.int64], config: TrainConfig, device: torch.device | str = "cpu"
 ) -> Scored:
     """Logits and deep features of utterances `rows`, in their order; nothing is trained and nothing is random."""
+    segments = fitted.system.segments
+    if segments is None or segments.combine == "whole":
+        return _score(fitted, clips, rows, config, device)
+    pieces, cut = segments.cut(clips, rows, fitted.system.features.hop_seconds)
+    scored = _score(fitted, pieces, np.arange(len(pieces)), config, device)
+    owners = torch.from_numpy(cut)
+    logits = combine_logits(torch.from_numpy(scored.logits), owners, segments.combine)
+    return Scored(logits.numpy(), combine_embeddings(torch.from_numpy(scored.embeddings), owners).numpy())
+
+
+def _score(
+    fitted: Fitted, clips: Clips, rows: NDArray[np.int64], config: TrainConfig, device: torch.device | str
+) -> Scored:
     system, device = fitted.system, torch.device(device)
     frames = None if system.masked else system.features.clip_frames
     places, logits, embeddings = [], [], []

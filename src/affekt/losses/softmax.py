@@ -18,6 +18,8 @@ class Softmax(Loss):
             (Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7). 0 is the paper's.
         alpha: weight, one number or one per class. The batch mean divides by the number of utterances, not by the sum
             of their weights.
+        log_posteriors: the scores are no logits but log-posteriors, averaged over an utterance's frames. The loss is
+            then the mean cross-entropy of its frames: mean_t -log p_t[y] = -(mean_t log p_t)[y].
 
     Two classes, equal logits, so p = 1/2 and the loss is log 2:
 
@@ -28,15 +30,26 @@ class Softmax(Loss):
 
     alpha: Tensor
 
-    def __init__(self, classes: int, features: int, label_smoothing: float = 0.0, alpha: Alpha = 1.0) -> None:
+    def __init__(
+        self,
+        classes: int,
+        features: int,
+        label_smoothing: float = 0.0,
+        alpha: Alpha = 1.0,
+        log_posteriors: bool = False,
+    ) -> None:
         super().__init__(classes, features)
         check(
             number("loss softmax: label_smoothing", label_smoothing, FRACTION)
             + alpha_faults("loss softmax: alpha", alpha, classes)
         )
         self.label_smoothing = label_smoothing
+        self.log_posteriors = log_posteriors
         self.register_buffer("alpha", alpha_per_class(alpha, classes), persistent=False)
 
     def batch_mean(self, scores: Tensor, embedding: Tensor, labels: Tensor) -> Tensor:
+        if self.log_posteriors:
+            truth = F.one_hot(labels, self.classes) * (1 - self.label_smoothing) + self.label_smoothing / self.classes
+            return -(self.alpha[labels] * (truth * scores).sum(1)).mean()
         losses = F.cross_entropy(scores, labels, reduction="none", label_smoothing=self.label_smoothing)
         return (self.alpha[labels] * losses).mean()

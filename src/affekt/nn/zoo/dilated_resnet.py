@@ -16,7 +16,7 @@ from affekt.nn.zoo.sequence import Convolution, SequenceNorm, forward_lstm, last
 
 STEM_KERNEL = 10
 STAGES = ((2, 2, 2, 5, 1), (4, 2, 2, 5, 1), (8, 1, 1, 3, 2), (16, 1, 1, 3, 4))
-"""Width in stem widths, kernel and stride of the convolution that leads into a stage, kernel and dilation of its blocks."""
+"""Width in stem widths, kernel and stride of a stage's first convolution, kernel and dilation of its blocks."""
 
 
 class ResidualBlock(nn.Module):

@@ -1,7 +1,7 @@
 """A small ECAPA-TDNN: Desplanques, Thienpondt & Demuynck, Interspeech 2020.
 
-"ECAPA-TDNN: emphasized channel attention, propagation and aggregation in TDNN based speaker verification". The strongest
-convolutional architecture for speakers, at a width that suits a few thousand utterances.
+"ECAPA-TDNN: emphasized channel attention, propagation and aggregation in TDNN based speaker verification". A strong
+convolutional network for speakers, at a width that suits a few thousand utterances.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ECAPA(nn.Module):
         embedding: length of the deep feature.
 
     >>> sum(parameter.numel() for parameter in ECAPA(40, 4).parameters())
-    454068
+    375940
     """
 
     def __init__(

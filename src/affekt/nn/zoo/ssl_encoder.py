@@ -44,7 +44,7 @@ class SSLEncoder(nn.Module):
         classes, head: as the loss wants them.
         kind: of encoder.
         config: the encoder's shape, as in its config.json; what is left out is the kind's base model.
-        pretrained: folder with its config.json and model.safetensors, read when a training starts; "" for random weights.
+        pretrained: folder with its config.json and model.safetensors, read when a training starts; "": random.
         frozen: whether the encoder's weights stay as they are.
         pooling: a name in :data:`affekt.nn.POOLINGS`.
     """

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from affekt.errors import ConfigError
-from affekt.nn.network import Head, Output
+from affekt.nn.network import HEADS, Head, Output
 from affekt.nn.zoo.sequence import last_valid
 
 COMPLEXITIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -49,15 +49,17 @@ class LinearSVM(nn.Module):
         self.complexities = tuple(complexities)
         self.balanced = balanced
         self.embedding_size = dims
-        self.head = nn.Linear(dims, classes)
+        self.head = HEADS[head](dims, classes)
 
     @property
     def solutions(self) -> int:
         """How many there are."""
         return len(self.complexities)
 
-    def solve(self, number: int, features: Float[Tensor, "utterances dims"], labels: Int[Tensor, " utterances"]) -> None:
-        """Take the weights of solution `number`, counted from 1, for these utterances."""
+    def solve(
+        self, number: int, embedding: Float[Tensor, "utterances dims"], labels: Int[Tensor, " utterances"]
+    ) -> None:
+        """Take the weights of solution `number`, counted from 1, for the deep features of the training part."""
         machine = LinearSVC(
             C=self.complexities[number - 1],
             class_weight="balanced" if self.balanced else None,
@@ -68,7 +70,7 @@ class LinearSVM(nn.Module):
         known, targets = torch.unique(labels, return_inverse=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it is near enough, and validation judges it
-            machine.fit(features.cpu().double().numpy(), targets.cpu().numpy())
+            machine.fit(embedding.cpu().double().numpy(), targets.cpu().numpy())
         self._take(machine.coef_, machine.intercept_, known)
 
     def _take(self, weights: NDArray[np.float64], biases: NDArray[np.float64], known: Int[Tensor, " known"]) -> None:

@@ -106,8 +106,8 @@ class TDNNLSTM(nn.Module):
     """Filter bank, (time-delay layers, LSTM) three times, restricted attention, and the classes at every frame.
 
     The scores of an utterance are the mean over its frames of their log-posteriors, which is how it is recognised.
-    Trained with the loss "log-likelihood" this is the cross-entropy of every frame with its utterance's label, weighted
-    by 1 / frames: every utterance counts alike.
+    Under the loss "softmax" with `log_posteriors` this is the cross-entropy of every frame with its utterance's label,
+    weighted by 1 / frames: every utterance counts alike.
 
     Args:
         dims: 1, the waveform.
@@ -137,7 +137,7 @@ class TDNNLSTM(nn.Module):
         super().__init__()
         if dims != 1 or head != "linear":
             got = f"{dims} features, a {head} head"
-            raise ConfigError("network tdnn-lstm", got, "the waveform, and a loss on logits such as log-likelihood")
+            raise ConfigError("network tdnn-lstm", got, "the waveform, and a loss on logits such as softmax")
         self.bank = FilterBank(filters)
         self.delays, self.lstms = nn.ModuleList(), nn.ModuleList()
         channels = filters

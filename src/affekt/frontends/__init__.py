@@ -1,0 +1,49 @@
+"""Front ends beside log-mel: what prior systems and networks on the waveform read, one file each.
+
+A front end is a frozen dataclass that keeps to :class:`affekt.features.FrontEnd`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from affekt.features import FeatureConfig, FrontEnd
+from affekt.frontends.deltas import Deltas
+from affekt.frontends.descriptors import Descriptors
+from affekt.frontends.functionals import LogMelFunctionals, SpeechFunctionals
+from affekt.frontends.opensmile import OpenSmile
+from affekt.frontends.spectrogram import Spectrogram
+from affekt.frontends.waveform import Waveform
+
+__all__ = [
+    "FRONT_ENDS",
+    "Deltas",
+    "Descriptors",
+    "LogMelFunctionals",
+    "OpenSmile",
+    "Spectrogram",
+    "SpeechFunctionals",
+    "Waveform",
+    "front_end_name",
+]
+
+FRONT_ENDS: Mapping[str, type[FrontEnd]] = {
+    "log-mel": FeatureConfig,
+    "deltas": Deltas,
+    "spectrogram": Spectrogram,
+    "waveform": Waveform,
+    "descriptors": Descriptors,
+    "log-mel-functionals": LogMelFunctionals,
+    "speech-functionals": SpeechFunctionals,
+    "opensmile": OpenSmile,
+}
+"""Front ends by the name that files give them."""
+
+
+def front_end_name(front_end: FrontEnd) -> str | None:
+    """The name of a front end's kind; None of an own one.
+
+    >>> front_end_name(Waveform())
+    'waveform'
+    """
+    return next((name for name, kind in FRONT_ENDS.items() if type(front_end) is kind), None)
