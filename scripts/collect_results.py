@@ -1,6 +1,6 @@
 """Copy what a run measured, but not its weights, into results/: small files that a reader can check.
 
-    python scripts/collect_results.py runs/emodb-random results/emodb-random
+python scripts/collect_results.py runs/emodb-random results/emodb-random
 """
 
 from __future__ import annotations
