@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
+import soundfile
 from hypothesis import HealthCheck, settings
+
+from affekt.manifest import Manifest
 
 # No test is timed, and every run sees the same examples.
 settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -172,3 +176,44 @@ def babble() -> Callable[..., Any]:
         return (0.1 * colour * beat / np.abs(colour).max()).astype(np.float32)
 
     return make
+
+
+TINY_SYSTEMS = """
+[baseline]
+features = { mels = 12, clip_seconds = 0.4 }
+network = { filters = [16, 16], pools = [2, 2], lstm_cells_per_direction = 8 }
+[focal]
+loss = "focal"
+features = { mels = 12, clip_seconds = 0.4 }
+network = { filters = [16, 16], pools = [2, 2], lstm_cells_per_direction = 8 }
+"""
+TINY_RECIPE = """
+name = "tiny"
+masked = true
+[train]
+batch_size = 8
+learning_rate = 0.003
+max_epochs = 3
+"""
+
+
+@pytest.fixture(scope="session")
+def bursts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus for experiments of seconds: 48 tones of 0.2 to 0.4 s, a pitch an emotion, of six "speakers".
+
+    The folder holds `manifest.csv`, `systems.toml` with two tiny systems, `recipe.toml`, and `cache` for their audio.
+    """
+    folder = tmp_path_factory.mktemp("bursts")
+    rng = np.random.default_rng(0)
+    rows = []
+    for speaker, (number, label), take in itertools.product(range(6), enumerate(CLASSES), range(2)):
+        seconds = np.arange(rng.integers(3_200, 6_400)) / 16_000
+        tone = 0.3 * np.sin(2 * np.pi * (200 * 2**number + 20 * speaker) * seconds)
+        name = f"s{speaker}-{label}-{take}"
+        soundfile.write(folder / f"{name}.wav", tone + 0.02 * rng.normal(size=len(seconds)), 16_000)
+        row = {"id": name, "path": f"{name}.wav", "label": label, "speaker": f"s{speaker}", "corpus": "bursts"}
+        rows.append(row | {"text_id": f"t{take}"})
+    Manifest.from_rows(rows, folder).write(folder / "manifest.csv")
+    (folder / "systems.toml").write_text(TINY_SYSTEMS)
+    (folder / "recipe.toml").write_text(TINY_RECIPE)
+    return folder
