@@ -262,6 +262,25 @@ def test_missing_jobs_are_listed(document: Document) -> None:
     assert [(fact.label, fact.value) for fact in facts.items][-1] == ("Jobs finished", "11 of 12")
 
 
+def test_features_are_shown_of_a_job_that_all_systems_have(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    left_out = ("baseline/fold-0/seed-0", "focal/fold-1/seed-0")
+    document = small(tmp_path, make_run, systems=("baseline", "focal"), folds=3, left_out=left_out)
+    assert projected(document) == ["baseline, fold 2, seed 0", "focal, fold 2, seed 0"]
+
+
+def test_without_a_shared_job_features_of_each_systems_own_are_shown(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    left_out = ("baseline/fold-0/seed-0", "focal/fold-1/seed-0")
+    document = small(tmp_path, make_run, systems=("baseline", "focal"), left_out=left_out)
+    assert projected(document) == ["baseline, fold 1, seed 0", "focal, fold 0, seed 0"]
+
+
+def projected(document: Document) -> list[str]:
+    figures = (block for block in document.blocks if isinstance(block, Figure))
+    return [panel.title for figure in figures for panel in figure.panels if panel.name.startswith("projection")]
+
+
 def test_one_system_alone_is_reported_without_comparison(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     document = small(tmp_path, make_run, systems=("baseline",), seeds=1)
     assert table(document, "Recognition and comparison").rows[0][4:7] == ("", "", "")

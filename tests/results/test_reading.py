@@ -166,6 +166,7 @@ def test_large_files_may_be_left_out_but_not_unlisted(run: Path) -> None:
         (",angry,", ",agner,", "'agner', expected one of angry, happy, neutral, sad"),
         ("\nu", "\nw", "other utterances, e.g. u"),
         (",0.1", ",7.1", "probabilities that are none"),
+        (",0.1", ",0.3", "probabilities that are none"),
         (",0.1", ",nan0.1", "probabilities that are none"),
         ("\n", ',"\n', "expected a readable CSV table"),
     ],

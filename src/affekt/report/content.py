@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from affekt.report import numbers, plots, quoted
@@ -81,8 +81,9 @@ def _facts(summary: Summary) -> Iterator[Fact]:
         note = f"points {interval}; p = {numbers.p_value(ua.get('t_p_holm'))} (corrected t, Holm)"
         yield Fact(f"Largest gain in UA: {best}", numbers.points(ua["difference"]), note)
     jobs = summary["jobs"]
-    folds = f"{len(systems)} systems, {summary['folds']} folds, {len(summary['seeds'])} seeds"
-    yield Fact("Jobs finished", f"{jobs['finished']} of {jobs['expected']}", folds)
+    numbered = {"system": len(systems), "fold": summary["folds"], "seed": len(summary["seeds"])}
+    design = ", ".join(f"{count} {name}{'s' if count != 1 else ''}" for name, count in numbered.items())
+    yield Fact("Jobs finished", f"{jobs['finished']} of {jobs['expected']}", design)
 
 
 def _recognition(summary: Summary) -> Iterator[Block]:
@@ -270,10 +271,10 @@ def _geometry(results: Results, summary: Summary, projection: str) -> Iterator[B
         note="Fisher ratio: scatter between classes over scatter within. Larger is more separated for the first two. "
         f"p: against {summary['baseline']}, corrected t-test, Holm-corrected." + _association(summary),
     )
-    panels = tuple(panel for name in systems for panel in _projected(results, results.finished(name)[0], projection))
+    panels = tuple(panel for job in _one_job_each(results, systems) for panel in _projected(results, job, projection))
     if panels:
         words = {"pca": "their two principal components", "tsne": "t-SNE, seeded"}[projection]
-        yield Figure(f"Deep features of test utterances, first job of each system: {words}.", panels)
+        yield Figure(f"Deep features of the test utterances of one job of each system: {words}.", panels)
 
 
 def _geometry_row(name: str, system: Mapping[str, Any]) -> tuple[str, ...]:
@@ -290,12 +291,20 @@ def _association(summary: Summary) -> str:
     return f" Rank correlation with UA over the systems (Spearman): {listed}."
 
 
+def _one_job_each(results: Results, systems: Iterable[str]) -> list[Job]:
+    """The first fold and seed that all systems have finished; where there is none, the first job of each."""
+    finished = [results.finished(name) for name in systems]
+    shared = set.intersection(*({(job.fold, job.seed) for job in jobs} for jobs in finished))
+    return [next(job for job in jobs if not shared or (job.fold, job.seed) == min(shared)) for jobs in finished]
+
+
 def _projected(results: Results, job: Job, method: str) -> Iterator[Panel]:
     embeddings = results.embeddings(*job)
     if embeddings is not None:
+        title = f"{job.system}, fold {job.fold}, seed {job.seed}"
         labels = codes(results.of(*job), "label")
-        drawing = plots.projection(embeddings, labels, results.classes, method, job.system)
-        yield Panel(f"projection-{job.system}", str(job), drawing)
+        drawing = plots.projection(embeddings, labels, results.classes, method, title)
+        yield Panel(f"projection-{job.system}", title, drawing)
 
 
 def _calibration(summary: Summary) -> Iterator[Block]:

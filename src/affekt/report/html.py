@@ -60,6 +60,7 @@ figcaption { margin: 0 0 .6rem; color: var(--ink); font-size: .92rem; }
 .note { margin: .6rem 0 0; color: var(--soft); font-size: .85rem; max-width: 60rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }
 .plots svg { display: block; width: 100%; height: auto; max-width: 42rem; max-height: 34rem; color: var(--ink); }
+.plots > :not(:only-child) svg { max-width: 30rem; }
 .plots svg text { font-family: system-ui, sans-serif !important; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; color: var(--accent); }
