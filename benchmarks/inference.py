@@ -141,14 +141,21 @@ def help_row() -> dict[str, Any]:
     return row("`affekt --help`", seconds, "s", "target", 0.3)
 
 
+PROGRAM = """
+import sys
+from affekt.cli import main
+code = main(sys.argv[1:])
+with open("/proc/self/status") as status:  # not getrusage: its peak includes the process that started this one
+    peak = next(line for line in status if line.startswith("VmHWM"))
+print(peak.split()[1], file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def fresh_process(words: Sequence[str]) -> tuple[float, float]:
     """Seconds and peak megabytes of the command line in a process of its own."""
-    program = (
-        "import resource, sys, time; from affekt.cli import main; code = main(sys.argv[1:]);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
-    )
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, check=True)
     return time.perf_counter() - start, int(done.stderr.split()[-1]) / 1024
 
 
