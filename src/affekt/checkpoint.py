@@ -20,11 +20,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from affekt.atomic import write_bytes
-from affekt.config import build
 from affekt.errors import AffektError, CheckpointError
-from affekt.features import FeatureConfig, Normalizer
+from affekt.features import Normalizer
 from affekt.losses import Loss
-from affekt.systems import System, from_system_dict
+from affekt.systems import System, from_system_dict, read_front_end
 
 FORMAT = "affekt-checkpoint-1"
 GROUPS = ("network", "loss")  # whose tensors they are
@@ -101,21 +100,29 @@ class Checkpoint:
         path = Path(path)
         card, tensors = _read(path)
         try:
-            features = build(FeatureConfig, card["system"]["features"], where="features")
             system = system or from_system_dict(card["system"])
+            same_features = _describes(card["system"]["features"], system)
             normalizer = Normalizer(tuple(card["normalizer"]["mean"]), tuple(card["normalizer"]["std"]))
             classes, temperature = tuple(map(str, card["classes"])), float(card["temperature"])
             provenance = dict(card["provenance"])
         except (KeyError, TypeError, ValueError, AttributeError, AffektError) as error:
             remedy = "pass the System that it was trained with, if that has own classes"
             raise _unusable(path, f"a description that does not hold: {error}", remedy) from error
-        if system.features != features:
-            raise _unusable(path, f"features {features}", f"pass a system with these, not {system.features}")
+        if not same_features:
+            stated = card["system"]["features"]
+            raise _unusable(path, f"features {stated}", f"pass a system with these, not {system.features}")
         weights, loss_weights = (
             {name.removeprefix(f"{group}."): tensor for name, tensor in tensors.items() if name.startswith(f"{group}.")}
             for group in GROUPS
         )
         return cls(system, classes, normalizer, weights, loss_weights, temperature, provenance)
+
+
+def _describes(features: dict[str, Any], system: System) -> bool:
+    """Whether these are the system's features, word by word or, where settings are left out, by their defaults."""
+    if features == json.loads(json.dumps(system.to_dict()["features"])):
+        return True
+    return read_front_end(features, where="features") == system.features
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

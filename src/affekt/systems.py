@@ -374,12 +374,24 @@ def _take_others(table: Mapping[str, Any], where: str) -> tuple[dict[str, Any], 
         others["network"] = rest.pop("network")
         if faults := zoo_faults(others["network"], rest.get("network_options", {})):
             raise ConfigError.of(replace(fault, what=f"{where}: {fault.what}") for fault in faults)
-    features = rest.get("features")
-    if isinstance(features, Mapping) and "kind" in features:
-        kind = features["kind"]
-        if kind not in FRONT_ENDS:
-            remedy = "pass the System in Python"
-            raise ConfigError(f"{where}: features.kind", repr(kind), f"one of {', '.join(FRONT_ENDS)}", remedy)
-        values = {key: value for key, value in rest.pop("features").items() if key != "kind"}
-        others["features"] = build(FRONT_ENDS[kind], values, f"{where}: features")  # type: ignore[type-var]
+    if isinstance(rest.get("features"), Mapping) and "kind" in rest["features"]:
+        others["features"] = read_front_end(rest.pop("features"), where=f"{where}: features")
     return rest, others
+
+
+def read_front_end(table: Mapping[str, Any], where: str) -> FrontEnd:
+    """The front end that a table of a file describes; log-mel where it names no kind.
+
+    Raises:
+        ConfigError: every unknown key and value, or an own kind, which no file can bring back.
+
+    >>> read_front_end({"kind": "spectrogram", "high_hz": 8000.0}, where="mine.toml").dims
+    400
+    """
+    kind = table.get("kind", "log-mel")
+    if kind not in FRONT_ENDS:
+        expected = f"one of {', '.join(FRONT_ENDS)}"
+        raise ConfigError(f"{where}.kind", got=repr(kind), expected=expected, remedy="pass the System in Python")
+    values = {key: value for key, value in table.items() if key != "kind"}
+    front_end: FrontEnd = build(FRONT_ENDS[kind], values, where)  # type: ignore[type-var]
+    return front_end

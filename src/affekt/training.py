@@ -312,7 +312,7 @@ class _Run:
     def _solve(self, number: int) -> tuple[float, float]:
         """An epoch of a network that finds its own weights: one of its solutions, for the whole training part."""
         network, labels = self.network.eval(), torch.from_numpy(self.train.labels).to(self.device)
-        batch = self._batch(self.train.rows)
+        batch = self._batch(self.train.rows.copy())
         with torch.no_grad():
             features = self.normalizer(batch.features)
             network.solve(number, network(features, batch.lengths).embedding, labels)
