@@ -45,6 +45,8 @@ LARGEST_PEAK = 100.0
 """Arrays with larger values than this hold integers, not samples in [-1, 1]."""
 CHUNK_RECORDINGS = 16
 """Recordings that one thread decodes, sorts by length and recognises at a time."""
+BLOCK_SECONDS = 10.0
+"""Long recordings are read in blocks of this length."""
 BATCH_SECONDS = 10.0
 """Longest batch: its intermediate results should stay in the processor's cache."""
 
@@ -150,10 +152,13 @@ class Recognizer:
         """
         from affekt.timeline import make_timeline
 
+        rate = self.card.sample_rate_hz
         if isinstance(source, np.ndarray):
-            blocks: Iterable[Floats] = [_array_at_rate(source, sample_rate_hz, self.card.sample_rate_hz)]
+            samples = _array_at_rate(source, sample_rate_hz, rate)
+            size = round(BLOCK_SECONDS * rate)
+            blocks: Iterable[Floats] = (samples[start : start + size] for start in range(0, len(samples), size))
         else:
-            blocks = audio.blocks(source, self.card.sample_rate_hz, 10.0)
+            blocks = audio.blocks(source, rate, BLOCK_SECONDS)
         return make_timeline(self, blocks, _name(source), self._threshold(min_confidence), config)
 
     def stream(
