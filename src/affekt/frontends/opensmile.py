@@ -93,6 +93,6 @@ class OpenSmile:
             import opensmile
         except ImportError as error:
             remedy = "pip install 'affekt[opensmile]', and mind its licence"
-            raise ConfigError("features opensmile", "no opensmile", "it installed", remedy) from error
+            raise ConfigError("features opensmile", got="no opensmile", remedy=remedy) from error
         level = opensmile.FeatureLevel[LEVELS[self.level]]
         return opensmile.Smile(opensmile.FeatureSet[self.feature_set], level)

@@ -31,7 +31,7 @@ class Waveform:
     def __post_init__(self) -> None:
         if self.sample_rate_hz < 1_000 or not 0.1 <= self.clip_seconds < math.inf:
             got = f"sample_rate_hz = {self.sample_rate_hz}, clip_seconds = {self.clip_seconds}"
-            raise ConfigError("features", got, "at least 1000 Hz and 0.1 s")
+            raise ConfigError("features", got=got, expected="at least 1000 Hz and 0.1 s")
 
     @property
     def hop_seconds(self) -> float:

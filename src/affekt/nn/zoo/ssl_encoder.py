@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from affekt.errors import ConfigError
 from affekt.nn.blocks import frame_mask
@@ -22,6 +23,7 @@ from affekt.nn.pooling import POOLINGS
 from affekt.nn.zoo.sequence import valid_frames
 
 Kind = Literal["wav2vec2", "hubert", "wavlm"]
+SHORTEST_SAMPLES = 400  # what the encoders' convolutions see at once; shorter recordings are filled with zeros
 
 
 def _encoder_class(kind: Kind) -> tuple[Callable[..., Any], Any]:
@@ -29,7 +31,7 @@ def _encoder_class(kind: Kind) -> tuple[Callable[..., Any], Any]:
     try:
         import transformers
     except ImportError as error:
-        raise ConfigError("network ssl", "no transformers", "it installed", "pip install 'affekt[ssl]'") from error
+        raise ConfigError("network ssl", got="no transformers", remedy="pip install 'affekt[ssl]'") from error
     names = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}
     if kind not in names:
         raise ConfigError("network ssl: kind", got=repr(kind), expected=f"one of {', '.join(get_args(Kind))}")
@@ -90,7 +92,8 @@ class SSLEncoder(nn.Module):
             self.encoder.load_state_dict(loaded.state_dict())
         except (OSError, RuntimeError, ValueError) as error:
             got = " ".join(str(error).split())[:200]
-            raise ConfigError(what, got, "weights of this encoder", "pass its config.json as config") from error
+            remedy = "pass its config.json as config"
+            raise ConfigError(what, got=got, expected="weights of this encoder", remedy=remedy) from error
 
     def train(self, mode: bool = True) -> SSLEncoder:
         """Training or evaluation mode; a frozen encoder stays in evaluation mode."""
@@ -103,15 +106,16 @@ class SSLEncoder(nn.Module):
         self, waveform: Float[Tensor, "batch samples dims"], lengths: Int[Tensor, " batch"] | None
     ) -> tuple[Float[Tensor, "batch frames features"], Bool[Tensor, "batch frames"] | None]:
         """Weighted mean of the hidden layers, and its mask."""
-        valid, mask = valid_frames(waveform, lengths)
-        attention = None if mask is None else mask.long()
+        valid, _ = valid_frames(waveform, lengths)
+        samples = F.pad(valid[..., 0], (0, max(0, SHORTEST_SAMPLES - waveform.shape[1])))
+        lengths = None if lengths is None else lengths.clamp_min(SHORTEST_SAMPLES)
+        attention = None if lengths is None else frame_mask(lengths, samples.shape[1]).long()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            layers = self.encoder(valid[..., 0], attention_mask=attention, output_hidden_states=True).hidden_states
+            layers = self.encoder(samples, attention_mask=attention, output_hidden_states=True).hidden_states
         mixed = (torch.stack(layers) * self.layers.softmax(0)[:, None, None, None]).sum(0)
         if lengths is None:
             return mixed, None
-        frames = self.encoder._get_feat_extract_output_lengths(lengths).clamp_min(1)
-        return mixed, frame_mask(frames, mixed.shape[1])
+        return mixed, frame_mask(self.encoder._get_feat_extract_output_lengths(lengths), mixed.shape[1])
 
     def forward(
         self, features: Float[Tensor, "batch samples dims"], lengths: Int[Tensor, " batch"] | None = None

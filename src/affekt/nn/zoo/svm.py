@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from affekt.errors import ConfigError
 from affekt.nn.network import HEADS, Head, Output
-from affekt.nn.zoo.sequence import last_valid
+from affekt.nn.zoo.sequence import last_valid, valid_frames
 
 COMPLEXITIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -86,5 +86,5 @@ class LinearSVM(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch utterances dims"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Output:
-        embedding = last_valid(features, None)
+        embedding = last_valid(*valid_frames(features, lengths))
         return Output(self.head(embedding), embedding)

@@ -137,7 +137,8 @@ class TDNNLSTM(nn.Module):
         super().__init__()
         if dims != 1 or head != "linear":
             got = f"{dims} features, a {head} head"
-            raise ConfigError("network tdnn-lstm", got, "the waveform, and a loss on logits such as softmax")
+            expected = "the waveform, and a loss on logits such as softmax"
+            raise ConfigError("network tdnn-lstm", got=got, expected=expected)
         self.bank = FilterBank(filters)
         self.delays, self.lstms = nn.ModuleList(), nn.ModuleList()
         channels = filters
