@@ -87,7 +87,7 @@ UPLOAD: dict[str, Any] = {
     }
 }
 NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"model": Problem, "description": "All places are taken: come again after Retry-After seconds"}
+    503: {"model": Problem, "description": "No room for more work: come again after Retry-After seconds"}
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "No recording, or a broken form"},
@@ -98,5 +98,5 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     421: {"model": Problem, "description": "Asked under a name that is not this server's"},
     422: {"model": Problem, "description": "A recording or an option that cannot be used"},
     429: {"model": Problem, "description": "Too much at a time: come again after Retry-After seconds"},
-    503: {"model": Problem, "description": "Too much work, or shutting down: come again after Retry-After seconds"},
+    503: {"model": Problem, "description": "No room for more work: come again after Retry-After seconds"},
 }
