@@ -5,7 +5,7 @@
 # Each target makes the virtual environment that it needs, from nothing, in .venv/<extra>, and keeps it for the next time.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test clean
 .DELETE_ON_ERROR:
