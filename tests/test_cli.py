@@ -248,6 +248,13 @@ def test_every_fault_of_a_file_is_named(capfd: pytest.CaptureFixture[str], tmp_p
     ]
 
 
+def test_a_file_holds_options_alone(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('manifest = "m.csv"\n')
+    code, _, err = run(capfd, "experiment", "m.csv", "-o", "x", "--config", str(tmp_path / "own.toml"))
+    assert code == 2
+    assert f"{tmp_path}/own.toml: manifest: got an unknown key, expected one of out, systems" in err
+
+
 def test_a_file_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capfd, "probe", "show", "--config", "missing.toml")
     assert (code, err) == (2, "affekt: error: missing.toml: got No such file or directory, expected a TOML file\n")

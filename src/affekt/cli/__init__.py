@@ -165,7 +165,8 @@ def _read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCo
 
     path = option.tokens[-1].value
     data = read_toml(path)
-    hints = {part.field_info.name: part.hint for part in arguments if not part.keys and part is not option}
+    options = (part for part in arguments if not part.keys and part.name.startswith("--") and part is not option)
+    hints = {part.field_info.name: part.hint for part in options}
     faults = check(hints, data, where=path)
     if faults:
         raise ConfigError.of(faults)
