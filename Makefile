@@ -1,13 +1,14 @@
 # make demo   the paper's systems on an embedded synthetic corpus, end to end
 # make test   every check and every test
-# make clean  remove what these two made; results under runs/ stay
+# make bench  how fast it is, beside what it replaces
+# make clean  remove what these made; results under runs/ stay
 #
 # Each target makes the virtual environment that it needs, from nothing, in .venv/<extra>, and keeps it for the next time.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/train/installed
@@ -20,6 +21,9 @@ test: .venv/dev/installed
 	.venv/dev/bin/mypy
 	.venv/dev/bin/lint-imports --no-logo
 	.venv/dev/bin/python -m pytest --numprocesses 2 --cov --cov-fail-under 90
+
+bench: .venv/train/installed
+	.venv/train/bin/python benchmarks/inference.py
 
 # .venv/train holds the extra `train`, .venv/dev the extra `dev`; rebuilt when the list of libraries changes.
 .venv/%/installed: pyproject.toml constraints.txt
