@@ -98,12 +98,13 @@ def test_intervals_oracle(results: Results) -> None:
 @pytest.mark.parametrize(
     ("measure", "score"), [("ua", balanced_accuracy_score), ("wa", sklearn.metrics.accuracy_score)]
 )
+@pytest.mark.parametrize("system", ["am-softmax", "focal", "combined"])
 def test_permutation_oracle(
-    results: Results, summary: dict[str, Any], measure: str, score: Callable[..., float]
+    results: Results, summary: dict[str, Any], system: str, measure: str, score: Callable[..., float]
 ) -> None:
     """Exchanging the two systems' predictions for every set of speakers, and scoring what comes out."""
     key = ["fold", "seed", "id"]
-    one, other = (rows_of(results, name).sort_values(key) for name in ("combined", "baseline"))
+    one, other = (rows_of(results, name).sort_values(key) for name in (system, "baseline"))
     labels, speaker = one["label"].to_numpy(str), one["speaker"].to_numpy(str)
     first, second = one["predicted"].to_numpy(str), other["predicted"].to_numpy(str)
     gaps = []
@@ -111,7 +112,7 @@ def test_permutation_oracle(
         swap = np.isin(speaker, np.unique(speaker)[list(exchanged)])
         gaps.append(score(labels, np.where(swap, second, first)) - score(labels, np.where(swap, first, second)))
     p_value = np.mean(np.abs(gaps) >= abs(gaps[0]) - 1e-9)
-    assert summary["systems"]["combined"]["comparison"][measure]["permutation_p"] == pytest.approx(p_value)
+    assert summary["systems"][system]["comparison"][measure]["permutation_p"] == pytest.approx(p_value)
 
 
 def test_t_test_is_over_folds_with_seeds_averaged(results: Results, summary: dict[str, Any]) -> None:
