@@ -19,7 +19,7 @@ def info(model: Path | None = None, /) -> int:
     itself, and what combined attentive pooling and 64 LSTM cells a direction add to it.
 
     Args:
-        model: a checkpoint (.safetensors) or an exported model (.onnx).
+        model: a checkpoint (.safetensors), an exported model (.onnx), or the word "bundled".
     """
     if model is None:
         print("\n".join([*aligned(environment().items()), "", *_ledger_lines()]))
@@ -28,7 +28,7 @@ def info(model: Path | None = None, /) -> int:
     else:
         from affekt.inference import Recognizer
 
-        print(Recognizer.load(model).card)
+        print(Recognizer.load(None if model == Path("bundled") else model).card)
     return 0
 
 
