@@ -359,6 +359,15 @@ def test_one_cycle_ends_at_its_lowest_rate(utterances: int) -> None:
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 6])
+def test_one_cycle_of_a_few_steps(epochs: int) -> None:
+    """One batch an epoch; PyTorch's scheduler divides by zero where a fifth of the steps is no step."""
+    config = replace(CONFIG, schedule="one-cycle", max_epochs=epochs, batch_size=16)
+    rates = [epoch.learning_rate for epoch in make_problem(16).fit(config=config).history]
+    assert rates[-1] == pytest.approx(3e-3 if epochs == 1 else 3e-3 / 25 / 1e4, rel=1e-6)
+    assert rates[0] == pytest.approx(3e-3, rel=0.3)
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Tensor], float]]:
     """The weights after each step of the optimiser, and the norm of the gradients in it."""

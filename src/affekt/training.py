@@ -81,7 +81,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         rules = (
             ("batch_size", self.batch_size >= 2, "at least 2"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0"),
+            ("learning_rate", 0 < self.learning_rate <= 1, "above 0, at most 1"),
             ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("max_epochs", self.max_epochs >= 1, "at least 1"),
@@ -469,8 +469,9 @@ def _make_schedule(
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
     if config.schedule == "constant":
         return None
+    rising = max(0.2, 2 / (steps + 1))  # a fifth of the steps, but one at least
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, cycle_momentum=False, pct_start=0.2
+        optimizer, config.learning_rate, total_steps=steps + 1, cycle_momentum=False, pct_start=rising
     )
 
 
