@@ -103,4 +103,5 @@ def combine_embeddings(
 
 def _split(values: Tensor, owners: Tensor) -> tuple[Tensor, ...]:
     """The rows of each owner; owners are in order, and each has at least one."""
-    return values.split(owners.bincount().tolist())
+    parts: tuple[Tensor, ...] = values.split(owners.bincount().tolist())
+    return parts

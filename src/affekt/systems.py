@@ -132,7 +132,8 @@ def _plain_network(network: NetworkConfig | str | NetworkFactory) -> dict[str, A
 def _plain_features(features: FrontEnd) -> dict[str, Any]:
     if isinstance(features, FeatureConfig):
         return asdict(features)
-    return {"kind": front_end_name(features) or _own_name(features)} | asdict(features)  # type: ignore[call-overload]
+    plain: dict[str, Any] = asdict(features)  # type: ignore[call-overload]
+    return {"kind": front_end_name(features) or _own_name(features)} | plain
 
 
 def _system_faults(name: str, loss: str, options: Mapping[str, Any]) -> list[Fault]:
@@ -353,7 +354,8 @@ def _read_system(name: str, table: Any, where: str) -> System:
     if not isinstance(table, Mapping):
         raise ConfigError(where, got=repr(table), expected="a table")
     faults: list[Fault] = []
-    row, others = _Row(), {}
+    row = _Row()
+    others: dict[str, Any] = {}
     try:
         table, others = _take_others(table, where)
         row = build(_Row, table, where)

@@ -56,6 +56,7 @@ class Spectrogram(Framing):
 
         def extract(samples: Float[Tensor, " samples"]) -> Float[Tensor, "frames dims"]:
             spectrum = torch.fft.rfft(self.framed(samples) * window, n=fft_samples)[:, : self.dims]
-            return spectrum.abs().clamp_min(self.floor).log()
+            log_magnitude: Tensor = spectrum.abs().clamp_min(self.floor).log()
+            return log_magnitude
 
         return extract

@@ -53,7 +53,8 @@ class Block(nn.Module):
         inner = self.after(torch.cat(done, dim=1), mask).transpose(1, 2)  # batch frames channels
         mean = weighted_mean(inner, uniform_weights(inner, mask))
         gate = torch.sigmoid(self.excite(F.relu(self.squeeze(mean))))
-        return x + (inner * gate[:, None]).transpose(1, 2)
+        gated: Tensor = x + (inner * gate[:, None]).transpose(1, 2)
+        return gated
 
 
 class AttentiveStatistics(nn.Module):

@@ -49,7 +49,7 @@ class Convolution(nn.Conv1d):
         super().__init__(channels, out_channels, kernel, stride, dilation=dilation, bias=bias)
         self.reach = (kernel - 1) * dilation - (stride - 1)  # frames that a window needs beyond the frames it replaces
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, x: Float[Tensor, "batch channels frames"], mask: Bool[Tensor, "batch frames"] | None = None
     ) -> tuple[Float[Tensor, "batch out_channels strided"], Bool[Tensor, "batch strided"] | None]:
         stride = self.stride[0]

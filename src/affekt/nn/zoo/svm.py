@@ -77,11 +77,12 @@ class LinearSVM(nn.Module):
         """One row for each class; with two classes the machine has one, and classes without utterances never win."""
         if len(known) == 2:
             weights, biases = np.concatenate([-weights, weights]), np.concatenate([-biases, biases])
+        own = dict(self.head.named_parameters())
         with torch.no_grad():
-            self.head.weight.zero_()
-            self.head.bias.fill_(-1.0)  # of the decision value: certainly not this class
-            self.head.weight[known] = torch.from_numpy(weights).to(self.head.weight)
-            self.head.bias[known] = torch.from_numpy(biases).to(self.head.bias)
+            own["weight"].zero_()
+            own["bias"].fill_(-1.0)  # of the decision value: certainly not this class
+            own["weight"][known] = torch.from_numpy(weights).to(own["weight"])
+            own["bias"][known] = torch.from_numpy(biases).to(own["bias"])
 
     def forward(
         self, features: Float[Tensor, "batch utterances dims"], lengths: Int[Tensor, " batch"] | None = None

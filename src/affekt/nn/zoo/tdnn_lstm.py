@@ -84,7 +84,8 @@ class RestrictedAttention(nn.Module):
         scores = torch.einsum("bthd,btohd->btho", query, _around(key)) / query.shape[-1] ** 0.5
         valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         exists = _around(valid[..., None])[..., 0] | ~valid[..., None]  # padding may hear what it likes
-        return scores.masked_fill(~exists[:, :, None], torch.finfo(scores.dtype).min).softmax(-1)
+        weights: Tensor = scores.masked_fill(~exists[:, :, None], torch.finfo(scores.dtype).min).softmax(-1)
+        return weights
 
     def forward(
         self, x: Float[Tensor, "batch frames features"], mask: Bool[Tensor, "batch frames"] | None
