@@ -45,7 +45,8 @@ def test_tutorial(tmp_path: Path, corpora: Path) -> None:
 @pytest.mark.slow
 def test_adding_your_own(tmp_path: Path) -> None:
     printed = _run_page("adding.md", tmp_path, {})
-    for name in ("first-and-last", "hinge", "averages"):
+    for name in ("first-and-last", "hinge", "averages", "energy"):
         assert re.search(rf"^{name} \d+ parameters$", printed, re.MULTILINE)
     assert "wide-margin" in printed
+    assert "small-crnn" in printed
     assert (tmp_path / "own.csv").exists()

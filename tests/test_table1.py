@@ -33,6 +33,7 @@ SMALL = {
     "resnet-mha": {"width": 2, "heads": 2, "dense": 8},
     "crnn-3d": {"maps": 2, "convolutions": 2, "hidden": 8, "cells": 4, "dense": 4},
     "functionals-svm": {},
+    "descriptors-svm": {},
     "ecapa": {"channels": 8, "scale": 2, "bottleneck": 4, "embedding": 4},
 }
 ONE_EPOCH = Recipe("one epoch", TrainConfig(batch_size=8, max_epochs=1, precision="float32"))

@@ -236,6 +236,7 @@ TABLE1 = (*PRIOR, System("baseline"))
 
 YARDSTICKS = (
     System("functionals-svm", "svm", features=LogMelFunctionals()),
+    System("descriptors-svm", "svm", features=SpeechFunctionals()),
     System("ecapa", "ecapa"),
 )
 """What came before networks, and what came after the paper."""

@@ -1,4 +1,4 @@
-"""[3] Dilated residual network with multi-head self-attention: Li, Jiao, Zhang, Cai, Tao & Wang, ICASSP 2019.
+"""[3] Dilated residual network with multi-head self-attention: Li, Wu, Jia, Zhao & Meng, ICASSP 2019.
 
 "Dilated residual network with multi-head self-attention for speech emotion recognition". Dilation in place of pooling
 keeps the time resolution. The layers are those of a public re-implementation; the attention, which that one leaves out,
