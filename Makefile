@@ -1,6 +1,8 @@
 # make demo   the paper's systems on an embedded synthetic corpus, end to end
 # make test   every check and every test
 # make bench  how fast it is, beside what it replaces
+# make load   a server under load for a minute
+# make screenshots  the page in a real Chromium, for docs/images
 # make clean  remove what these made; results under runs/ stay
 #
 # Each target makes the virtual environment that it needs, from nothing, in .venv/<extra>, and keeps it for the next time.
@@ -8,7 +10,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench load screenshots clean
 .DELETE_ON_ERROR:
 
 demo: .venv/train/installed
@@ -24,6 +26,12 @@ test: .venv/dev/installed
 
 bench: .venv/train/installed
 	.venv/train/bin/python benchmarks/inference.py
+
+load: .venv/dev/installed
+	.venv/dev/bin/python benchmarks/load.py
+
+screenshots: .venv/dev/installed
+	AFFEKT_SCREENSHOTS=docs/images .venv/dev/bin/python -m pytest -k real_speech tests/serving/test_browser.py
 
 # .venv/train holds the extra `train`, .venv/dev the extra `dev`; rebuilt when the list of libraries changes.
 .venv/%/installed: pyproject.toml constraints.txt

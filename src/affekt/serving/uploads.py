@@ -33,7 +33,7 @@ class Upload(io.BytesIO):
 
     name = "recording"
 
-    def __init__(self, content: bytes, title: str) -> None:
+    def __init__(self, content: bytes = b"", title: str = "recording") -> None:
         super().__init__(content)
         self.title = title
 
@@ -63,7 +63,9 @@ async def receive_upload(request: Request, limits: Limits, share: Share) -> Uplo
         if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             upload = await _from_form(request, pieces)
         else:
-            upload = Upload(b"".join([piece async for piece in pieces]), "recording")
+            upload = Upload()
+            async for piece in pieces:
+                upload.write(piece)
     if not upload.getbuffer().nbytes:
         raise RequestError.because(400, Fault("body", got="nothing", expected=EXPECTED))
     return upload

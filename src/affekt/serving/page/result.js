@@ -49,15 +49,17 @@ function verdict(timeline, seconds, label, certainty, threshold) {
   if (!seconds) {
     return { headline: ["No speech found"], explanation: ["Nothing in it is loud and long enough to be speech. Is it the right file, is the microphone on?"] };
   }
-  if (sure.length > 1) {
-    const parts = sure.map(([name, long]) => named(name, `${name} ${length(long)}`));
-    return { headline: ["It changes"], explanation: [...parts, ...(unsure ? [element("span", { className: "named" }, `unsure ${length(unsure)}`)] : [])] };
-  }
-  if (certainty < threshold) {
+  if (!sure.length) {
     const reason = `No emotion reaches ${percent(threshold)}, the level from which this model's answers should be used.`;
     return { headline: ["Unsure", aside("closest: ", named(label, label), ` ${percent(certainty)}`)], explanation: [reason] };
   }
-  return { headline: [named(label, label), aside(percent(certainty))], explanation: ["The mean over all its speech. The model can be wrong: see its card below."] };
+  if (sure.length === 1 && !unsure) {
+    return { headline: [named(label, label), aside(percent(certainty))], explanation: ["The mean over all its speech. The model can be wrong: see its card below."] };
+  }
+  const [[most, longest]] = sure;
+  const headline = longest >= seconds / 2 ? ["Mostly", named(most, most)] : ["It changes"];
+  const parts = sure.map(([name, long]) => named(name, `${name} ${length(long)}`));
+  return { headline, explanation: [...parts, ...(unsure ? [element("span", { className: "named" }, `unsure ${length(unsure)}`)] : [])] };
 }
 
 /** A row: the bar is the average, the mark on it the value at the playhead. */
