@@ -77,6 +77,7 @@ EXTRAS = {
     "serve": ("fastapi", "multipart", "prometheus_client", "python_multipart", "starlette", "uvicorn", "websockets"),
     "ssl": ("transformers",),
     "train": (
+        "filelock",
         "jaxtyping",
         "matplotlib",
         "onnx",
