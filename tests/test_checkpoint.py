@@ -194,5 +194,5 @@ def test_own_classes_are_passed_in(tmp_path: Path) -> None:
 
 
 def test_a_system_with_other_features_is_not_passed_in(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"low_hz=20\.0.*low_hz=60\.0"):
+    with pytest.raises(CheckpointError, match=r"low_hz.: 20\.0.*low_hz=60\.0"):
         Checkpoint.load(saved, replace(CENTRES, features=replace(FEATURES, low_hz=60.0)))
