@@ -21,7 +21,7 @@ from affekt.augmentation import AugmentConfig
 from affekt.cli import demo as demo_verb
 from affekt.cli.changes import given, optional_fields
 from affekt.cli.experiment import changed_recipe, side_by_side
-from affekt.cli.progress import ExperimentProgress
+from affekt.cli.progress import ExperimentProgress, ModelProgress
 from affekt.config import as_table, load, merge
 from affekt.environment import usable_cores
 from affekt.errors import ConfigError
@@ -299,6 +299,17 @@ def test_a_terminal_is_shown_bars_and_a_log_is_given_lines(
                 assert part in err, part
         else:
             assert err.splitlines() == ["[1/2] system-1/fold-0/seed-0", "[2/2] system-2/fold-0/seed-0"]
+
+
+def test_a_single_training_tells_its_epochs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    for terminal, expected in (("1", "training: validation UA 0.500"), ("", "[2/9] validation UA 0.500")):
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        monkeypatch.setenv("COLUMNS", "160")
+        with ModelProgress(max_epochs=9) as progress:
+            progress.on_model_epoch(make_epoch(1))
+            progress.on_model_epoch(make_epoch(2))
+            progress.bar.refresh()
+        assert expected in capfd.readouterr().err
 
 
 def test_the_demo(
