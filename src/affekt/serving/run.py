@@ -39,14 +39,18 @@ def serve(settings: Settings, workers: int = 1, access_log: bool = False) -> Non
     listener = listen(settings.host, settings.port)
     announce(settings, listener, recognizer)
     if workers == 1:
-        config = _config(create_app(recognizer, settings), settings, access_log)
-        uvicorn.Server(config).run(sockets=[listener])
+        make_server(create_app(recognizer, settings), settings, access_log).run(sockets=[listener])
     else:
         os.environ[SETTINGS_VARIABLE] = settings.to_json()
         os.environ[TOKEN_VARIABLE] = settings.token or ""
         factory = f"{__name__}:app_from_environment"
         config = _config(factory, settings, access_log, factory=True, workers=workers)
         Multiprocess(config, sockets=[listener]).run()
+
+
+def make_server(app: FastAPI, settings: Settings, access_log: bool = False) -> uvicorn.Server:
+    """uvicorn with the settings' limits."""
+    return uvicorn.Server(_config(app, settings, access_log))
 
 
 def app_from_environment() -> FastAPI:
