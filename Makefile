@@ -1,6 +1,6 @@
 # make demo   the paper's systems on an embedded synthetic corpus, end to end
 # make test   every check and every test
-# make bench  how fast it is, beside what it replaces
+# make bench  how fast it is, beside what it replaces and how near to the limit; a quarter of an hour
 # make load   a server under load for a minute
 # make screenshots  the page in a real Chromium, for docs/images
 # make clean  remove what these made; results under runs/ stay
@@ -25,11 +25,12 @@ test: .venv/dev/installed
 	.venv/dev/bin/python -m pytest tests/serving/test_browser.py --reruns 2
 	.venv/dev/bin/python -m pytest --numprocesses 2 --cov --cov-fail-under 90 --ignore tests/serving/test_browser.py
 
-bench: .venv/train/installed
-	.venv/train/bin/python benchmarks/inference.py
+# BENCH=--again measures anew; BENCH="'one clip' -o /tmp/here" a part of it
+bench: .venv/bench/installed .venv/core/installed
+	.venv/bench/bin/python -m benchmarks --core .venv/core/bin/python $(BENCH)
 
 load: .venv/dev/installed
-	.venv/dev/bin/python benchmarks/load.py
+	.venv/dev/bin/python -m benchmarks.load
 
 screenshots: .venv/dev/installed
 	AFFEKT_SCREENSHOTS=docs/images .venv/dev/bin/python -m pytest -k real_speech tests/serving/test_browser.py
@@ -39,6 +40,12 @@ screenshots: .venv/dev/installed
 	@echo "installing affekt[$*] into .venv/$* (some minutes)"
 	$(PYTHON) -m venv .venv/$*
 	.venv/$*/bin/python $(PIP_INSTALL) --editable '.[$*]'
+	@touch $@
+
+# What users of the core have, without any extra.
+.venv/core/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv/core
+	.venv/core/bin/python $(PIP_INSTALL) --editable .
 	@touch $@
 
 clean:

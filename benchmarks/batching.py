@@ -1,6 +1,6 @@
 """What a run of the model costs for several recordings at once, beside one run for each.
 
-    python benchmarks/batching.py [--model M.onnx]
+    python -m benchmarks.batching [--model M.onnx]
 
 One thread. Equal: recordings of one length. Mixed: half of them half as long, so that a batch is padded. The ways take
 turns, and each figure is the best of several runs, in milliseconds per recording; below them stands whether the answers

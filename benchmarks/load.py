@@ -1,13 +1,13 @@
-"""A server under load: many clients for a minute, on loopback, against `affekt serve` in a process of its own.
+"""A server under load, on loopback, in processes of its own: good requests first, then all kinds at twice its capacity.
 
-    python benchmarks/load.py [--model M.onnx] [--folder RECORDINGS] [--clients 64] [--seconds 60] [--mixed] [-o OUT]
+    python -m benchmarks.load [--clients 64] [--seconds 60] [--minutes 10] [--model M.onnx] [--folder RECORDINGS] [-o OUT]
 
-Every client asks again as soon as it has its answer. With `--mixed` a part of the requests is bad, slow, aborted, huge
-or a timeline, and clients beyond the server's places are sent away with 429. Each answer to a good request is compared
-with the library's to the same recording alone, bit for bit. Prints requests, times, and the server's memory; exits with
-1 if any answer was a 5xx without Retry-After, or different.
+1. *good*: as many clients as asked for, each of which asks again as soon as it has its answer. This gives the capacity.
+2. *mixed*: requests arrive at random moments, twice as many a second as that, whatever becomes of the others; a part of
+   them is bad, slow, aborted, huge or a timeline. The server has two workers, and one is killed a third of the way.
 
-The clients share the machine with the server.
+Every answer to a good request is compared with the library's to the same recording alone, bit for bit. What a server
+must keep to is checked (`CHECKS`), and the exit code is 1 if it does not. The clients share the machine with the server.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import collections
 import io
 import json
 import os
-import platform
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ import httpx
 import numpy as np
 import soundfile
 
-from affekt import __version__
 from affekt.atomic import write_bytes
+from affekt.environment import environment
 from affekt.inference import Recognizer
 
 RATE_HZ = 16_000
@@ -42,16 +42,21 @@ RECORDINGS = 64
 MIXED = {"good": 0.6, "timeline": 0.08, "bad": 0.12, "slow": 0.08, "aborted": 0.08, "huge": 0.04}
 """Shares of the kinds of requests."""
 HUGE_BYTES = 80 * 2**20
+TIMES_CAPACITY = 2.0
+WORKERS = 2
+REPLACED_SECONDS = 30.0  # within which a killed worker must have a successor
+RECOVERED_SECONDS = 5.0
+STEADY, STEADY_MIB = 1.1, 32.0  # how far memory may grow from the second third to the last
 
 
 @dataclass
 class Tally:
     """What has happened so far."""
 
-    statuses: collections.Counter[tuple[str, int]] = field(default_factory=collections.Counter)
+    statuses: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
     seconds: list[float] = field(default_factory=list)
     different: int = 0
-    failures: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     memory_mib: list[float] = field(default_factory=list)
 
 
@@ -86,6 +91,8 @@ class Client:
             if not sending.done():
                 sending.cancel()
                 self.close()
+            elif not sending.cancelled():
+                sending.exception()  # the answer, or its absence, says it
         return answer
 
     async def _send(self, writer: asyncio.StreamWriter, body: bytes, pieces: int, pause_seconds: float) -> None:
@@ -107,11 +114,24 @@ class Client:
 class Load:
     """The clients' side: recordings, what the library says to each, and the tally."""
 
-    url: str
+    port: int
     contents: list[bytes]
     expected: list[dict[str, float]]
-    tally: Tally
+    long: bytes
     rng: np.random.Generator
+    tally: Tally = field(default_factory=Tally)
+    idle: list[Client] = field(default_factory=list)
+
+    async def visit(self, kind: str) -> None:
+        """One request by a client that has nothing else to do."""
+        client = self.idle.pop() if self.idle else Client(self.port)
+        ask: Callable[[Client], Awaitable[None]] = getattr(self, kind)
+        try:
+            await ask(client)
+        except (OSError, asyncio.IncompleteReadError):
+            self.tally.statuses[kind, "connection lost"] += 1
+            client.close()
+        self.idle.append(client)
 
     async def good(self, client: Client) -> None:
         """A recording that can be recognised; its time and its answer are checked."""
@@ -124,9 +144,8 @@ class Load:
             self.tally.different += json.loads(answer.body)["probabilities"] != self.expected[index]
 
     async def timeline(self, client: Client) -> None:
-        """All recordings one after the other."""
-        content = np.concatenate([soundfile.read(io.BytesIO(content))[0] for content in self.contents[:12]])
-        self._count("timeline", await client.post("/v1/timeline", wav(content)))
+        """Some recordings one after the other."""
+        self._count("timeline", await client.post("/v1/timeline", self.long))
 
     async def bad(self, client: Client) -> None:
         """No audio at all."""
@@ -142,7 +161,7 @@ class Load:
             async with asyncio.timeout(self.rng.uniform(0.005, 0.1)):
                 await client.post("/v1/predict", self.contents[0])
         except TimeoutError:
-            self.tally.statuses["aborted", 0] += 1
+            self.tally.statuses["aborted", "left"] += 1
             client.close()
 
     async def huge(self, client: Client) -> None:
@@ -150,38 +169,102 @@ class Load:
         self._count("huge", await client.post("/v1/predict", bytes(HUGE_BYTES), pieces=64))
 
     def _count(self, kind: str, answer: Answer) -> None:
-        self.tally.statuses[kind, answer.status] += 1
-        if answer.status >= 500 and b"retry-after" not in answer.head:
-            self.tally.failures.append(f"{kind}: {answer.status} {answer.body.decode()}")
+        self.tally.statuses[kind, str(answer.status)] += 1
+        told = b"retry-after" in answer.head
+        if (answer.status >= 500 and not (answer.status == 503 and told)) or (answer.status == 429 and not told):
+            self.tally.errors.append(f"{kind}: {answer.status} {answer.body.decode(errors='replace')[:200]}")
+
+
+@dataclass(frozen=True)
+class Server:
+    """`affekt serve` in a process of its own, or a supervisor with its workers."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def workers(self) -> list[int]:
+        """Processes that serve."""
+        pid = self.process.pid
+        children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return [child for child in children if b"spawn_main" in _read(f"/proc/{child}/cmdline")] or [pid]
+
+    def memory_mib(self) -> float:
+        """Memory of all that serve."""
+        pages = [int((_read(f"/proc/{pid}/statm").split() or [b"0", b"0"])[1]) for pid in self.workers()]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _read(path: str) -> bytes:
+    """A file of /proc, which may be gone by now."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+@contextmanager
+def serving(model: Path | None, workers: int) -> Iterator[Server]:
+    """A server that is ready."""
+    words = [sys.executable, "-m", "affekt", "serve", "--port", "0", "--workers", str(workers)]
+    words += ["--model", str(model)] if model else []
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        found = re.search(r"http://[\w.:]+", process.stdout.readline())
+        if found is None:
+            raise SystemExit("the server did not start")
+        wait_until_ready(found.group())
+        yield Server(found.group(), process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def wait_until_ready(url: str, patience_seconds: float = 60.0) -> float:
+    """Seconds until the server takes work."""
+    started = time.monotonic()
+    while time.monotonic() < started + patience_seconds:
+        try:
+            if httpx.get(f"{url}/readyz", timeout=1).status_code == 200:
+                return time.monotonic() - started
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.05)
+    raise SystemExit(f"the server is not ready after {patience_seconds:g} s")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="by default the bundled one")
     parser.add_argument("--folder", type=Path, help="recordings to send; by default noise of 1 to 8 s")
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--mixed", action="store_true", help="also bad, slow, aborted and huge requests, and timelines")
+    parser.add_argument("--clients", type=int, default=64, help="in the first part")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the first part")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the second part; 0 leaves it out")
     parser.add_argument("-o", "--out", type=Path, help="write load.json here")
     options = parser.parse_args()
-    contents = recordings(options.folder)
     recognizer = Recognizer.load(options.model, threads=1)
+    contents = recordings(options.folder)
     expected = [dict(recognizer.predict(content).probabilities) for content in contents]
-    words = [sys.executable, "-m", "affekt", "serve", "--port", "0"]
-    words += ["--model", str(options.model)] if options.model else []
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    try:
-        load = Load(address(process), contents, expected, Tally(), np.random.default_rng(0))
-        started = time.monotonic()
-        recovery_seconds = asyncio.run(run(load, process.pid, options))
-        facts = summary(load, options, time.monotonic() - started - recovery_seconds, recovery_seconds)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-    report(facts, load.tally)
+    long = wav(np.concatenate([soundfile.read(io.BytesIO(content))[0] for content in contents[:12]]))
+
+    def load(server: Server) -> Load:
+        return Load(server.port, contents, expected, long, np.random.default_rng(0))
+
+    with serving(options.model, workers=1) as server:
+        rows = {"good": asyncio.run(put_under(load(server), server, only_good(options)))}
+    if options.minutes:
+        rate_hz = TIMES_CAPACITY * rows["good"]["good_per_second"]
+        with serving(options.model, WORKERS) as server:
+            rows["mixed"] = asyncio.run(put_under(load(server), server, all_kinds(options, rate_hz)))
+    facts = {"machine": machine(), "rows": rows}
+    failed = report(facts)
     if options.out:
-        write_bytes(options.out / "load.json", json.dumps(facts, indent=1).encode())
-    return int(bool(load.tally.failures or load.tally.different))
+        write_bytes(options.out / "load.json", f"{json.dumps(facts, indent=1)}\n".encode())
+    return int(failed)
 
 
 def recordings(folder: Path | None) -> list[bytes]:
@@ -200,68 +283,89 @@ def wav(samples: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def address(process: subprocess.Popen[str]) -> str:
-    """Where the server says that it listens, once it is ready."""
-    assert process.stdout
-    found = re.search(r"http://[\w.:]+", process.stdout.readline())
-    if found is None:
-        raise SystemExit("the server did not start")
-    wait_until_ready(found.group())
-    return found.group()
+Traffic = Callable[[Load, Server], Awaitable[dict[str, Any]]]
+"""Sends requests; gives back facts about itself."""
 
 
-def wait_until_ready(url: str, patience_seconds: float = 60.0) -> float:
-    """Seconds until the server takes work."""
+def only_good(options: argparse.Namespace) -> Traffic:
+    """Clients that ask one good question after the other."""
+
+    async def traffic(load: Load, server: Server) -> dict[str, Any]:
+        end = time.monotonic() + options.seconds
+
+        async def ask_on() -> None:
+            while time.monotonic() < end:
+                await load.visit("good")
+
+        await asyncio.gather(*(ask_on() for _ in range(options.clients)))
+        return {"clients": options.clients}
+
+    return traffic
+
+
+def all_kinds(options: argparse.Namespace, rate_hz: float) -> Traffic:
+    """Requests of all kinds that do not wait for each other, and the death of a worker."""
+
+    async def traffic(load: Load, server: Server) -> dict[str, Any]:
+        seconds = 60 * options.minutes
+        killing = asyncio.create_task(kill_a_worker(server, after_seconds=seconds / 3))
+        began = due = time.monotonic()
+        arrived = 0
+        async with asyncio.TaskGroup() as visits:
+            while due < began + seconds:
+                due += load.rng.exponential(1 / rate_hz)
+                await asyncio.sleep(max(0, due - time.monotonic()))
+                visits.create_task(load.visit(str(load.rng.choice(list(MIXED), p=list(MIXED.values())))))
+                arrived += 1
+        return {"arrivals_per_second": arrived / seconds, "workers": WORKERS, "replaced_seconds": await killing}
+
+    return traffic
+
+
+async def kill_a_worker(server: Server, after_seconds: float) -> float | None:
+    """Seconds from the death of a worker to the birth of another; None if there is none in time."""
+    await asyncio.sleep(after_seconds)
+    before = server.workers()
+    os.kill(before[0], signal.SIGKILL)
+    killed = time.monotonic()
+    while time.monotonic() < killed + REPLACED_SECONDS:
+        await asyncio.sleep(0.1)
+        if set(server.workers()) - set(before):
+            return time.monotonic() - killed
+    return None
+
+
+async def put_under(load: Load, server: Server, traffic: Traffic) -> dict[str, Any]:
+    """All that is known of a server under some traffic, and after it."""
+    watch = asyncio.create_task(watch_memory(load.tally, server))
     started = time.monotonic()
-    while time.monotonic() < started + patience_seconds:
-        try:
-            if httpx.get(f"{url}/readyz", timeout=1).status_code == 200:
-                return time.monotonic() - started
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
-    raise SystemExit(f"the server is not ready after {patience_seconds:g} s")
-
-
-async def run(load: Load, pid: int, options: argparse.Namespace) -> float:
-    """All clients for the given time; then the seconds until the server is ready again."""
-    end = time.monotonic() + options.seconds
-    kinds = list(MIXED) if options.mixed else ["good"]
-    shares = list(MIXED.values()) if options.mixed else [1.0]
-    watch = asyncio.create_task(watch_memory(load.tally, pid))
-    await asyncio.gather(*(one_client(load, kinds, shares, end) for _ in range(options.clients)))
+    facts = await traffic(load, server)
+    seconds = time.monotonic() - started
     watch.cancel()
-    return await asyncio.to_thread(wait_until_ready, load.url)
+    for client in load.idle:
+        client.close()
+    return summary(load.tally, seconds) | facts | {"recovery_seconds": await recover(load)}
 
 
-async def one_client(load: Load, kinds: Sequence[str], shares: Sequence[float], end: float) -> None:
-    client = Client(int(load.url.rpartition(":")[2]))
-    while time.monotonic() < end:
-        ask: Callable[[Client], Awaitable[None]] = getattr(load, str(load.rng.choice(kinds, p=shares)))
-        try:
-            await ask(client)
-        except (OSError, asyncio.IncompleteReadError) as error:
-            load.tally.statuses[type(error).__name__, 0] += 1
-            client.close()
-    client.close()
+async def recover(load: Load) -> float:
+    """Seconds from the last request until the server says that it is ready, and answers a good one rightly."""
+    started, before = time.monotonic(), len(load.tally.seconds)
+    await asyncio.to_thread(wait_until_ready, f"http://127.0.0.1:{load.port}")
+    while len(load.tally.seconds) == before and time.monotonic() < started + 60:
+        await load.visit("good")
+    return time.monotonic() - started
 
 
-async def watch_memory(tally: Tally, pid: int) -> None:
+async def watch_memory(tally: Tally, server: Server) -> None:
     while True:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        tally.memory_mib.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
-        await asyncio.sleep(1)
+        tally.memory_mib.append(server.memory_mib())
+        await asyncio.sleep(0.5)
 
 
-def summary(load: Load, options: argparse.Namespace, seconds: float, recovery_seconds: float) -> dict[str, Any]:
-    tally = load.tally
+def summary(tally: Tally, seconds: float) -> dict[str, Any]:
     p50, p95, p99 = np.percentile(tally.seconds, [50, 95, 99]) if tally.seconds else [float("nan")] * 3
-    third = max(1, len(tally.memory_mib) // 3)
+    memory = [float(np.median(part)) for part in np.array_split(tally.memory_mib, 3)]
     return {
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "affekt": __version__,
-        "clients": options.clients,
-        "mixed": options.mixed,
         "seconds": seconds,
         "answers": {f"{kind} {status}": count for (kind, status), count in sorted(tally.statuses.items())},
         "good_per_second": len(tally.seconds) / seconds,
@@ -269,35 +373,48 @@ def summary(load: Load, options: argparse.Namespace, seconds: float, recovery_se
         "p95_seconds": p95,
         "p99_seconds": p99,
         "different": tally.different,
-        "failures": len(tally.failures),
-        "memory_mib": {
-            "first_third": float(np.median(tally.memory_mib[:third])),
-            "last_third": float(np.median(tally.memory_mib[-third:])),
-            "peak": max(tally.memory_mib),
-        },
-        "recovery_seconds": recovery_seconds,
+        "errors": tally.errors[:100],
+        "memory_mib": {"first_third": memory[0], "second_third": memory[1], "last_third": memory[2]}
+        | {"peak": max(tally.memory_mib)},
     }
 
 
-def report(facts: dict[str, Any], tally: Tally) -> None:
-    print(f"{facts['clients']} clients for {facts['seconds']:.0f} s on {facts['machine']['cpu']}")
-    for name, count in facts["answers"].items():
-        print(f"  {name:<24}{count:>8,}")
-    print(f"  good answers a second   {facts['good_per_second']:>8.1f}")
-    for name in ("p50", "p95", "p99"):
-        print(f"  {name:<24}{1_000 * facts[f'{name}_seconds']:>8.0f} ms")
-    print(f"  different from alone    {facts['different']:>8}")
-    print(f"  5xx without Retry-After {facts['failures']:>8}")
-    memory = ", ".join(f"{name.replace('_', ' ')} {value:.0f} MiB" for name, value in facts["memory_mib"].items())
-    print(f"  server's memory: {memory}")
-    print(f"  ready again after {facts['recovery_seconds']:.2f} s")
-    print("\n".join(tally.failures[:10]))
+CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "good requests were answered": lambda row: row["good_per_second"] > 0,
+    "no 5xx, but 503 with Retry-After; no 429 without": lambda row: not row["errors"],
+    "answers equal those alone, bit for bit": lambda row: row["different"] == 0,
+    "memory is flat": lambda row: (
+        row["memory_mib"]["last_third"] <= STEADY * row["memory_mib"]["second_third"] + STEADY_MIB
+    ),
+    f"ready again within {RECOVERED_SECONDS:g} s": lambda row: row["recovery_seconds"] <= RECOVERED_SECONDS,
+    "a killed worker was replaced": lambda row: row.get("replaced_seconds", 0.0) is not None,
+}
+"""What a server under load must keep to."""
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return found.group(1) if found else platform.processor() or platform.machine()
+def report(facts: dict[str, Any]) -> bool:
+    """Print everything; whether something was not kept to."""
+    failed = False
+    for name, row in facts["rows"].items():
+        arrivals = f"{row['arrivals_per_second']:.0f} a second" if "arrivals_per_second" in row else "one by one"
+        print(f"{name}: requests {arrivals} for {row['seconds']:.0f} s on {facts['machine']['cpu']}")
+        for kind, count in row["answers"].items():
+            print(f"  {kind:<26}{count:>8,}")
+        print(f"  good answers a second     {row['good_per_second']:>8.1f}")
+        for part in ("p50", "p95", "p99"):
+            print(f"  {part:<26}{1_000 * row[f'{part}_seconds']:>8.0f} ms")
+        memory = ", ".join(f"{part.replace('_', ' ')} {value:.0f} MiB" for part, value in row["memory_mib"].items())
+        print(f"  server's memory: {memory}")
+        print(f"  ready again after {row['recovery_seconds']:.2f} s")
+        for check, holds in CHECKS.items():
+            failed |= not holds(row)
+            print(f"  {'kept ' if holds(row) else 'BROKEN'} {check}")
+        print("\n".join(row["errors"][:10]))
+    return failed
+
+
+def machine() -> dict[str, str]:
+    return {name: environment()[name] for name in ("cpu", "cores", "platform", "python", "affekt")}
 
 
 if __name__ == "__main__":

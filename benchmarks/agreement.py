@@ -1,0 +1,117 @@
+"""Whether int8 decides as float32 does, with trained weights, on every recording of three real corpora."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt import audio
+from affekt.checkpoint import Checkpoint
+from affekt.corpora import prepare
+from affekt.errors import AffektError
+from affekt.export import export_checkpoint
+from affekt.inference import Recognizer
+from affekt.metrics import confusion_matrix, unweighted_accuracy
+from affekt.models import BUNDLED_CHECKPOINT
+from benchmarks.rows import Figure, Row, Target
+from benchmarks.setting import NO_CORPUS, RATE_HZ, Setting, corpus
+
+CORPORA = ("emodb", "ravdess", "nemo")
+CALIBRATION = 96
+"""Recordings that the quantisation steps are chosen on, drawn from all corpora that are there."""
+ALIASES = {"angry": "angry", "happy": "happy", "excited": "happy", "neutral": "neutral", "sad": "sad"}
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A corpus' recordings as the network hears them, and their labels ("" where it is none of the classes)."""
+
+    waveforms: list[Floats]
+    labels: list[str]
+
+
+def rows(setting: Setting) -> list[Row]:
+    """For each model and corpus: the share of equal decisions, and the difference of the UA."""
+    spoken = {name: heard(name, folder) for name in CORPORA if (folder := corpus(name))}
+    missing = [
+        Row(f"int8 decides as fp32, {name}", note=NO_CORPUS.format(name)) for name in CORPORA if name not in spoken
+    ]
+    checkpoints = setting.checkpoints or (BUNDLED_CHECKPOINT,)
+    return [*(row for path in checkpoints for row in model_rows(path, spoken)), *missing] if spoken else missing
+
+
+def heard(name: str, folder: Path) -> Spoken:
+    """All recordings of a corpus, decoded in threads; every label, also those that no model here knows."""
+    manifest, _ = prepare(name, folder, check_audio=False)
+    with ThreadPoolExecutor() as pool:
+        waveforms = list(pool.map(lambda path: audio.load(path, RATE_HZ, max_seconds=7.5), manifest.audio_paths()))
+    return Spoken(waveforms, [ALIASES.get(label, "") for label in manifest.labels])
+
+
+def model_rows(path: Path, spoken: dict[str, Spoken]) -> Iterator[Row]:
+    """Rows of one checkpoint."""
+    checkpoint = Checkpoint.load(path)
+    everything = [waveform for part in spoken.values() for waveform in part.waveforms]
+    chosen = np.random.default_rng(0).choice(len(everything), min(CALIBRATION, len(everything)), replace=False)
+    name = "the bundled model" if path == BUNDLED_CHECKPOINT else f"{checkpoint.system.name} ({path.parent.name})"
+    with tempfile.TemporaryDirectory() as folder:
+        recognizers = {}
+        for precision in ("float32", "int8"):
+            file = Path(folder) / f"{precision}.onnx"
+            calibration = [everything[index] for index in chosen] if precision == "int8" else []
+            export_checkpoint(checkpoint, file, precision, calibration)  # type: ignore[arg-type]
+            recognizers[precision] = Recognizer.load(file)
+        for corpus_name, part in spoken.items():
+            answers = {precision: probabilities(model, part) for precision, model in recognizers.items()}
+            yield from corpus_rows(f"{name}, {corpus_name}", checkpoint.classes, part, answers)
+
+
+def probabilities(recognizer: Recognizer, part: Spoken) -> Floats:
+    """Of every recording, each alone, so that none is padded."""
+    answers = recognizer.map_windows([waveform] for waveform in part.waveforms)
+    return np.concatenate([answer.probabilities for answer in answers])
+
+
+def corpus_rows(name: str, classes: tuple[str, ...], part: Spoken, answers: dict[str, Floats]) -> list[Row]:
+    decided = {precision: values.argmax(1) for precision, values in answers.items()}
+    equal = 100 * float((decided["int8"] == decided["float32"]).mean())
+    largest = float(np.abs(answers["int8"] - answers["float32"]).max())
+    note = f"{len(part.labels):,} recordings; probabilities differ by {largest:.3f} at most"
+    found = [
+        Row(f"int8 decides as fp32: {name}", Figure.of(equal, "%"), target=Target("ours", at_least=99.0), note=note)
+    ]
+    known = np.array([label in classes for label in part.labels])
+    if known.any():
+        labels = np.array([classes.index(label) for label in part.labels if label in classes])
+        ua = {
+            precision: 100 * float(unweighted_accuracy(confusion_matrix(labels, rows[known], len(classes))))
+            for precision, rows in decided.items()
+        }
+        note = f"int8 {ua['int8']:.2f} %, fp32 {ua['float32']:.2f} %, {known.sum():,} recordings of the classes"
+        change = Figure.of(abs(ua["int8"] - ua["float32"]), "points of UA")
+        found.append(Row(f"int8 against fp32: {name}", change, target=Target("ours", at_most=0.5), note=note))
+    return found
+
+
+def main() -> None:
+    """`python -m benchmarks.agreement [CHECKPOINT ...]`: the table for some trained models."""
+    import sys
+
+    from benchmarks.table import text
+
+    try:
+        print(text(rows(Setting(checkpoints=tuple(map(Path, sys.argv[1:]))))))
+    except AffektError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""One clip, from the waveform to probabilities, and a live stream's delay."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from affekt.export import Pipeline
+from affekt.inference import Recognizer
+from benchmarks.limits import INT8
+from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
+from benchmarks.setting import CLIP_SECONDS, RATE_HZ, Setting, forward_gflop, noise, paper_models, paper_pipeline
+
+TURNS, HOPS = 21, 30
+WORK = "one 7.5 s clip, waveform to probabilities"
+UNIT = "ms"
+
+Floats = NDArray[np.float32]
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Our files beside a plain export and beside wav2vec2, on all cores and on one."""
+    with paper_models() as models:
+        found = [row for threads in sorted({1, setting.cores}, reverse=True) for row in clip(models, threads, setting)]
+        return [*found, stream(models["int8"])]
+
+
+def clip(models: dict[str, Path], threads: int, setting: Setting) -> list[Row]:
+    """Rows for so many threads."""
+    torch.set_num_threads(threads)
+    waveform = noise()
+    recognizers = {name: Recognizer.load(path, threads=threads) for name, path in models.items()}
+    works: dict[str, Callable[[], object]] = {
+        name: partial(recognizer.probabilities, [waveform]) for name, recognizer in recognizers.items()
+    }
+    pipeline = paper_pipeline()
+    session = plain_session(pipeline, threads)
+    works["plain"] = lambda: session.run(None, {"features": torch_features(pipeline, waveform)})
+    works["librosa"] = lambda: session.run(None, {"features": librosa_features(pipeline, waveform)})
+    works["bundled"] = partial(Recognizer.load(threads=threads).probabilities, [waveform])
+    if threads == setting.cores:
+        works["wav2vec2"] = wav2vec2(waveform)
+    each = {name: [1_000 * one for one in times] for name, times in seconds_in_turns(works, TURNS, 3).items()}
+    return clip_rows(each, f"{WORK}, {threads} thread{'s' * (threads > 1)}", setting if "wav2vec2" in each else None)
+
+
+def clip_rows(each: dict[str, list[float]], work: str, setting: Setting | None) -> list[Row]:
+    """With a setting (all cores) also the rows with limits and targets."""
+    rate = setting.limits.get(INT8) if setting else None
+    limit = {"limit": f"arithmetic as an {INT8}", "limit_value": 1_000 * forward_gflop() / rate} if rate else {}
+    plain, half = "onnxruntime, plain fp32 export", Target("ratio", at_least=2.0) if setting else None
+    found = [
+        compared(
+            f"{work}, int8", each["int8"], f"{plain}, torch's features", each["plain"], UNIT, target=half, **limit
+        ),
+        compared(f"{work}, int8", each["int8"], f"{plain}, librosa's features", each["librosa"], UNIT, **limit),
+        compared(f"{work}, fp32", each["float32"], f"{plain}, torch's features", each["plain"], UNIT),
+    ]
+    if setting:
+        target = Target("ratio", at_least=80.0)
+        found.append(
+            compared(
+                f"{work}, int8", each["int8"], "wav2vec2-base, PyTorch fp32", each["wav2vec2"], UNIT, target=target
+            )
+        )
+    note = "another, smaller network; its accuracy is in docs/model-card.md"
+    return [*found, Row(f"{work}, the bundled model", Figure.of(each["bundled"], UNIT), note=note)]
+
+
+def plain_session(pipeline: Pipeline, threads: int) -> onnxruntime.InferenceSession:
+    """The network as torch.onnx writes it, from features to scores."""
+    scores = torch.nn.Module()
+    scores.forward = lambda features: pipeline.network(features).scores  # type: ignore[method-assign]
+    scores.network = pipeline.network
+    example = (torch.zeros(1, pipeline.features.clip_frames, pipeline.features.mels),)
+    ports = {"input_names": ["features"], "output_names": ["scores"]}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plain.onnx"
+        torch.onnx.export(scores.eval(), example, path, **ports, dynamo=True, external_data=False, verbose=False)
+        return onnxruntime.InferenceSession(path.read_bytes(), options)
+
+
+def torch_features(pipeline: Pipeline, waveform: Floats) -> Floats:
+    """Normalised log-mel features by torch's Fourier transform."""
+    with torch.inference_mode():
+        features: Floats = pipeline.normalizer(pipeline.log_mel(torch.from_numpy(waveform)[None])).numpy()
+    return features
+
+
+def librosa_features(pipeline: Pipeline, waveform: Floats) -> Floats:
+    """The same by librosa, up to which samples a frame covers."""
+    import librosa
+
+    config = pipeline.features
+    power = librosa.feature.melspectrogram(
+        y=waveform,
+        sr=RATE_HZ,
+        n_fft=config.fft_samples,
+        win_length=config.window_samples,
+        hop_length=config.hop_samples,
+        n_mels=config.mels,
+        fmin=config.low_hz,
+        htk=True,
+        norm=None,
+    )
+    log_mel = np.log(np.maximum(power, config.floor)).T[None, : config.clip_frames]
+    return np.float32((log_mel - np.array(pipeline.normalizer.mean)) / np.array(pipeline.normalizer.std))
+
+
+def wav2vec2(waveform: Floats) -> Callable[[], object]:
+    """wav2vec2-base with a classifier of four classes, its weights random."""
+    from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+
+    model: Any = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=4)).eval()
+    samples = torch.from_numpy(waveform)[None]
+
+    @torch.inference_mode()
+    def run() -> object:
+        return model(samples).logits.softmax(-1)
+
+    return run
+
+
+def stream(model: Path) -> Row:
+    """From the last sample of a hop to its answer, samples coming in pieces of 20 ms."""
+    live = Recognizer.load(model).stream(activity="none")
+    pieces = np.split(noise(HOPS * 1.0), HOPS * 50)
+    delays: list[float] = []
+    for piece in pieces:
+        answered: list[object] = []
+        taken = seconds_in_turns({"feed": lambda piece=piece, to=answered: to.extend(live.feed(piece))}, 1, 0)["feed"]
+        delays += taken if answered else []
+    milliseconds = [1_000 * max(delays)]
+    note = f"the slowest of {len(delays)} hops; windows of 3 s, {CLIP_SECONDS:g} s clips' network"
+    return Row("live stream: last sample of a hop to its answer", Figure.of(milliseconds, UNIT), note=note)

@@ -1,0 +1,137 @@
+"""`affekt predict FOLDER` on a real corpus, where its time goes, and how busy preparing a corpus keeps the cores."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from affekt import audio
+from affekt.inference import Recognizer
+from affekt.models import BUNDLED
+from benchmarks.rows import Figure, Row, Target
+from benchmarks.setting import NO_CORPUS, Setting, corpus, recordings
+
+REPEATS = 3
+SAMPLED = 500
+"""Recordings that the shares are measured on."""
+
+Floats = NDArray[np.float32]
+
+
+def rows(setting: Setting) -> list[Row]:
+    """All of nEMO."""
+    folder = corpus("nemo")
+    if folder is None:
+        works = ("affekt predict FOLDER, nemo", "preparing nemo: cores kept busy")
+        return [Row(work, note=NO_CORPUS.format("nemo")) for work in works]
+    paths = recordings(folder)
+    return [predict_row(folder, paths, setting), *preparation_rows(folder, setting)]
+
+
+def predict_row(folder: Path, paths: Sequence[Path], setting: Setting) -> Row:
+    """Times real time, the start of the program included; the limit is decoding alone on all cores."""
+    python = setting.core or Path(sys.executable)
+    command = [str(python.absolute()), "-m", "affekt", "predict", str(folder), "--format", "jsonl"]
+    speeds, alone, heard_seconds = [], [], 0.0
+    for _ in range(REPEATS):
+        start = perf_counter()
+        answers = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        heard_seconds = sum(json.loads(line)["end_seconds"] for line in answers)
+        speeds.append(heard_seconds / (perf_counter() - start))
+        alone.append(heard_seconds / decoding_seconds(paths[::4], setting.cores) / 4)
+    note = f"{len(answers):,} recordings, {heard_seconds / 3_600:.2f} h; {shares(paths)}"
+    limit = {"limit": f"decoding alone, {setting.cores} threads", "limit_value": float(np.median(alone))}
+    target = Target("ours", at_least=1_500)
+    return Row(
+        "affekt predict FOLDER, nemo (Opus)", Figure.of(speeds, "x real time"), target=target, note=note, **limit
+    )
+
+
+def decoding_seconds(paths: Sequence[Path], threads: int) -> float:
+    start = perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(audio.load, paths))
+    return perf_counter() - start
+
+
+def shares(paths: Sequence[Path]) -> str:
+    """Milliseconds a recording on one thread: decoding, features, network."""
+    chosen = [paths[index] for index in np.random.default_rng(0).choice(len(paths), min(SAMPLED, len(paths)), False)]
+    recognizer = Recognizer.load(threads=1)
+    start = perf_counter()
+    waveforms = [recognizer.waveform(path) for path in chosen]
+    decoding = perf_counter() - start
+    start = perf_counter()
+    for waveform in waveforms:
+        recognizer.probabilities([waveform])
+    model = perf_counter() - start
+    front = front_end_share(waveforms[:100])
+    parts = {"decoding": decoding, "features": model * front, "network": model * (1 - front)}
+    total = sum(parts.values())
+    named = [f"{name} {1_000 * one / len(chosen):.2f} ms ({one / total:.0%})" for name, one in parts.items()]
+    return f"a recording on one thread: {', '.join(named)}"
+
+
+def front_end_share(waveforms: Sequence[Floats]) -> float:
+    """The part of the model's time before its first convolution, by onnxruntime's own profile."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.enable_profiling = 1, True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(BUNDLED.read_bytes(), options)
+        for waveform in waveforms:
+            session.run(None, {"waveform": waveform[None], "samples": np.array([len(waveform)])})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = sorted((event for event in events if event["name"].endswith("_kernel_time")), key=lambda node: node["ts"])
+    starts = [event["ts"] for event in events if event["name"] == "model_run"]
+    before = 0.0
+    for start, end in pairwise([*starts, np.inf]):
+        run = [node for node in nodes if start <= node["ts"] < end]
+        operations = [node["args"]["op_name"] for node in run]
+        first = min(index for index, name in enumerate(operations) if "Conv" in name)
+        before += sum(node["dur"] for node in run[:first])
+    return before / sum(node["dur"] for node in nodes)
+
+
+STORE = """
+import sys
+from affekt.manifest import Manifest
+from affekt.store import WaveformStore
+WaveformStore.open(Manifest.read(sys.argv[1]), sys.argv[2])
+"""
+
+
+def preparation_rows(folder: Path, setting: Setting) -> list[Row]:
+    """Checking a release, and decoding it into the cache that training reads: CPU seconds by wall seconds and cores."""
+    target, limit = Target("ours", at_least=95), {"limit": f"{setting.cores} cores", "limit_value": 100.0}
+    with tempfile.TemporaryDirectory() as scratch:
+        manifest = str(Path(scratch) / "nemo.csv")
+        prepare = [sys.executable, "-m", "affekt", "prepare", "nemo", str(folder), "-o", manifest]
+        works = {"affekt prepare": prepare, "decoding into the cache": [sys.executable, "-c", STORE, manifest, scratch]}
+        found = []
+        for work, command in works.items():
+            wall, busy = busy_seconds(command)
+            note = f"{wall:.1f} s, {busy:.1f} s of CPU, the start of the program included"
+            share = Figure.of(100 * busy / wall / setting.cores, "%")
+            found.append(Row(f"{work}, nemo: cores kept busy", share, target=target, note=note, **limit))
+    return found
+
+
+def busy_seconds(command: Sequence[str]) -> tuple[float, float]:
+    """Wall seconds and CPU seconds of a command."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    wall, after = perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -1,0 +1,136 @@
+"""Training and prediction in batches, beside Keras and beside plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import nn
+
+from affekt.audio import load
+from affekt.batching import Clips
+from affekt.features import FeatureConfig
+from affekt.nn import Network, NetworkConfig, fused, parameter_ledger
+from affekt.systems import SYSTEMS, System
+from affekt.training import Part, TrainConfig, _Run, score
+from benchmarks.limits import BF16
+from benchmarks.rows import Row, Target, compared, seconds_in_turns
+from benchmarks.setting import BATCH, CLASSES, NO_CORPUS, Setting, corpus, forward_gflop, recordings, training_gflop
+from benchmarks.worker import Worker
+
+TURNS = 4
+UNIT = "ms an utterance"
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Steps of 32 full clips, and an epoch of EmoDB as it is."""
+    torch.set_num_threads(setting.cores)
+    with Worker("benchmarks.keras_peer") as keras:
+        check_parameters(keras.facts["parameters"])
+        works: dict[str, Callable[[], object]] = {
+            "keras": keras.call("train"),
+            "keras predicts": keras.call("predict"),
+            "fp32": plain_step(torch.float32),
+            "bf16": plain_step(torch.bfloat16),
+            "ours": our_epoch(full_clips(), SYSTEMS["baseline"], TrainConfig(batch_size=BATCH)),
+            "ours predicts": our_prediction(full_clips()),
+        }
+        emodb = real_clips()
+        if emodb is not None:
+            works["emodb"] = our_epoch(emodb, masked(), TrainConfig(batch_size=BATCH, bucketed=True))
+        seconds = seconds_in_turns(works, TURNS)
+    sizes = dict.fromkeys(works, BATCH) | {"emodb": 0 if emodb is None else len(emodb)}
+    each = {name: [1_000 * one / sizes[name] for one in times] for name, times in seconds.items()}
+    return [*training_rows(each, setting), *prediction_rows(each, setting), emodb_row(each, emodb)]
+
+
+def check_parameters(theirs: int) -> None:
+    """The peer must train the same network."""
+    ours = sum(row.parameters for row in parameter_ledger(NetworkConfig(), len(CLASSES)))
+    if ours != theirs:
+        raise RuntimeError(f"Keras' network has {theirs:,} parameters, ours {ours:,}")
+
+
+def training_rows(each: dict[str, list[float]], setting: Setting) -> list[Row]:
+    work = "training, full clips, batch 32"
+    bound = 1_000 * training_gflop() / setting.limits[BF16] if BF16 in setting.limits else None
+    limit = {"limit": f"arithmetic as a {BF16}", "limit_value": bound}
+    target = Target("ratio", at_least=4.5)
+    return [
+        compared(work, each["ours"], "Keras 3, TensorFlow, fp32", each["keras"], UNIT, target=target, **limit),
+        compared(work, each["ours"], "PyTorch fp32", each["fp32"], UNIT, **limit),
+        compared(work, each["ours"], "PyTorch bf16, channels last", each["bf16"], UNIT, **limit),
+    ]
+
+
+def prediction_rows(each: dict[str, list[float]], setting: Setting) -> list[Row]:
+    bound = 1_000 * forward_gflop() / setting.limits[BF16] if BF16 in setting.limits else None
+    limit = {"limit": f"arithmetic as a {BF16}", "limit_value": bound}
+    note = "bfloat16, as validation during training computes it; exported files are other rows"
+    work, ours, theirs = "predicting, full clips, batch 32", each["ours predicts"], each["keras predicts"]
+    return [compared(work, ours, "Keras 3, TensorFlow, fp32", theirs, UNIT, note=note, **limit)]
+
+
+def emodb_row(each: dict[str, list[float]], emodb: Clips | None) -> Row:
+    work = "training, EmoDB's own lengths, masked, bucketed"
+    if emodb is None:
+        return Row(work, note=NO_CORPUS.format("emodb"))
+    mean_seconds = float(emodb.lengths.float().mean()) / 100
+    note = f"whole epochs of {len(emodb)} utterances, {mean_seconds:.2f} s on average; Keras trains on clips of 7.5 s"
+    target = Target("ratio", at_least=9.0)
+    return compared(work, each["emodb"], "Keras 3, padded clips", each["keras"], UNIT, target=target, note=note)
+
+
+def full_clips() -> Clips:
+    generator = torch.Generator().manual_seed(0)
+    return Clips.of(torch.randn(BATCH, 750, 40, generator=generator), silence=0.0)
+
+
+def real_clips() -> Clips | None:
+    """EmoDB's features; None where the corpus is absent."""
+    folder = corpus("emodb")
+    return Clips.from_waveforms([load(path) for path in recordings(folder)], FeatureConfig()) if folder else None
+
+
+def masked() -> System:
+    return replace(SYSTEMS["baseline"], network=NetworkConfig(masked=True))
+
+
+def some_labels(utterances: int) -> Part:
+    return Part(np.arange(utterances), np.arange(utterances) % len(CLASSES))
+
+
+def our_epoch(clips: Clips, system: System, config: TrainConfig) -> Callable[[], object]:
+    """An epoch as `affekt train` runs it: batches, normaliser, network, loss, gradients, optimiser."""
+    part = some_labels(len(clips))
+    run = _Run(system, clips, part, part, len(CLASSES), config, 0, torch.device("cpu"))
+    return lambda: run._train_epoch(1)
+
+
+def our_prediction(clips: Clips) -> Callable[[], object]:
+    part, config = some_labels(len(clips)), TrainConfig(batch_size=BATCH)
+    run = _Run(SYSTEMS["baseline"], clips, part, part, len(CLASSES), config, 0, torch.device("cpu"))
+    fitted = run.fitted()
+    return lambda: score(fitted, clips, part.rows, config)
+
+
+def plain_step(kind: torch.dtype) -> Callable[[], object]:
+    """The same network by PyTorch's own layers, as one would write it."""
+    network = Network(NetworkConfig(), mels=40, classes=len(CLASSES)).train()
+    clips, labels = torch.randn(BATCH, 750, 40), torch.arange(BATCH) % len(CLASSES)
+    if kind == torch.bfloat16:
+        network = network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+
+    def step() -> None:
+        with mock.patch.object(fused, "serves", return_value=False):
+            with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
+                loss = nn.functional.cross_entropy(network(clips).scores.float(), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return step

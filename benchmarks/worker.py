@@ -1,0 +1,76 @@
+"""A peer that cannot share our process: it runs in its own, takes turns with us, and times itself.
+
+The peer's module calls :func:`serve` with its works by name; we hold a :class:`Worker`, whose calls give the seconds
+that the peer took. One JSON line each way; what the peer's libraries print goes to a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from tempfile import TemporaryFile
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+
+class Worker:
+    """Another process, ready to work.
+
+    Attributes:
+        facts: what it says of itself.
+    """
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._log = TemporaryFile()  # noqa: SIM115  closed in __exit__
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self.facts = self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._log.close()
+
+    def call(self, work: str) -> Callable[[], float]:
+        """A function that has the peer do some work once, and gives its seconds."""
+
+        def run() -> float:
+            assert self._process.stdin
+            print(work, file=self._process.stdin, flush=True)
+            return float(self._answer()["seconds"])
+
+        return run
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait(30)
+            self._log.seek(0)
+            raise RuntimeError(f"the peer ended: {self._log.read()[-2_000:].decode(errors='replace')}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def serve(works: Mapping[str, Callable[[], object]], facts: Mapping[str, Any]) -> None:
+    """Do what is asked for, line by line, until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries print here
+    print(json.dumps(facts), file=answers, flush=True)
+    for line in sys.stdin:
+        start = perf_counter()
+        works[line.strip()]()
+        print(json.dumps({"seconds": perf_counter() - start}), file=answers, flush=True)

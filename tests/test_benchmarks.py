@@ -1,0 +1,218 @@
+"""What the benchmarks compute from what they measure: ratios, shares, tables, and how an interrupted run goes on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from affekt.nn import NetworkConfig, parameter_ledger
+from benchmarks import __main__ as driver
+from benchmarks import gpu_table2, keras_peer
+from benchmarks.growth import grown
+from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
+from benchmarks.setting import forward_gflop, training_gflop
+from benchmarks.table import COLUMNS, cells, markdown, plot, text
+from benchmarks.training import check_parameters
+from benchmarks.worker import Worker
+
+
+def test_ratio_is_how_many_times_better_ours_is_turn_by_turn() -> None:
+    faster = compared("work", [1.0, 2.0, 4.0], "peer", [3.0, 8.0, 4.0], "ms")  # ratios 3, 4, 1
+    assert faster.ratio == Figure(3.0, 2.0, 3.5, "", 3)
+    rate = compared("work", [10.0, 30.0], "peer", [5.0, 5.0], "x real time")  # ratios 2, 6: more is better
+    assert rate.ratio == Figure(4.0, 3.0, 5.0, "", 2)
+
+
+@pytest.mark.parametrize(("unit", "limit", "share"), [("ms", 5.0, 0.5), ("GB/s", 40.0, 0.25)])
+def test_share_is_one_at_the_limit_and_less_before_it(unit: str, limit: float, share: float) -> None:
+    assert Row("work", Figure.of(10.0, unit), limit="limit", limit_value=limit).share == share
+    assert Row("work", Figure.of(limit, unit), limit="limit", limit_value=limit).share == 1.0
+
+
+def test_targets_are_of_the_ratio_or_of_ours() -> None:
+    row = compared("work", [2.0], "peer", [9.0], "ms", target=Target("ratio", at_least=4.5))
+    assert row.met is True
+    assert Row("work", Figure.of(0.9, "s"), target=Target("ours", at_most=0.8)).met is False
+    assert Row("work", note="not measured", target=Target("ours", at_most=0.8)).met is None
+    assert Row("work", Figure.of(1.0)).met is None
+
+
+def test_rows_survive_json() -> None:
+    row = compared(
+        "work", [2.0, 3.0], "peer", [9.0, 8.0], "ms", limit="l", limit_value=1.0, target=Target("ratio", 4.5)
+    )
+    grown_row = Row("growth", points=((1.0, 2.0, 3.0), (10.0, 20.0, 3.0)), note="said")
+    for one in (row, grown_row):
+        assert Row.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+
+
+def test_calls_take_turns_after_their_warm_up() -> None:
+    order: list[str] = []
+    seconds = seconds_in_turns({"a": lambda: order.append("a"), "b": lambda: 0.25}, turns=2, warm_ups=1)
+    assert order == ["a"] * 3
+    assert seconds["b"] == [0.25, 0.25]  # what it says itself
+    assert len(seconds["a"]) == 2
+
+
+def test_table_says_what_is_known_and_what_is_not() -> None:
+    measured = compared(
+        "one clip", [4.0], "theirs", [8.0], "ms", limit="roof", limit_value=1.0, target=Target("ratio", 2)
+    )
+    missing = Row("a corpus", note="not measured: no corpus nemo")
+    assert cells(measured) == ("one clip", "4 ms", "theirs: 8 ms", "2", "roof: 1", "25%", "ratio >= 2", "met")
+    assert cells(missing)[:2] == ("a corpus", "not measured")
+    page = markdown([measured, missing], {"cpu": "a | b"}, "Title")
+    assert "* a corpus: not measured: no corpus nemo" in page
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {len(COLUMNS) + 1}
+    assert [line.split()[0] for line in text([measured, missing]).splitlines()[:3]] == ["work", "one", "a"]
+
+
+def test_growth_is_an_exponent_of_the_largest_sizes() -> None:
+    row = grown("reading", [(10, 5.0, 1.0), (100, 0.1, 1.0), (1_000, 10.0, 7.0)], "rows")
+    assert row.ours is not None
+    assert row.ours.median == pytest.approx(2.0)
+    assert row.met is False
+
+
+def test_growths_are_plotted(tmp_path: Path) -> None:
+    plot([Row("reading", points=((1.0, 1.0, 9.0), (10.0, 5.0, 9.0))), Row("none")], tmp_path / "growth.svg")
+    drawn = (tmp_path / "growth.svg").read_text()
+    assert drawn.startswith("<?xml")
+    plot([Row("reading", points=((1.0, 1.0, 9.0), (10.0, 5.0, 9.0)))], tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text() == drawn
+
+
+def test_arithmetic_of_the_papers_network() -> None:
+    images = ((750 * 40, 1, 128), (375 * 20, 128, 128), (188 * 10, 128, 64), (94 * 5, 64, 64), (47 * 3, 64, 64))
+    images += ((24 * 2, 64, 64),)
+    convolutions = sum(size * inputs * 9 * outputs for size, inputs, outputs in images)
+    lstm = 24 * 2 * 4 * 32 * (2 * 64 + 32)
+    assert forward_gflop() == pytest.approx(2e-9 * (convolutions + lstm))
+    assert training_gflop() == pytest.approx(3 * forward_gflop() - 2e-9 * 750 * 40 * 9 * 128)
+
+
+def test_keras_trains_the_same_network() -> None:
+    pytest.importorskip("keras", reason="no Keras; `make bench` installs it")
+    pytest.importorskip("tensorflow", reason="no TensorFlow; `make bench` installs it")
+    parameters = keras_peer.trainable_parameters(keras_peer.build()) + keras_peer.SECOND_BIASES
+    assert parameters == 380_292
+
+
+def test_another_network_is_no_peer() -> None:
+    check_parameters(sum(row.parameters for row in parameter_ledger(NetworkConfig(), classes=4)))
+    with pytest.raises(RuntimeError, match="380,292"):
+        check_parameters(380_036)
+
+
+PEER = """
+from benchmarks.worker import serve
+print("chatter")
+serve({"add": lambda: print("more chatter"), "fail": lambda: 1 / 0}, {"name": "peer"})
+"""
+
+
+@pytest.fixture
+def peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "some_peer.py").write_text(PEER.replace('print("chatter")\n', ""))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[1]}")
+    return "some_peer"
+
+
+def test_a_peer_times_itself_and_may_print(peer: str) -> None:
+    with Worker(peer) as worker:
+        assert worker.facts == {"name": "peer"}
+        add = worker.call("add")
+        assert all(0 <= add() < 5 for _ in range(3))
+
+
+def test_a_peer_that_fails_says_why(peer: str) -> None:
+    with Worker(peer) as worker, pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        worker.call("fail")()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`bench(*arguments, failing=...)`: a run of the driver whose two benchmarks take no time."""
+    monkeypatch.setattr(driver, "BENCHMARKS", {"first": "m:f", "second": "m:f"})
+    monkeypatch.setattr(driver, "identity", lambda options: "the same code")
+    measured: list[str] = []
+
+    def run(*arguments: str, failing: str = "") -> tuple[int, list[str], dict[str, Any]]:
+        def one(words: list[str]) -> str:
+            name = words[words.index("--only") + 1]
+            measured.append(name)
+            row = Row(f"{name} work", Figure.of([1.0, 2.0], "ms"))
+            Path(words[words.index("-o") + 1]).write_text(json.dumps([row.to_dict()]))
+            return "it broke" if name == failing else ""
+
+        measured.clear()
+        monkeypatch.setattr(driver, "run", one)
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "-o", str(tmp_path), *arguments])
+        code = driver.main()
+        (path,) = tmp_path.glob("*.json")
+        return code, list(measured), json.loads(path.read_text())
+
+    return run
+
+
+def test_what_fails_costs_the_others_nothing_and_is_tried_again(bench: Any) -> None:
+    code, measured, record = bench(failing="first")
+    assert (code, measured, record["complete"]) == (1, ["first", "second"], False)
+    assert record["failures"] == {"first": "it broke"}
+    assert list(record["rows"]) == ["second"]
+    code, measured, record = bench()
+    assert (code, measured, record["complete"], record["failures"]) == (0, ["first"], True, {})
+
+
+def test_a_complete_run_is_followed_by_a_fresh_one_and_a_name_by_that_alone(bench: Any) -> None:
+    bench()
+    assert bench("second")[1] == ["second"]
+    assert bench()[1] == ["first", "second"]
+
+
+def test_other_code_starts_anew(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench(failing="second")
+    monkeypatch.setattr(driver, "identity", lambda options: "other code")
+    assert bench()[1] == ["first", "second"]
+
+
+def test_identity_follows_code_and_options() -> None:
+    options = argparse.Namespace(core=None, checkpoint=[])
+    assert driver.identity(options) == driver.identity(options)
+    assert driver.identity(argparse.Namespace(core=Path("x"), checkpoint=[])) != driver.identity(options)
+
+
+def test_every_benchmark_is_a_function() -> None:
+    from importlib import import_module
+
+    for place in driver.BENCHMARKS.values():
+        module, _, name = place.partition(":")
+        assert callable(getattr(import_module(f"benchmarks.{module}"), name)), place
+
+
+def test_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "nonsense"])
+    with pytest.raises(SystemExit, match="2"):
+        driver.main()
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_table_2_is_features_once_and_every_epoch_of_every_job() -> None:
+    measured = gpu_table2.Measured(features=1e-3, training=2e-4, compiled=1e-4, validation=1e-5)
+    epoch = 3_042 * 1e-4 + 1_383 * 1e-5
+    assert measured.table2_minutes(measured.compiled) == pytest.approx((5.531 + 14 * 5 * 100 * epoch) / 60)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_without_cuda_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_table2"])
+    assert gpu_table2.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("not measured: no CUDA device")
