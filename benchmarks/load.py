@@ -1,13 +1,13 @@
 """A server under load, on loopback, in processes of its own: good requests first, then all kinds at twice its capacity.
 
-    python -m benchmarks.load [--clients 64] [--seconds 60] [--minutes 10] [--model M.onnx] [--folder RECORDINGS] [-o OUT]
+    python -m benchmarks.load [--clients 64] [--seconds 60] [--minutes 10] [--model M.onnx] [--folder AUDIO] [-o OUT]
 
 1. *good*: as many clients as asked for, each of which asks again as soon as it has its answer. This gives the capacity.
 2. *mixed*: requests arrive at random moments, twice as many a second as that, whatever becomes of the others; a part of
    them is bad, slow, aborted, huge or a timeline. The server has two workers, and one is killed a third of the way.
 
 Every answer to a good request is compared with the library's to the same recording alone, bit for bit. What a server
-must keep to is checked (`CHECKS`), and the exit code is 1 if it does not. The clients share the machine with the server.
+must keep to is checked (`CHECKS`), and the exit code is 1 if it does not. The clients share the server's machine.
 """
 
 from __future__ import annotations

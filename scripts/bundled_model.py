@@ -208,7 +208,7 @@ def measure_and_export(manifest: Manifest, across: dict[str, Any], checkpoint_pa
         "across": {"what": across["line"], "corpora": across["corpora"]},
     }
     export_checkpoint(checkpoint, out / "bundled.onnx", measures=measures)
-    (out / "measures.json").write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
+    write_bytes(out / "measures.json", f"{json.dumps(measures, indent=2)}\n".encode())
 
 
 def card_page(measures: dict[str, Any], checkpoint: Checkpoint, clip_seconds: float, unsure_below: float) -> str:
@@ -247,8 +247,8 @@ def install(out: Path) -> None:
     checkpoint = Checkpoint.load(out / "model" / "model.safetensors")
     card = Recognizer.load(out / "bundled.onnx").card
     page = card_page(json.loads((out / "measures.json").read_text()), checkpoint, card.clip_seconds, card.unsure_below)
-    CARD.write_text(page, encoding="utf-8")
-    (PACKAGE / "bundled.sha256").write_text(digest + "\n", encoding="utf-8")
+    write_bytes(CARD, page.encode())
+    write_bytes(PACKAGE / "bundled.sha256", f"{digest}\n".encode())
     for name in ("measures.json", "model/history.csv", "model/config.toml", "across/summary.json"):
         shutil.copy(out / name, RESULTS / Path(name).name)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from affekt.atomic import write_bytes, writing
+from affekt.atomic import filling, write_bytes, writing
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -35,7 +37,40 @@ def test_the_content_is_on_disk_before_the_name_is(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "fsync", lambda number: (done.append(("fsync", os.fstat(number).st_size)), fsync(number)))
     monkeypatch.setattr(Path, "replace", lambda path, to: (done.append(("replace", to.name)), replace(path, to))[1])
     write_bytes(tmp_path / "a.txt", b"12345")
-    assert done == [("fsync", 5), ("replace", "a.txt")]
+    assert [what for what, _ in done] == ["fsync", "replace", "fsync"]  # the last is the folder's
+    assert done[:2] == [("fsync", 5), ("replace", "a.txt")]
+
+
+def test_an_error_names_the_file_that_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.txt'") as raised:
+        write_bytes(tmp_path / "a.txt", b"12345")
+    assert (raised.value.errno, list(tmp_path.iterdir())) == (errno.ENOSPC, [])
+
+
+def test_threads_that_write_one_file_leave_one_of_their_contents(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_bytes(tmp_path / "a.txt", content), contents * 4))
+    assert (tmp_path / "a.txt").read_bytes() in contents
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), filling(tmp_path / "new") as inside:
+        (inside / "a.txt").write_bytes(b"half" * (1 // 0))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").mkdir()
+    with filling(tmp_path / "old") as inside:
+        (inside / "a").mkdir()
+        (inside / "a" / "b.txt").write_bytes(b"whole")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.txt")] == ["old/a/b.txt"]
+    with pytest.raises(OSError, match="not empty"), filling(tmp_path / "old"):
+        pass
+    assert (tmp_path / "old" / "a" / "b.txt").exists()
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:

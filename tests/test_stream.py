@@ -79,7 +79,7 @@ def test_silence_is_said_to_be_silence(recognizer: Recognizer, babble: Babble) -
 )
 def test_unusable_samples_do_not_end_a_stream(recognizer: Recognizer, babble: Babble, samples: Any) -> None:
     stream = recognizer.stream(RATE)
-    with pytest.raises(AudioError, match="expected a vector of finite floating point samples"):
+    with pytest.raises(AudioError, match=r"expected (a vector of floating point|finite) samples"):
         stream.feed(samples)
     assert len(stream.feed(babble(1.0))) == 1
 

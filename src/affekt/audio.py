@@ -34,6 +34,7 @@ LOWEST_RATE_HZ = 1_000
 HIGHEST_RATE_HZ = 768_000  # 16 times 48 kHz, the highest that audio interfaces record
 READ_FRAMES = 8_192  # a damaged file loses at most this many frames before the damage
 UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more than this where a header leaves the length open
+LARGEST_PEAK = 100.0  # larger values are integers, or damage: no samples in [-1, 1], however loud
 COMPLETE = 0.98  # mp3 headers only estimate the length; below this share of it, a file counts as broken off
 SPOOL_BYTES = 1 << 26  # a pipe longer than 64 MiB is kept in a temporary file while it is read
 FORMATS = "wav, flac, ogg, opus, mp3, aiff or another format of libsndfile"
@@ -156,6 +157,25 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is u
         return False
 
 
+class _Forgiving:
+    """A stream as libsndfile sees it: one that stays where it is when a damaged file leads before its beginning.
+
+    The error would be raised where nobody can catch it, and be printed.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.tell, self.read = stream.tell, stream.read
+        if isinstance(name := getattr(stream, "name", None), str):
+            self.name = name
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError):
+            return self._stream.tell()
+
+
 def _limits(
     name: str, start_seconds: float | None, end_seconds: float | None, max_seconds: float | None
 ) -> tuple[float, float]:
@@ -206,14 +226,22 @@ def _decoded(file: _ForwardFile, name: str, start_seconds: float, stop_seconds: 
         if not len(frames):
             break
         mono = frames.mean(axis=1, dtype=np.float32) if file.channels > 1 else frames[:, 0]
-        if not np.isfinite(mono).all():
-            first = position + int(np.flatnonzero(~np.isfinite(mono))[0])
-            raise AudioError(name, got=f"NaN or infinity at {first / file.samplerate:.3f} s", expected="finite samples")
+        _check_samples(mono, name, position, file.samplerate)
         position += len(frames)
         yield mono
     if file.frames < UNKNOWN_FRAMES and position < COMPLETE * min(file.frames, stop):
         got, expected = position / file.samplerate, file.frames / file.samplerate
         log.warning("%s: breaks off: got %.3f s, expected %.3f s; what is there is used", name, got, expected)
+
+
+def _check_samples(mono: Samples, name: str, position: int, rate_hz: int) -> None:
+    """Refuse what is no sample, with its time."""
+    usable = np.abs(mono) <= LARGEST_PEAK  # false for NaN too
+    if usable.all():
+        return
+    first = int(np.flatnonzero(~usable)[0])
+    value = "NaN or infinity" if not np.isfinite(mono[first]) else f"a value of {mono[first]:g}"
+    raise AudioError(name, got=f"{value} at {(position + first) / rate_hz:.3f} s", expected="samples in [-1, 1]")
 
 
 def _seek(file: _ForwardFile, name: str, frame: int) -> None:
@@ -242,7 +270,7 @@ def _opened(source: Source) -> Iterator[_ForwardFile]:
     name = describe(source)
     with _stream(source, name) as stream:
         try:
-            file = _ForwardFile(stream)
+            file = _ForwardFile(_Forgiving(stream))
         except soundfile.LibsndfileError as error:
             raise AudioError(
                 name,

@@ -89,7 +89,7 @@ class ModelCard:
             )
         try:
             data = json.loads(metadata.get(CARD_KEY, ""))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"model {name}: card", got=str(error), expected="JSON") from error
         return cls.from_dict(data, name)
 

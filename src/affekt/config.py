@@ -8,6 +8,7 @@ once, each with its file and key. TOML has no null, so the text `"none"` stands 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import tomllib
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ else:
 
 NONE = "none"
 """How TOML writes None."""
+SEAL = "# sha256 of all above: "
 
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
@@ -136,11 +138,43 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: a file that cannot be read or is no TOML, with the line.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        tables = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(str(path), got=error.strerror or str(error), expected="a TOML file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, endless digits; lists in lists in lists
         raise ConfigError(str(path), got=str(error), expected="TOML in UTF-8") from error
+    _check_seal(text, path)
+    return tables
+
+
+def sealed(text: str) -> bytes:
+    """A TOML file whose last line, a comment, is a hash of all above it: :func:`read_toml` then notices any change.
+
+    >>> sealed("mels = 40\\n").splitlines()[-1][:40]
+    b'# sha256 of all above: 342d387e4aa655896'
+    """
+    return f"{text}{SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n".encode()
+
+
+def _check_seal(text: str, path: str | Path) -> None:
+    content, seal, digest = text.rpartition(SEAL)
+    if seal and hashlib.sha256(content.encode()).hexdigest() != digest.strip():
+        raise ConfigError(
+            str(path),
+            got="content that is not what was written",
+            expected="a file that nothing has changed",
+            remedy="delete its last line if it was changed on purpose",
+        )
+
+
+def is_run_config(data: Mapping[str, Any]) -> bool:
+    """Whether the tables are those that an experiment keeps in its run directory.
+
+    >>> is_run_config({"experiment": {}, "recipe": {}, "systems": {}}), is_run_config({"systems": "headline"})
+    (True, False)
+    """
+    return all(isinstance(data.get(name), Mapping) for name in ("experiment", "recipe", "systems"))
 
 
 def _plain(value: Any) -> Any:

@@ -41,12 +41,14 @@ QUIETEST_PEAK = 1e-4
 """-80 dB of full scale: below it a recording counts as silent."""
 MARGIN_SECONDS = 0.1
 """Decoded past a clip's end, so that its last samples are resampled as if the recording went on."""
-LARGEST_PEAK = 100.0
-"""Arrays with larger values than this hold integers, not samples in [-1, 1]."""
 CHUNK_RECORDINGS = 16
 """Recordings that one thread decodes, sorts by length and recognises at a time."""
 BLOCK_SECONDS = 10.0
 """Long recordings are read in blocks of this length."""
+NOWHERE = f"{os.devnull}/nowhere/"
+"""Where onnxruntime looks for weights that a model file says are in other files: no model of ours says so."""
+SUM_TOLERANCE = 1e-3
+"""How far the sum of a recording's probabilities may be from 1."""
 BATCH_SECONDS = 10.0
 """Longest batch: its intermediate results should stay in the processor's cache."""
 
@@ -263,7 +265,27 @@ def _run(session: onnxruntime.InferenceSession, waveforms: Sequence[Floats]) -> 
     padded = np.zeros((len(waveforms), samples.max()), np.float32)
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
-    return Recognised(*session.run(["probabilities", "embedding"], {"waveform": padded, "samples": samples}))
+    try:
+        answer = Recognised(*session.run(["probabilities", "embedding"], {"waveform": padded, "samples": samples}))
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise _unusable_model("one that cannot be run") from error
+    _check_answer(answer, len(waveforms))
+    return answer
+
+
+def _check_answer(answer: Recognised, recordings: int) -> None:
+    """A model of somebody else's, or a damaged one, may answer with anything."""
+    probabilities = answer.probabilities
+    if not (np.issubdtype(probabilities.dtype, np.floating) and probabilities.ndim == 2):
+        raise _unusable_model(f"answers of type {probabilities.dtype}, shape {list(probabilities.shape)}")
+    if len(probabilities) != recordings or not (np.abs(probabilities.sum(1) - 1) < SUM_TOLERANCE).all():
+        raise _unusable_model("answers that are no probabilities")
+    if (probabilities < 0).any():
+        raise _unusable_model("negative probabilities")
+
+
+def _unusable_model(got: str) -> CheckpointError:
+    return CheckpointError("model", got=got, expected="an ONNX file written by `affekt export`")
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
@@ -322,7 +344,7 @@ def _array_faults(samples: NDArray[np.generic], rate_hz: int | None) -> Iterator
         yield Fault("array: type", got=str(samples.dtype), expected="floating point samples in [-1, 1]", remedy=remedy)
     elif not np.isfinite(samples).all():
         yield Fault("array", got="NaN or infinity", expected="finite samples")
-    elif samples.size and np.abs(samples).max() > LARGEST_PEAK:
+    elif samples.size and np.abs(samples).max() > audio.LARGEST_PEAK:
         got, remedy = f"a peak of {np.abs(samples).max():g}", "divide integers by their largest value"
         yield Fault("array", got=got, expected="samples in [-1, 1]", remedy=remedy)
 
@@ -365,6 +387,7 @@ def _session(model: bytes, name: str, threads: int) -> onnxruntime.InferenceSess
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave cores to decoders
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class

@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from affekt.atomic import writing
 from affekt.errors import Fault, ManifestError
 from affekt.labels import LabelSet
 
@@ -55,6 +56,8 @@ TEXT_COLUMNS = (
 TIME_COLUMNS = ("start", "end")
 COLUMNS = ("id", "path", "start", "end", *TEXT_COLUMNS[2:])
 VOTES_PREFIX = "votes."
+MOST_ROWS, MOST_ROWS_PER_BYTE = 100_000, 10
+"""More rows than these, of a Parquet file of some size, cannot all have ids."""
 GENDERS = ("female", "male", "")
 
 
@@ -106,10 +109,8 @@ class Manifest:
         path = Path(path)
         if path.suffix not in (".csv", ".parquet"):
             raise ManifestError(f"manifest {path}", got=repr(path.suffix), expected=".csv or .parquet")
-        path.parent.mkdir(parents=True, exist_ok=True)
         root = os.path.relpath(self.root.resolve(), path.parent.resolve())
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
+        with writing(path) as file:
             if path.suffix == ".csv":
                 file.write(f"# root: {Path(root).as_posix()}\n".encode())
                 self.table.to_csv(file, index=False)
@@ -117,9 +118,6 @@ class Manifest:
                 table = self.table.copy()
                 table.attrs["root"] = Path(root).as_posix()
                 table.to_parquet(file, index=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -196,6 +194,7 @@ def concatenate(manifests: Iterable[Manifest]) -> Manifest:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
+            _check_rows(path)
             return pd.read_parquet(path)
         if path.suffix != ".csv":
             raise ManifestError(f"manifest {path}", got=repr(path.suffix), expected=".csv or .parquet")
@@ -212,6 +211,17 @@ def _read_table(path: Path) -> pd.DataFrame:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ManifestError(f"manifest {path}", got=reason, expected="a readable CSV or Parquet table") from error
     return table
+
+
+def _check_rows(path: Path) -> None:
+    """Parquet says `the same again` in next to nothing, but rows have ids, which differ."""
+    from pyarrow.parquet import read_metadata
+
+    rows, size_bytes = read_metadata(path).num_rows, path.stat().st_size
+    if rows > MOST_ROWS + size_bytes * MOST_ROWS_PER_BYTE:
+        raise ManifestError(
+            f"manifest {path}", got=f"{rows} rows", expected="not more rows than its bytes can tell apart"
+        )
 
 
 def _complete(table: pd.DataFrame) -> pd.DataFrame:

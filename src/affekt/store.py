@@ -38,6 +38,7 @@ from affekt.manifest import Manifest
 FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
 SAMPLE_TYPE = np.dtype("<f4")
+LONGEST_SECONDS = 1_800.0  # of an utterance; a small file can hold more than the memory can
 AHEAD_PER_JOB = 8  # results that may wait for their turn to be written
 LEFTOVER_SECONDS = 24 * 60 * 60  # a temporary folder this old belongs to a process that was killed
 ATTEMPTS = 3  # another process may replace the cache between building and reading it
@@ -263,6 +264,7 @@ def _build(final: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) 
             final.rename(Path(name) / "damaged")
         try:
             fresh.rename(final)
+            atomic.sync(final.parent)
         except OSError:
             if not final.exists():  # else another process was faster, with the same content
                 raise
@@ -275,12 +277,10 @@ def _decode_into(path: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: 
         return _decode(clip, sample_rate_hz)
 
     entries = []
-    with path.open("wb") as file, _progress("decoding", len(clips)) as advance:
+    with atomic.writing(path) as file, _progress("decoding", len(clips)) as advance:
         for entry, samples in advance(_in_order(decode, clips, jobs)):
             file.write(samples.data)
             entries.append(entry)
-        file.flush()
-        os.fsync(file.fileno())
     _refuse_changed_files(clips)
     return entries
 
@@ -289,7 +289,12 @@ def _decode(clip: _Clip, sample_rate_hz: int) -> tuple[_Entry, NDArray[np.float3
     try:
         if clip.file.fault:
             raise AudioError.of([clip.file.fault])
-        samples = audio.load(clip.file.path, sample_rate_hz, clip.start_seconds, clip.end_seconds).astype(SAMPLE_TYPE)
+        samples = audio.load(
+            clip.file.path, sample_rate_hz, clip.start_seconds, clip.end_seconds, max_seconds=LONGEST_SECONDS + 1
+        ).astype(SAMPLE_TYPE)
+        if len(samples) > LONGEST_SECONDS * sample_rate_hz:
+            got, remedy = f"more than {LONGEST_SECONDS:g} s", "give the utterance's start and end"
+            raise AudioError(clip.name, got=got, expected="an utterance", remedy=remedy)
     except AudioError as error:
         return _Entry(fault=error.faults[0]), np.empty(0, SAMPLE_TYPE)
     return _Entry(len(samples), hashlib.sha256(samples.data).hexdigest()), samples

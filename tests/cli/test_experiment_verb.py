@@ -185,6 +185,64 @@ def test_another_experiment_s_folder(run: Any) -> None:
     assert lines == [f"fold_seed: got 3, expected 0{end}", f"recipe.train.learning_rate: got 0.5, expected 0.002{end}"]
 
 
+# ----------------------------------------------------------------------------------------------- a run's own config.toml
+
+
+def again(bursts: Path, out: Path, file: Path, *words: str) -> int:
+    places = ["-o", str(out), "--cache", str(bursts / "cache"), "--device", "cpu", "--jobs", "1"]
+    return cli.main(["experiment", str(bursts / "manifest.csv"), *places, "--config", str(file), *words])
+
+
+def test_a_run_s_configuration_does_the_same_again(
+    run: Any, tmp_path: Path, bursts: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Everything that was chosen comes back from the file alone: recipe, systems, folds, labels; so do the numbers."""
+    options = ["--protocol", "speaker", "--fold-seed", 3, "--labels", "basic4", "--train.learning-rate", 0.002]
+    assert run(*options, "--systems", bursts / "systems.toml").code == 0
+    first, second = tmp_path / "run", tmp_path / "second"
+    assert again(bursts, second, first / "config.toml") == 0, capfd.readouterr().err
+    for name in ("config.toml", "folds.json", "summary.json"):
+        assert (second / name).read_bytes() == (first / name).read_bytes(), name
+    table = Path(JOBS[0]) / "predictions.csv"
+    assert (second / table).read_bytes() == (first / table).read_bytes()
+    assert again(bursts, first, first / "config.toml") == 0  # in its own folder all is done
+    capfd.readouterr()
+
+
+def test_flags_still_change_what_a_run_s_configuration_says(
+    run: Any, tmp_path: Path, bursts: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run("--plan")
+    words = ["--plan", "--seeds", "2", "--train.max-epochs", "9", "--systems", str(bursts / "systems.toml")]
+    assert again(bursts, tmp_path / "other", tmp_path / "run" / "config.toml", *words) == 0, capfd.readouterr().err
+    written = tomllib.loads((tmp_path / "other" / "config.toml").read_text())
+    assert written["recipe"]["train"]["max_epochs"] == 9
+    assert written["recipe"]["name"] == "quick, changed"
+    assert written["experiment"]["seeds"] == 2
+
+
+def test_a_second_protocol_or_recipe_is_refused_in_the_folder_of_the_first(run: Any, tmp_path: Path) -> None:
+    assert run("--plan").code == 0
+    before = (tmp_path / "run" / "config.toml").read_bytes()
+    end = "as it was begun; choose another folder with -o"
+    answer = run("--plan", "--protocol", "speaker")
+    assert answer.code == 2
+    assert f"protocol: got 'speaker', expected 'random', {end}" in answer.err
+    answer = run("--plan", "--recipe", "robust")
+    assert answer.code == 2
+    assert f"recipe: got 'robust, changed', expected 'quick, changed', {end}" in answer.err
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+def test_another_configuration_is_not_a_run_s(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("[experiment]\nfolds = 2\n[recipe]\nname = 'x'\nmask = 3\n[systems.a]\nlosss = 'focal'\n")
+    answer = run("--plan", "--config", file)
+    assert answer.code == 2
+    assert "recipe" in answer.err or "mask" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
 # ------------------------------------------------------------------------------------------------------ partial success
 
 
@@ -228,13 +286,20 @@ def test_a_recording_that_cannot_be_decoded_leaves_the_others(
 # --------------------------------------------------------------------------------------------------------------- Ctrl-C
 
 
+HEARS_CTRL_C = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from affekt.cli import main"
+)
+"""A shell's background jobs ignore Ctrl-C, and so does all that they start: these tests too, and what they start."""
+
+
 def test_ctrl_c_ends_everything_without_a_traceback(tmp_path: Path, bursts: Path) -> None:
     """The signal reaches the whole process group, as a terminal sends it: the program and its workers."""
+    program = f"{HEARS_CTRL_C}; from affekt.cli import main; sys.exit(main())"
     words = ["experiment", str(bursts / "manifest.csv"), "-o", str(tmp_path / "run"), "--device", "cpu"]
     words += ["--systems", str(bursts / "systems.toml"), "--folds", "2", "--cache", str(bursts / "cache")]
     words += ["--jobs", "2", "--train.max-epochs", "1000000", "--train.patience", "1000000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "affekt", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", program, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         while process.poll() is None and not list(tmp_path.rglob("state.pt")):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from affekt.atomic import write_bytes
+from affekt.atomic import write_bytes, writing
 from affekt.errors import ConfigError
 from affekt.evaluation import Evaluation, as_text
 from affekt.evaluation import evaluate as evaluate_model
@@ -79,5 +79,5 @@ def _draw(evaluation: Evaluation, path: Path) -> None:
     from affekt.report.plots import reliability
 
     bins = evaluation.to_dict()["reliability"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    reliability(bins, evaluation.corpus).savefig(path)
+    with writing(path) as file:
+        reliability(bins, evaluation.corpus).savefig(file, format=path.suffix[1:])

@@ -32,6 +32,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from affekt.atomic import write_bytes
+
 LANES = 16
 MAX_MELS, MAX_POOL = 1024, 4  # as in conv_module.cpp
 FLAGS = (
@@ -100,7 +102,7 @@ def _compile(compiler: str, source: bytes, library: Path) -> None:
         code, built = Path(folder) / "conv_module.cpp", Path(folder) / library.name
         code.write_bytes(source)
         subprocess.run([compiler, *FLAGS, "-o", str(built), str(code)], check=True, capture_output=True)
-        built.replace(library)
+        write_bytes(library, built.read_bytes())
 
 
 def available() -> bool:

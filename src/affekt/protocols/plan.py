@@ -95,7 +95,7 @@ class FoldPlan:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, no JSON
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, lists in lists in lists
         raise ProtocolError(f"fold file {path}", got=str(error), expected="a readable JSON file") from error
 
 
@@ -107,7 +107,7 @@ def _faults(data: Any, needs_audit: bool) -> Iterator[Fault]:
         yield Fault(f"key {key}", got="an unknown key", expected=f"one of {', '.join(KEYS)}")
     if data.get("format", FORMAT) != FORMAT:
         yield Fault("format", got=repr(data["format"]), expected=str(FORMAT), remedy="update affekt")
-    if data.get("protocol", "fixed") not in RULES:
+    if str(data.get("protocol", "fixed")) not in RULES:
         yield Fault("protocol", got=repr(data["protocol"]), expected=f"one of {', '.join(RULES)}")
     for key, kind in (("seed", int), ("adaptation", str)):
         if not isinstance(data.get(key, kind()), kind):

@@ -37,13 +37,6 @@ class Upload(io.BytesIO):
         super().__init__(content)
         self.title = title
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move; to nowhere else if a damaged file leads before its own beginning."""
-        try:
-            return super().seek(offset, whence)
-        except ValueError:
-            return self.tell()
-
 
 async def receive_upload(request: Request, limits: Limits, share: Share) -> Upload:
     """The recording in a request's body.

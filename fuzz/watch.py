@@ -1,0 +1,100 @@
+"""What no input may do: take long, take much memory, touch a file elsewhere, run code, or raise anything of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from affekt.errors import AffektError
+
+MOST_SECONDS = 5.0
+"""Of this process's time, which other processes on the machine do not lengthen."""
+MOST_GROWTH_MIB = 500.0
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+READABLE = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *(sys.prefix, sys.base_prefix, str(Path(__file__).parents[1] / "src")),
+    *("/proc/", "/sys/", "/dev/null", "/dev/urandom", "/usr/share/zoneinfo"),
+)
+"""Where libraries may look for themselves, and for facts about the machine."""
+CODE = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "pickle.find_class", "ctypes.dlopen")
+NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Request")
+
+
+class ViolationError(BaseException):
+    """An input that did what no input may do; no `except Exception` hides it."""
+
+
+class _Watch:
+    """The one audit hook of the process (Python has no way to remove one), asleep but while an input is used."""
+
+    folder: str | None = None
+    seen: list[str]
+
+    def __init__(self) -> None:
+        self.seen = []
+        sys.addaudithook(self.hear)
+
+    def hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.folder is None:
+            return
+        if event in CODE or event in NETWORK:
+            self.refuse(f"{event} {arguments!r}"[:300])
+        if event == "open" and isinstance(arguments[0], str | bytes):
+            self.open(os.path.normpath(Path(os.fsdecode(arguments[0])).absolute()), arguments[2])
+
+    def open(self, path: str, flags: object) -> None:
+        inside = f"{path}{os.sep}".startswith(f"{self.folder}{os.sep}")
+        writing = isinstance(flags, int) and bool(flags & WRITING)
+        if not inside and (writing or not path.startswith(READABLE)) and not path.endswith("__pycache__"):
+            self.refuse(f"open {path} for {'writing' if writing else 'reading'}")
+
+    def refuse(self, what: str) -> None:
+        self.seen.append(what)
+        raise ViolationError(what)
+
+
+_WATCH = _Watch()
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[list[AffektError]]:
+    """Use an input inside the block, with all its files in `folder`; an AffektError is an answer, and given back.
+
+    Raises:
+        ViolationError: too much time or memory, a file elsewhere, or code that was run.
+    """
+    refusals: list[AffektError] = []
+    started, memory, peak = time.process_time(), resident_mib(), peak_mib()
+    _WATCH.folder, _WATCH.seen = str(folder.resolve()), []
+    try:
+        yield refusals
+    except AffektError as error:
+        if not all(fault.what for fault in error.faults):
+            raise ViolationError("a refusal that names nothing") from error
+        refusals.append(error)
+    finally:
+        _WATCH.folder = None
+    if _WATCH.seen:  # in another thread, or hidden by a bare `except`
+        raise ViolationError(_WATCH.seen[0])
+    seconds, highest = time.process_time() - started, peak_mib()
+    if seconds > MOST_SECONDS:
+        raise ViolationError(f"{seconds:.1f} s of work")
+    if highest > max(peak, memory + MOST_GROWTH_MIB):  # a new peak is this input's
+        raise ViolationError(f"{highest - memory:.0f} MiB more memory")
+
+
+def resident_mib() -> float:
+    """Memory of this process now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def peak_mib() -> float:
+    """Most memory that this process had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,0 +1,374 @@
+"""Faults on purpose: an experiment is killed, its disk filled, its files removed and changed. Nothing may be lost.
+
+    python scripts/faults.py [--kills 25] [--damages 60] [--full 6] [--pairs 2] [--seed 0] [-o results/reliability]
+
+A small experiment on synthetic voices runs once undisturbed. Then, each in a folder of its own, it suffers a fault and
+is started again by the same command. Either its `summary.json` is then the undisturbed one, bit for bit ("recovered"),
+or the command refuses and names the damaged file ("refused"). All else is a loss, and the exit code 1.
+
+The command is `affekt experiment`, in a process forked from this one, so that libraries are imported once and not two
+hundred times. Moments of death, files and bits are drawn from the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affekt import cli
+from affekt.atomic import write_bytes
+from affekt.cli import experiment as _imported  # noqa: F401  # before the forks, with all that it needs
+from affekt.corpora import synthetic
+from affekt.environment import environment
+
+SYSTEMS = """
+[baseline]
+features = { mels = 12, clip_seconds = 0.8 }
+network = { filters = [16, 16], pools = [2, 2], lstm_cells_per_direction = 8 }
+[focal]
+loss = "focal"
+features = { mels = 12, clip_seconds = 0.8 }
+network = { filters = [16, 16], pools = [2, 2], lstm_cells_per_direction = 8 }
+"""
+SPEAKERS, SENTENCES, EPOCHS = 4, 2, 3
+JOB = "run/focal/fold-1/seed-0"
+STATE = "run/**/state.pt"
+FILES = (
+    f"{JOB}/result.json",
+    f"{JOB}/predictions.csv",
+    "cache/*/index.jsonl",
+    "cache/*/waveforms.f32",
+    f"{JOB}/embeddings.npy",
+    STATE,
+    f"{JOB}/model.safetensors",
+    "corpus/synthetic-02/synthetic-02-s01-sad-01.wav",
+    "run/folds.json",
+    "run/config.toml",
+    f"{JOB}/history.csv",
+    "corpus/manifest.csv",
+    "run/summary.json",
+    "run/environment.json",
+)
+"""What is damaged in a finished experiment; `STATE` in an unfinished one."""
+WAYS = ("changed in one bit", "removed", "cut in half")
+LIBRARIES = ("torch._dynamo", "affekt.report.plots", "matplotlib.backends.backend_svg", "sklearn.metrics", "PIL.Image")
+"""Imported while an experiment runs: here before, so that no fork has to."""
+RECOVERED, REFUSED, LOST = "recovered", "refused", "lost"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and all that it said."""
+
+    code: int
+    said: str
+
+
+@dataclass
+class Bench:
+    """Where the experiments are, and what has become of them.
+
+    Attributes:
+        root: holds the corpus, the undisturbed experiment (`finished`), one killed in its training (`unfinished`), and
+            those that are disturbed.
+        seconds: how long the undisturbed one took.
+        expected: its summary.
+        outcomes: how often each fault ended how.
+        losses: what happened then.
+    """
+
+    root: Path
+    rng: np.random.Generator
+    seconds: float = 0.0
+    expected: bytes = b""
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    losses: list[str] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    pending: deque[tuple[str, Path, str, BaseProcess]] = field(default_factory=deque)
+
+    def prepare(self) -> None:
+        """The corpus, and the undisturbed experiment; both are refused if a second one gives another summary."""
+        empty = self.root / "empty"
+        synthetic.write(empty / "corpus", SPEAKERS, SENTENCES)
+        write_bytes(empty / "systems.toml", SYSTEMS.encode())
+        for name in ("finished", "again"):
+            folder = Path(shutil.copytree(empty, self.root / name))
+            started = time.monotonic()
+            ended = self.run(folder)
+            self.seconds = time.monotonic() - started
+            summary = folder / "run" / "summary.json"
+            if ended.code or (self.expected and summary.read_bytes() != self.expected):
+                raise SystemExit(f"the undisturbed experiment does not come back: {ended.said}")
+            self.expected = summary.read_bytes()
+        unfinished = Path(shutil.copytree(empty, self.root / "unfinished"))
+        process = self.start(unfinished)
+        while process.is_alive() and not any(unfinished.glob(STATE)):
+            time.sleep(0.002)
+        stop(process)
+
+    def copy(self, name: str) -> Path:
+        """A folder like `empty`, `finished` or `unfinished`, to be disturbed."""
+        return Path(shutil.copytree(self.root / name, self.root / f"{next(self.numbers):03d}"))
+
+    def start(self, folder: Path, largest_bytes: int | None = None) -> BaseProcess:
+        """`affekt experiment` in a process of its own; with `largest_bytes`, no file can grow beyond that."""
+        process = multiprocessing.get_context("fork").Process(target=command, args=(folder, largest_bytes))
+        process.start()
+        return process
+
+    def run(self, folder: Path, largest_bytes: int | None = None) -> Ended:
+        """The command from start to end."""
+        return ended(self.start(folder, largest_bytes), folder)
+
+    def judge(self, fault: str, folder: Path, damaged: str = "") -> None:
+        """Start the disturbed experiment again; `settle` notes whether it came back, while the next is disturbed."""
+        self.pending.append((fault, folder, damaged, self.start(folder)))
+        self.settle(leave=1)
+
+    def settle(self, leave: int = 0) -> None:
+        """Wait for experiments that were started again, but for the last `leave`."""
+        while len(self.pending) > leave:
+            self._conclude(*self.pending.popleft())
+
+    def _conclude(self, fault: str, folder: Path, damaged: str, process: BaseProcess) -> None:
+        again, summary = ended(process, folder), folder / "run" / "summary.json"
+        whole = summary.exists() and summary.read_bytes() == self.expected
+        if again.code == 0 and whole:
+            outcome = RECOVERED
+        elif again.code in (1, 2) and damaged and damaged in again.said and (whole or not summary.exists()):
+            outcome = REFUSED
+        else:
+            outcome = LOST
+        self.note(fault, outcome, f"exit code {again.code}: {again.said[-2_000:]}")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def note(self, fault: str, outcome: str, what_happened: str) -> None:
+        self.outcomes[fault, outcome] += 1
+        if outcome == LOST:
+            self.losses.append(f"{fault}: {what_happened}")
+
+
+def command(folder: Path, largest_bytes: int | None) -> None:
+    """What a forked process does: it is `affekt experiment`, whose output goes into a file beside its folder."""
+    log = os.open(log_of(folder), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if largest_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, largest_bytes))
+    os.chdir(folder)
+    words = ["corpus/manifest.csv", "-o", "run", "--cache", "cache", "--systems", "systems.toml", "--folds", "2"]
+    words += ["--recipe", "quick", "--train.max-epochs", str(EPOCHS), "--device", "cpu", "--jobs", "1"]
+    code = cli.main(["experiment", *words])
+    sys.stdout.flush()
+    os._exit(code)  # without what the parent would do at its end
+
+
+def log_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
+def ended(process: BaseProcess, folder: Path) -> Ended:
+    process.join()
+    return Ended(process.exitcode or 0, log_of(folder).read_text(encoding="utf-8", errors="replace"))
+
+
+def stop(process: BaseProcess) -> None:
+    """SIGKILL."""
+    process.kill()
+    process.join()
+
+
+def kill(bench: Bench) -> None:
+    """Death at any moment, from the first file of the cache to the last of the report."""
+    folder = bench.copy("empty")
+    process = bench.start(folder)
+    process.join(bench.rng.uniform(0, 0.95) * bench.seconds)
+    stop(process)
+    bench.judge("killed at a random moment", folder)
+
+
+def kill_two(bench: Bench) -> None:
+    """Two processes on one run directory, of which one dies; the other must finish, and a third find it so."""
+    folder = bench.copy("empty")
+    victim, other = bench.start(folder), bench.start(folder)
+    victim.join(bench.rng.uniform(0.2, 0.9) * bench.seconds)
+    stop(victim)
+    finished = ended(other, folder)
+    if finished.code:
+        bench.note("two on one run directory, one killed", LOST, finished.said)
+    bench.judge("two on one run directory, one killed", folder)
+
+
+def run_two(bench: Bench) -> None:
+    """Two processes on one run directory; both must end well."""
+    folder = bench.copy("empty")
+    both = [bench.start(folder), bench.start(folder)]
+    codes = [ended(process, folder).code for process in both]
+    if any(codes):
+        bench.note("two on one run directory", LOST, log_of(folder).read_text())
+    bench.judge("two on one run directory", folder)
+
+
+def leave_a_lock(bench: Bench) -> None:
+    """The lock of a job whose holder was killed, in the file of which now stands what another program left there."""
+    folder = bench.copy("unfinished")
+    locks = list(folder.glob("run/**/.lock"))
+    if not locks:
+        bench.note("stale lock", LOST, "no lock was left by the process that was killed")
+    for lock in locks:
+        lock.write_text("4194304\n")
+    bench.judge("stale lock", folder)
+
+
+def damage(bench: Bench, pattern: str, how: str) -> None:
+    """One file removed, cut in half, or with one bit changed."""
+    folder = bench.copy("unfinished" if pattern == STATE else "finished")
+    (path, *_) = folder.glob(pattern)
+    content = bytearray(path.read_bytes())
+    if how == "removed":
+        path.unlink()
+    elif how == "cut in half":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[bench.rng.integers(len(content))] ^= 1 << bench.rng.integers(8)
+        path.write_bytes(content)
+    bench.judge(f"{path.name if path.suffix != '.wav' else 'a recording'} {how}", folder, path.name)
+
+
+def fill(bench: Bench, mounted: bool) -> None:
+    """No more room on the disk in the middle of it; then room again."""
+    folder, fault = bench.copy("empty"), "disk full"
+    with small_disk(folder, bench.rng.uniform(0.05, 0.95) * size_of(bench.root / "finished"), mounted) as (limit, grow):
+        full = bench.run(folder, limit)
+        reason = "No space left on device" if mounted else "File too large"
+        if full.code not in (0, 1, 2) or "Traceback" in full.said or (full.code and reason not in full.said):
+            bench.note(fault, LOST, f"exit code {full.code}: {full.said}")
+        grow()
+        bench.judge(fault, folder)
+        bench.settle()
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@contextmanager
+def small_disk(folder: Path, size_bytes: float, mounted: bool) -> Iterator[tuple[int | None, Callable[[], object]]]:
+    """A disk of that size at `folder` (with what is there already), and how it grows; or a limit on files instead."""
+    if not mounted:
+        yield max(4_096, int(size_bytes / 8)), lambda: None
+        return
+    room = size_bytes + size_of(folder)
+    with tempfile.TemporaryDirectory() as aside:
+        shutil.copytree(folder, aside, dirs_exist_ok=True)
+        mount(folder, f"size={room / 1024:.0f}k")
+        try:
+            shutil.copytree(aside, folder, dirs_exist_ok=True)
+            yield None, lambda: mount(folder, "remount,size=1g")
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def mount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True, capture_output=True)
+
+
+def can_mount() -> bool:
+    """Whether this process may mount a small disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            mount(Path(folder), "size=64k")
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        subprocess.run(["umount", folder], check=True)
+        return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--damages", type=int, default=60, help="files removed, cut or changed, one at a time")
+    parser.add_argument("--full", type=int, default=6, help="disks filled")
+    parser.add_argument("--pairs", type=int, default=2, help="two processes on one folder, with and without a death")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--out", type=Path, help="write faults.json here")
+    options = parser.parse_args()
+    started, mounted = time.monotonic(), can_mount()
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(Path(name), np.random.default_rng(options.seed))
+        bench.prepare()
+        disturb(bench, options, mounted)
+        bench.settle()
+    facts = summary(bench, options, mounted, time.monotonic() - started)
+    report(facts)
+    if options.out:
+        write_bytes(options.out / "faults.json", f"{json.dumps(facts, indent=1)}\n".encode())
+    return int(bool(bench.losses))
+
+
+def disturb(bench: Bench, options: argparse.Namespace, mounted: bool) -> None:
+    """All faults; the first damages are every file once in every way, the others single bits."""
+    for _ in range(options.kills):
+        kill(bench)
+    ways = [(name, WAYS[(turn + place) % len(WAYS)]) for turn in range(len(WAYS)) for place, name in enumerate(FILES)]
+    bits = itertools.cycle((name, WAYS[0]) for name in FILES)
+    for pattern, how in itertools.islice(itertools.chain(ways, bits), options.damages):
+        damage(bench, pattern, how)
+    for _ in range(options.full):
+        fill(bench, mounted)
+    for _ in range(options.pairs):
+        run_two(bench)
+        kill_two(bench)
+        leave_a_lock(bench)
+
+
+def summary(bench: Bench, options: argparse.Namespace, mounted: bool, seconds: float) -> dict[str, Any]:
+    kinds = list(dict.fromkeys(fault for fault, _ in bench.outcomes))
+    return {
+        "machine": {name: environment()[name] for name in ("cpu", "cores", "platform", "python", "affekt")},
+        "seed": options.seed,
+        "seconds": round(seconds, 1),
+        "undisturbed_seconds": round(bench.seconds, 2),
+        "full_disk": "a small tmpfs" if mounted else "a limit on the size of files, as no disk could be mounted",
+        "faults": {
+            kind: {outcome: bench.outcomes[kind, outcome] for outcome in (RECOVERED, REFUSED, LOST)} for kind in kinds
+        },
+        "losses": bench.losses,
+    }
+
+
+def report(facts: dict[str, Any]) -> None:
+    width = max(map(len, facts["faults"]))
+    print(f"{'':<{width}}  {RECOVERED:>10}{REFUSED:>10}{LOST:>10}")
+    for kind, counts in facts["faults"].items():
+        print(f"{kind:<{width}}  {''.join(f'{count:>10}' for count in counts.values())}")
+    totals = {outcome: sum(counts[outcome] for counts in facts["faults"].values()) for outcome in counts}
+    print(f"full disk: {facts['full_disk']}")
+    print(f"faults injected {sum(totals.values())}, recovered identically {totals[RECOVERED]}, ", end="")
+    print(f"refusals {totals[REFUSED]}, losses {totals[LOST]}; {facts['seconds']:.0f} s")
+    print("\n".join(facts["losses"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

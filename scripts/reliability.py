@@ -1,0 +1,123 @@
+"""results/reliability.md from what the harnesses measured (results/reliability/*.json): no figure in it is typed.
+
+make faults fuzz load
+python scripts/reliability.py [results/reliability]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from affekt.atomic import write_bytes
+
+FOLDER = Path(__file__).parents[1] / "results" / "reliability"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
+    folder = parser.parse_args().folder
+    write_bytes(folder.with_suffix(".md"), page(folder).encode())
+
+
+def page(folder: Path) -> str:
+    """The page for the measurements in a folder; a missing one is named, with its command."""
+    parts = {"faults": faults, "fuzz": fuzz, "load": load}
+    lines = ["# Reliability", "", "Written by `python scripts/reliability.py` from what the commands below measured."]
+    for name, part in parts.items():
+        path = folder / f"{name}.json"
+        lines += ["", f"## `make {name}`", ""]
+        lines += part(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ["Not measured yet."]
+    return "\n".join([*lines, ""])
+
+
+def faults(facts: dict[str, Any]) -> Iterator[str]:
+    kinds = facts["faults"]
+    yield "A small experiment suffers a fault and is started again. Recovered: its summary is then the undisturbed one,"
+    yield "bit for bit. Refused: the command names the damaged file. All else is a loss."
+    yield ""
+    rows = [(name, sum(counts.values()), *counts.values()) for name, counts in kinds.items()]
+    yield from table(("fault", "injected", "recovered", "refused", "lost"), rows)
+    totals = [sum(row[column] for row in rows) for column in range(1, 5)]
+    yield ""
+    yield (
+        f"In all {totals[0]} faults: {totals[1]} recovered identically, {totals[2]} refused, {totals[3]} lost. A full "
+        f"disk was {facts['full_disk']}. Seed {facts['seed']}, {facts['seconds']:.0f} s on {machine(facts)}."
+    )
+
+
+def fuzz(facts: dict[str, Any]) -> Iterator[str]:
+    yield "Hostile input. A finding is a traceback, more than 5 s, more than 500 MiB, a file outside the working"
+    yield "folder, or code that was run."
+    yield ""
+    rows = [
+        (
+            row["target"],
+            f"{row['inputs']:,}",
+            f"{row['refused']:,}",
+            f"{row['slowest_seconds']:.2f} s",
+            f"{row['seconds']:.0f} s",
+            len(row["findings"]),
+        )
+        for row in facts["targets"]
+    ]
+    yield from table(("target", "inputs", "refused", "slowest", "time", "findings"), rows)
+    yield ""
+    yield f"Inputs chosen by {facts['guided_by']}, on {machine(facts)}."
+
+
+def load(facts: dict[str, Any]) -> Iterator[str]:
+    good, mixed = facts["rows"]["good"], facts["rows"].get("mixed")
+    yield f"*good*: {good['clients']} clients, each asking again as soon as it is answered."
+    if mixed:
+        yield (
+            f"*mixed*: {mixed['arrivals_per_second']:.0f} requests a second, about twice what *good* gives, of all "
+            "kinds: good, bad, slow, aborted, huge, timelines."
+        )
+    yield ""
+    yield from table(("", *facts["rows"]), [(name, *map(value, facts["rows"].values())) for name, value in LOAD_ROWS])
+    yield ""
+    yield f"Server and clients on one machine: {machine(facts)}."
+    for name, row in facts["rows"].items():
+        yield ""
+        yield f"Answers, {name}: {', '.join(f'{what} {count:,}' for what, count in row['answers'].items())}."
+
+
+LOAD_ROWS = (
+    ("time", lambda row: f"{row['seconds']:.0f} s"),
+    ("good answers a second", lambda row: f"{row['good_per_second']:.1f}"),
+    ("p50", lambda row: f"{1_000 * row['p50_seconds']:.0f} ms"),
+    ("p95", lambda row: f"{1_000 * row['p95_seconds']:.0f} ms"),
+    ("p99", lambda row: f"{1_000 * row['p99_seconds']:.0f} ms"),
+    ("5xx or 429 that say nothing of when to come again", lambda row: len(row["errors"])),
+    ("answers that differ from those alone", lambda row: row["different"]),
+    ("memory in the second third", lambda row: f"{row['memory_mib']['second_third']:.0f} MiB"),
+    ("memory in the last third", lambda row: f"{row['memory_mib']['last_third']:.0f} MiB"),
+    ("memory at most", lambda row: f"{row['memory_mib']['peak']:.0f} MiB"),
+    ("ready again after", lambda row: f"{row['recovery_seconds']:.2f} s"),
+    ("a killed worker replaced after", lambda row: seconds_or_dash(row.get("replaced_seconds"))),
+)
+"""What is said of each part of the load test."""
+
+
+def seconds_or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s"
+
+
+def machine(facts: dict[str, Any]) -> str:
+    known = facts["machine"]
+    return f"{known['cpu']}, {known['cores']} cores, {known['platform']}, Python {known['python']}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|---" + "|---:" * (len(head) - 1) + "|"
+    yield from (f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
