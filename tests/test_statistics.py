@@ -192,3 +192,108 @@ def test_holm_bounds_false_claims_over_a_family() -> None:
     false_claims = np.mean([min(holm(row)) < 0.05 for row in families])
     assert false_claims == pytest.approx(0.05, abs=0.015)
     assert np.mean(families.min(1) < 0.05) > 0.4
+
+
+# ------------------------------------------------------------------------------------------------ intervals over folds
+
+
+def test_the_interval_holds_what_the_test_does_not_reject() -> None:
+    """The p-value of the differences moved by either end of the interval is 5 %."""
+    values = np.random.default_rng(0).normal(0.03, 0.02, size=5)
+    interval = statistics.corrected_resampled_interval(values, TEST_SIZE, TRAIN_SIZE)
+    for end in (interval.low, interval.high):
+        assert corrected_resampled_t_test(values - end, TEST_SIZE, TRAIN_SIZE).p_value == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="two folds"):
+        statistics.corrected_resampled_interval([0.1], TEST_SIZE, TRAIN_SIZE)
+
+
+def test_the_interval_over_folds_covers_the_truth_as_often_as_it_says() -> None:
+    """Of two equal systems; the plain interval, without the correction, covers it far less often."""
+    differences = overlapping_folds(np.random.default_rng(0), experiments=1_500, folds=5)
+    covered = np.mean(
+        [
+            interval.low <= 0 <= interval.high
+            for interval in (statistics.corrected_resampled_interval(row, TEST_SIZE, TRAIN_SIZE) for row in differences)
+        ]
+    )
+    plain = np.mean(
+        [statistics.mean_interval(row).low <= 0 <= statistics.mean_interval(row).high for row in differences]
+    )
+    assert 0.93 <= covered <= 0.98
+    assert plain < 0.88
+
+
+def test_mean_interval_oracle_scipy() -> None:
+    values = np.random.default_rng(0).normal(size=7)
+    oracle = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert statistics.mean_interval(values, 0.9) == pytest.approx((values.mean(), *oracle))
+    assert statistics.mean_interval([1.0]) is None
+
+
+# ----------------------------------------------------------------------------------------------- components of variance
+
+
+def nested(rng: np.random.Generator, between: float, within: float, sizes: list[int]) -> list[list[float]]:
+    """Groups of a random-effects model with these standard deviations."""
+    return [(rng.normal(0, between) + rng.normal(0, within, size=size)).tolist() for size in sizes]
+
+
+def test_components_oracle_scipy() -> None:
+    """F of scipy's analysis of variance is 1 + size * between / within."""
+    groups = nested(np.random.default_rng(0), 2.0, 1.0, [4] * 5)
+    parts = statistics.variance_components(groups)
+    assert 1 + 4 * parts.between.value / parts.within.value == pytest.approx(scipy.stats.f_oneway(*groups).statistic)
+    assert parts.within.value == pytest.approx(np.mean([np.var(group, ddof=1) for group in groups]))
+
+
+@pytest.mark.parametrize("sizes", [[3, 3, 3, 3, 3], [1, 2, 3, 4, 5]])
+def test_components_are_right_on_average_and_their_intervals_cover(sizes: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [statistics.variance_components(nested(rng, 2.0, 1.0, sizes)) for _ in range(1_000)]
+    assert np.mean([parts.between.value for parts in drawn]) == pytest.approx(4.0, rel=0.1)
+    assert np.mean([parts.within.value for parts in drawn]) == pytest.approx(1.0, rel=0.05)
+    assert np.mean([parts.within.low <= 1 <= parts.within.high for parts in drawn]) == pytest.approx(0.95, abs=0.025)
+    assert 0.92 <= np.mean([parts.between.low <= 4 <= parts.between.high for parts in drawn]) <= 0.99
+
+
+def test_what_cannot_be_told_apart_is_not() -> None:
+    assert statistics.variance_components([[1.0], [2.0], [5.0]]) == (None, None)
+    assert statistics.variance_components([[1.0, 2.0]]) == (None, None)
+    flat = statistics.variance_components([[0.0, 2.0], [0.0, 2.0]])  # less between groups than chance: none
+    assert flat.between.value == flat.between.low == 0.0
+    same = statistics.variance_components([[1.0, 1.0], [2.0, 2.0]])
+    assert (same.within.value, same.between.value) == (0.0, 0.5)
+
+
+def test_the_interval_of_a_rank_correlation_covers_the_truth() -> None:
+    """Normal pairs correlated by r have Spearman's 6 / pi asin(r / 2)."""
+    rng, r = np.random.default_rng(0), 0.6
+    truth, covered = 6 / np.pi * np.arcsin(r / 2), []
+    for _ in range(600):
+        first, noise = rng.normal(size=(2, 20))
+        interval = statistics.rank_correlation_interval(
+            first.tolist(), (r * first + (1 - r**2) ** 0.5 * noise).tolist()
+        )
+        covered.append(interval.low <= truth <= interval.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
+    assert statistics.rank_correlation_interval([1, 2, 3], [1, 2, 3]) is None
+    assert statistics.rank_correlation_interval([1, 2, 3, 4], [1, 1, 1, 1]) is None
+    perfect = statistics.rank_correlation_interval([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
+    assert perfect.value == perfect.high == pytest.approx(1.0)
+    assert 0 < perfect.low < 0.9
+    reverse = statistics.rank_correlation_interval([1, 2, 3, 4, 5], [5, 4, 3, 2, 1])
+    assert reverse == pytest.approx((-1, -1, -perfect.low))
+
+
+def test_means_that_were_taken_out_widen_the_interval() -> None:
+    """Pairs of uncorrelated values, centred in groups of two: half the pairs know nothing that the others do not."""
+    rng, covered, narrow = np.random.default_rng(0), [], []
+    for _ in range(600):
+        values = rng.normal(size=(2, 20, 2))
+        first, second = (part.ravel().tolist() for part in values - values.mean(2, keepdims=True))
+        interval = statistics.rank_correlation_interval(first, second, means_removed=20)
+        plain = statistics.rank_correlation_interval(first, second)
+        covered.append(interval.low <= 0 <= interval.high)
+        narrow.append(plain.low <= 0 <= plain.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
+    assert np.mean(narrow) < 0.88

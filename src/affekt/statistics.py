@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Num
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
+from scipy.stats import chi2, norm, spearmanr
+from scipy.stats import f as fisher
 from scipy.stats import t as student_t
 
 Floats = NDArray[np.float64]
@@ -119,6 +120,14 @@ def cluster_bootstrap(
     return np.asarray(np.quantile(np.concatenate(values), tails, axis=0))
 
 
+class Interval(NamedTuple):
+    """An estimate and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class TTest(NamedTuple):
     """A t statistic and its two-sided p-value."""
 
@@ -149,13 +158,99 @@ def corrected_resampled_t_test(differences: Num[ArrayLike, " folds"], test_size:
     0.139
     """
     array = np.asarray(differences, np.float64)
-    if len(array) < 2:
-        raise ValueError("a t-test needs two folds or more")
-    error = np.sqrt((1 / len(array) + test_size / train_size) * array.var(ddof=1))
+    error = _corrected_error(array, test_size, train_size)
     if error == 0:
         return TTest(0.0, 1.0) if array[0] == 0 else TTest(float(np.copysign(np.inf, array[0])), 0.0)
     statistic = float(array.mean() / error)
     return TTest(statistic, float(2 * student_t.sf(abs(statistic), len(array) - 1)))
+
+
+def corrected_resampled_interval(
+    differences: Num[ArrayLike, " folds"], test_size: float, train_size: float, level: float = 0.95
+) -> Interval:
+    """The mean difference and what :func:`corrected_resampled_t_test` does not reject: mean -+ t error.
+
+    Raises:
+        ValueError: fewer than two folds.
+
+    >>> interval = corrected_resampled_interval([0.02, 0.04, 0.06], test_size=20, train_size=55)
+    >>> [round(end, 4) for end in interval]  # 0.04 -+ 4.3027 * 0.0167
+    [0.04, -0.0318, 0.1118]
+    """
+    array = np.asarray(differences, np.float64)
+    reach = student_t.ppf((1 + level) / 2, len(array) - 1) * _corrected_error(array, test_size, train_size)
+    return Interval(float(array.mean()), float(array.mean() - reach), float(array.mean() + reach))
+
+
+def _corrected_error(differences: Float[Floats, " folds"], test_size: float, train_size: float) -> float:
+    if len(differences) < 2:
+        raise ValueError("a t-test needs two folds or more")
+    return float(np.sqrt((1 / len(differences) + test_size / train_size) * differences.var(ddof=1)))
+
+
+def mean_interval(values: Num[ArrayLike, " values"], level: float = 0.95) -> Interval | None:
+    """Mean of independent values with Student's interval; None for fewer than two.
+
+    >>> [round(end, 3) for end in mean_interval([1.0, 2.0, 6.0])]  # 3 -+ 4.3027 * 2.6458 / sqrt(3)
+    [3.0, -3.572, 9.572]
+    """
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        return None
+    reach = student_t.ppf((1 + level) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
+    return Interval(float(array.mean()), float(array.mean() - reach), float(array.mean() + reach))
+
+
+class Components(NamedTuple):
+    """Variances of a one-way random-effects model; `within` is None where no group has two values."""
+
+    between: Interval | None
+    within: Interval | None
+
+
+def variance_components(groups: Sequence[Sequence[float]], level: float = 0.95) -> Components:
+    """How much of the variance lies between groups and how much within: y_ij = m + a_i + e_ij.
+
+    The estimates are those of the analysis of variance (Searle, Casella & McCulloch 1992, section 3.6), unbiased also
+    for groups of different sizes; a negative one is shown as 0. The interval within is exact for normal errors, the
+    one between is that of Williams (1962) and Tukey, which covers a little more often than it says.
+
+    Where no group has two values the two cannot be told apart, and neither is given.
+
+    Args:
+        groups: the values of each group, say the UA of every seed on each fold.
+        level: of the intervals.
+
+    >>> between, within = variance_components([[1.0, 3.0], [5.0, 7.0]])  # mean squares 16 and 2, two values a group
+    >>> between.value, within.value
+    (7.0, 2.0)
+    >>> variance_components([[1.0], [5.0]])
+    Components(between=None, within=None)
+    """
+    sizes = np.array([len(group) for group in groups])
+    rest = int(sizes.sum()) - len(sizes)
+    if len(sizes) < 2 or rest < 1:
+        return Components(None, None)
+    means = np.array([np.mean(group) for group in groups])
+    residual = sum(float(np.square(np.asarray(group) - mean).sum()) for group, mean in zip(groups, means, strict=True))
+    overall = float((sizes * means).sum() / sizes.sum())
+    explained = float((sizes * np.square(means - overall)).sum())
+    size = (sizes.sum() - np.square(sizes).sum() / sizes.sum()) / (len(sizes) - 1)
+    tails = ((1 + level) / 2, (1 - level) / 2)
+    within = Interval(residual / rest, *(residual / float(chi2.ppf(tail, rest)) for tail in tails))
+    return Components(_between(explained, len(sizes) - 1, float(size), within.value, rest, tails), within)
+
+
+def _between(
+    explained: float, degrees: int, size: float, within: float, rest: int, tails: tuple[float, float]
+) -> Interval:
+    """The variance of group means beyond what the spread within groups of this (mean) size brings about."""
+    value = (explained / degrees - within) / size
+    ends = []
+    for tail in tails:
+        surplus = explained - degrees * within * float(fisher.ppf(tail, degrees, rest))
+        ends.append(surplus / (size * float(chi2.ppf(tail, degrees))))
+    return Interval(*(max(0.0, each) for each in (value, *ends)))
 
 
 def sign_flip_test(
@@ -214,6 +309,30 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return float(spearmanr(first, second).statistic)
+
+
+def rank_correlation_interval(
+    first: Sequence[float], second: Sequence[float], level: float = 0.95, means_removed: int = 0
+) -> Interval | None:
+    """Spearman's rank correlation with its interval on Fisher's z scale, error sqrt((1 + r^2 / 2) / (n - 3)).
+
+    (Bonett & Wright 2000, eq. 4.) Each group whose mean was taken out before costs a pair. Since a correlation of 1 has
+    an infinite z, it counts as 1 - 1 / n^2 for the other end of its interval.
+
+    Returns:
+        None for fewer than four pairs, or where one side is constant.
+
+    >>> interval = rank_correlation_interval([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 6, 5])
+    >>> [round(end, 3) for end in interval]
+    [0.943, 0.383, 0.996]
+    """
+    value, pairs = rank_correlation(first, second), len(first) - means_removed
+    if value is None or pairs < 4:
+        return None
+    largest = 1 - 1 / pairs**2
+    reach = float(norm.ppf((1 + level) / 2)) * math.sqrt((1 + value**2 / 2) / (pairs - 3))
+    centre = math.atanh(min(max(value, -largest), largest))
+    return Interval(value, min(value, math.tanh(centre - reach)), max(value, math.tanh(centre + reach)))
 
 
 def _chunks(rows: int, columns: int) -> Iterator[int]:
