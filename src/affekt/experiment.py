@@ -228,7 +228,7 @@ def plan_experiment(
     plan = make_folds(data.manifest, protocol, folds, fold_seed, hashes)
     threads = threads or (begun["experiment"]["threads"] if begun else 1)
     experiment = Experiment(out, data, plan, applied, seeds, recipe, threads, device)
-    _write_plan(experiment, _content_hash(data, hashes, plan))
+    _write_plan(experiment, _content_hash(data, hashes, plan), labels)
     return experiment, failures
 
 
@@ -270,7 +270,7 @@ def _read_plan(path: Path) -> dict[str, Any] | None:
     return plan
 
 
-def _write_plan(experiment: Experiment, content: str) -> None:
+def _write_plan(experiment: Experiment, content: str, labels: LabelSet | None) -> None:
     """config.toml, folds.json, environment.json; a directory of another experiment is refused, more systems are not."""
     out, data, plan = experiment.out, experiment.data, experiment.plan
     table: dict[str, Any] = {
@@ -290,6 +290,9 @@ def _write_plan(experiment: Experiment, content: str) -> None:
         "recipe": as_table(experiment.recipe),
         "systems": {system.name: _without_none(system.to_dict()) for system in experiment.systems},
     }
+    if labels is not None:
+        members = {name: list(canonical) for name, canonical in labels.members.items()}
+        table["labels"] = {"name": labels.name, "classes": members}
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"):
         begun = _read_plan(out / "config.toml")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from affekt.augmentation import AugmentConfig
+from affekt.config import build, is_run_config, read_toml
 from affekt.errors import ConfigError
 from affekt.features import FeatureConfig
 from affekt.nn import NetworkConfig
@@ -67,13 +68,19 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def find_recipe(recipe: str | Recipe) -> Recipe:
-    """A recipe by its name; one of one's own is given back as it is.
+    """A recipe by its name, or from a TOML file: its fields, or the configuration of a run, for that run's recipe.
+
+    One that is a `Recipe` already is given back as it is.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or faults of the file.
     """
     if isinstance(recipe, Recipe):
         return recipe
+    if recipe.endswith(".toml"):
+        data = read_toml(recipe)
+        return build(Recipe, data["recipe"] if is_run_config(data) else data, where=recipe)
     if recipe not in RECIPES:
-        raise ConfigError("recipe", got=repr(recipe), expected=f"one of {', '.join(RECIPES)}")
+        expected = f"one of {', '.join(RECIPES)}, or a .toml file"
+        raise ConfigError("recipe", got=repr(recipe), expected=expected)
     return RECIPES[recipe]

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from affekt.config import build, read_toml
+from affekt.config import build, is_run_config, read_toml
 from affekt.errors import ConfigError, Fault
 from affekt.features import FeatureConfig, FrontEnd
 from affekt.frontends import (
@@ -311,12 +311,14 @@ def load_systems(path: Path) -> tuple[System, ...]:
         loss_options = { gamma = 3.0, alpha = [1.0, 2.0, 1.0, 1.0] }
         network = { pooling = "combined", masked = true }
 
+    The `config.toml` of a run directory is such a file too: its systems, as the recipe made them.
+
     Raises:
         ConfigError: every fault of the file.
     """
     faults: list[Fault] = []
     systems: list[System] = []
-    for name, table in read_toml(path).items():
+    for name, table in _system_tables(read_toml(path)).items():
         try:
             systems.append(_read_system(name, table, where=f"{path}: [{name}]"))
         except ConfigError as error:
@@ -324,6 +326,14 @@ def load_systems(path: Path) -> tuple[System, ...]:
     if faults or not systems:
         raise ConfigError.of(faults or [Fault(f"systems {path}", got="no table", expected="one table per system")])
     return tuple(systems)
+
+
+def _system_tables(data: dict[str, Any]) -> dict[str, Any]:
+    """One table per system, whether the file holds nothing else or is the configuration of a run."""
+    if not is_run_config(data):
+        return data
+    tables: dict[str, Any] = data["systems"]
+    return {name: {key: table[key] for key in table if key != "name"} for name, table in tables.items()}
 
 
 def from_system_dict(data: Mapping[str, Any]) -> System:
