@@ -153,6 +153,10 @@ class Results:
         path = self.path / str(Job(system, fold, seed)) / "embeddings.npy"
         return np.load(path, allow_pickle=False) if path.exists() else None
 
+    def features_sha256(self, job: Job) -> str:
+        """The hash that `result.json` gives the deep features, which may have been left out; empty if it gives none."""
+        return str(_read_json(self.path / str(job) / "result.json")["sha256"].get("embeddings.npy", ""))
+
     def of(self, system: str, fold: int, seed: int) -> pd.DataFrame:
         """The predictions of one job; no rows if it is not finished."""
         table: pd.DataFrame = self.predictions.iloc[self._positions.get((system, fold, seed), [])]

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from affekt import metrics, statistics
 from affekt.atomic import write_bytes
 from affekt.errors import ConfigError
-from affekt.results.reading import Results, codes
+from affekt.results import geometry
+from affekt.results.reading import Job, Results, codes
 
 FORMAT = 1
 RECOGNITION = tuple(metrics.MEASURES)
-GEOMETRY = ("fisher_ratio", "silhouette", "cosine_within", "cosine_between")
+GEOMETRY = geometry.MEASURES
 TESTED = ("wa", "ua")
 """Measures whose difference is a sum over speakers, as the permutation test needs."""
 DIGITS = 8
@@ -52,7 +53,7 @@ def summarise(
     """
     systems = [name for name in results.systems if results.finished(name)]
     baseline = _baseline(results, systems, baseline)
-    measures = _measures(results)
+    measures = measure_jobs(results)
     pool = _pool(results, systems, baseline, seed, replicates, level)
     figures = {
         name: _system(results, measures, name) | {"pooled": _intervals(pool.own[index], pool.own_bounds[:, index])}
@@ -69,7 +70,7 @@ def summarise(
         "association": _association(figures),
         "systems": figures,
     }
-    return dict(_plain(summary))
+    return dict(plain(summary))
 
 
 def write_summary(summary: Mapping[str, Any], path: str | Path) -> None:
@@ -107,24 +108,15 @@ def _facts(results: Results, baseline: str) -> dict[str, Any]:
     }
 
 
-def _measures(results: Results) -> pd.DataFrame:
+def measure_jobs(results: Results) -> pd.DataFrame:
     """A row per job: its recognition, recomputed from its predictions, and the geometry of its features."""
     rows = []
-    for job in results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None):
+    for job in map(Job._make, results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None)):
         predictions = results.of(*job)
         labels, predicted = codes(predictions, "label"), codes(predictions, "predicted")
         scores = metrics.scores(metrics.confusion_matrix(labels, predicted, len(results.classes)))
-        rows.append(dict(zip(("system", "fold", "seed"), job, strict=True)) | scores | _geometry(results, job, labels))
+        rows.append(job._asdict() | scores | geometry.geometry(results, job, labels))
     return pd.DataFrame(rows)
-
-
-def _geometry(results: Results, job: tuple[str, int, int], labels: NDArray[np.int64]) -> dict[str, float]:
-    embeddings = results.embeddings(*job)
-    if embeddings is None:
-        return dict.fromkeys(GEOMETRY, np.nan)
-    fisher = metrics.fisher_ratio(embeddings, labels)
-    values = (fisher, metrics.silhouette(embeddings, labels), *metrics.mean_cosines(embeddings, labels))
-    return dict(zip(GEOMETRY, np.where(np.isfinite(values), values, np.nan).tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -320,14 +312,14 @@ def _association(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float | 
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON's types alone; numbers to eight digits, what is not finite as null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):  # numpy's float64 is one
         return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,97 @@
+"""An ablation, read back: what each change to a recipe does to recognition of validation speakers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affekt import statistics
+from affekt.errors import CheckpointError
+
+REFERENCE = "recipe"
+"""The row that all others are compared with: the recipe as it is."""
+
+KEYS = ("line", "system", "epochs", "train", "validation", "rows")
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """A changed recipe.
+
+    Attributes:
+        name, change: for people.
+        ua: of the kept epoch, on validation speakers, over jobs.
+        last: mean UA of the last epoch, which nothing was chosen by.
+        gain: over the recipe as it is, on the same folds and seeds, with the interval of the corrected t-test.
+        p_value: of that test.
+        jobs: how many were trained.
+    """
+
+    name: str
+    change: str
+    ua: statistics.Spread
+    last: float
+    gain: statistics.Interval | None
+    p_value: float | None
+    jobs: int
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The file that `scripts/ablation.py` writes for a corpus.
+
+    Attributes:
+        line: corpus, protocol, and that validation speakers alone were scored.
+        system, epochs: what was trained, and for how long.
+        train, validation: mean utterances in these parts of a fold.
+        measured: row -> `change`, and `jobs`: "fold/seed" -> `ua` and `last`.
+    """
+
+    line: str
+    system: str
+    epochs: int
+    train: float
+    validation: float
+    measured: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Ablation:
+        """One corpus.
+
+        Raises:
+            CheckpointError: a file of something else.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = [data[key] for key in KEYS]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            got, expected = f"{type(error).__name__}: {error}", f"an object with {', '.join(KEYS)}"
+            raise CheckpointError(str(path), got=got, expected=expected, remedy="run the ablation again") from error
+        return cls(*values)
+
+    def rows(self) -> list[AblationRow]:
+        """All rows with a job, in the order in which they were asked for."""
+        return [self._row(name, dict(row["jobs"])) for name, row in self.measured.items() if row["jobs"]]
+
+    def _row(self, name: str, jobs: Mapping[str, Mapping[str, float]]) -> AblationRow:
+        gain, p_value = self._gain(jobs) if name != REFERENCE else (None, None)
+        ua = statistics.spread([job["ua"] for job in jobs.values()])
+        last = float(np.mean([job["last"] for job in jobs.values()]))
+        return AblationRow(name, self.measured[name]["change"], ua, last, gain, p_value, len(jobs))
+
+    def _gain(self, jobs: Mapping[str, Mapping[str, float]]) -> tuple[statistics.Interval | None, float | None]:
+        reference = self.measured.get(REFERENCE, {"jobs": {}})["jobs"]
+        folds: dict[str, list[float]] = {}
+        for key in jobs.keys() & reference.keys():
+            folds.setdefault(key.partition("/")[0], []).append(jobs[key]["ua"] - reference[key]["ua"])
+        differences = [float(np.mean(values)) for _, values in sorted(folds.items())]
+        if len(differences) < 2:
+            return None, None
+        sizes = differences, self.validation, self.train
+        interval = statistics.corrected_resampled_interval(*sizes)
+        return interval, statistics.corrected_resampled_t_test(*sizes).p_value

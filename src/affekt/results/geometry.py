@@ -1,0 +1,64 @@
+"""Geometry of deep features, job by job; and its table, which a published run keeps in place of the features."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from affekt import metrics
+from affekt.atomic import write_bytes
+from affekt.errors import CheckpointError, Fault
+from affekt.results.reading import Job, Results, codes
+
+MEASURES = ("fisher_ratio", "silhouette", "cosine_within", "cosine_between")
+FILE = "geometry.csv"
+COLUMNS = ("system", "fold", "seed", "features_sha256", *MEASURES)
+
+
+def geometry(results: Results, job: Job, labels: Int[NDArray[np.int64], " utterances"]) -> dict[str, float]:
+    """How compact and separated the deep features of a job's test utterances are; NaN where nothing is known.
+
+    Raises:
+        CheckpointError: a published table that is not of these features.
+    """
+    embeddings = results.embeddings(*job)
+    if embeddings is None:
+        return _published(results, job)
+    fisher = metrics.fisher_ratio(embeddings, labels)
+    values = (fisher, metrics.silhouette(embeddings, labels), *metrics.mean_cosines(embeddings, labels))
+    return dict(zip(MEASURES, np.where(np.isfinite(values), values, np.nan).tolist(), strict=True))
+
+
+def write_geometry(results: Results, path: str | Path) -> None:
+    """The geometry of every finished job, with the hash of the features that it was computed from."""
+    rows = []
+    for name in results.systems:
+        for job in results.finished(name):
+            values = geometry(results, job, codes(results.of(*job), "label"))
+            rows.append(job._asdict() | {"features_sha256": results.features_sha256(job)} | values)
+    text = io.StringIO()
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(text, index=False)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _published(results: Results, job: Job) -> dict[str, float]:
+    """The job's row of the table beside the run, if there is one."""
+    path = results.path / FILE
+    unknown = dict.fromkeys(MEASURES, float("nan"))
+    if not path.exists():
+        return unknown
+    table = pd.read_csv(path)
+    if list(table.columns) != list(COLUMNS):
+        raise CheckpointError(str(path), got=f"columns {', '.join(table.columns)}", expected=", ".join(COLUMNS))
+    rows = table[(table["system"] == job.system) & (table["fold"] == job.fold) & (table["seed"] == job.seed)]
+    if rows.empty:
+        return unknown
+    if rows["features_sha256"].tolist() != [results.features_sha256(job)]:
+        remedy = "collect the run again"
+        raise CheckpointError.of([Fault(f"{path}: {job}", "other features", "those of its result.json", remedy)])
+    return {name: float(rows[name].iloc[0]) for name in MEASURES}

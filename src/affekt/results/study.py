@@ -1,0 +1,434 @@
+"""A study of several runs: what they answer together of the questions that the paper leaves open. Numbers, no words.
+
+(a) Do the paper's three proposals gain what it claims? (b) Does alpha matter under Adam? (c) Where does the spread come
+from? (d) How far does a random split flatter? (e) Are the features more compact, and does that predict recognition?
+(f) Which system recognises most for its size and time?
+
+Every answer has an interval. Those of differences between systems are over folds (Nadeau & Bengio 2003), so they are
+about methods; those of a run's level, and of the difference between two protocols, draw speakers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Num
+from numpy.typing import NDArray
+
+from affekt import metrics, statistics
+from affekt.config import read_toml
+from affekt.errors import AffektError, CheckpointError, Fault
+from affekt.results.reading import Results, codes
+from affekt.results.summary import GEOMETRY, measure_jobs, summarise
+from affekt.systems import GROUPS
+
+COSTS = "costs.json"
+PROPOSALS = {
+    "AM-softmax": ("am-softmax", "am-softmax-s10-m0.4"),
+    "focal": ("focal", "focal-g2-a2"),
+    "combined": ("combined",),
+}
+"""The paper's three systems, with the settings that it found best, under the names that they have here."""
+
+CLAIM = 0.04
+"""Section 4.3: at least 4 points of UA above the baseline."""
+
+GAMMAS, ALPHAS = (2, 5), (1, 2, 4)
+NEAR_EPOCHS = 3
+"""How far from the kept epoch an early stop might as well have fallen."""
+
+CANDIDATES = ("compact", "am-focal-combined", "combined", "baseline")
+"""What the robust recipe is judged by: the first of these that was run. Each has at most 400,000 parameters."""
+
+RIVALS = ("functionals-svm", *(system.name for system in GROUPS["table1"]))
+CORPORA, PROTOCOLS, RECIPES = ("emodb", "ravdess", "nemo"), ("random", "speaker"), ("paper", "robust")
+FOLDS, SEEDS = 5, 3
+SYSTEMS = tuple(system.name for system in GROUPS["study"])
+
+Floats = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with its summary, its jobs' measures and its costs.
+
+    Attributes:
+        results: the run, checked.
+        costs: device -> system -> seconds and hours, as `affekt experiment --plan` measured them.
+    """
+
+    results: Results
+    costs: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Run:
+        """A run directory and its `costs.json`, if it has one."""
+        return cls(Results.read(path), read_costs(Path(path)))
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """As in `summary.json`."""
+        return summarise(self.results)
+
+    @cached_property
+    def measures(self) -> pd.DataFrame:
+        """A row per job."""
+        return measure_jobs(self.results)
+
+    @property
+    def systems(self) -> list[str]:
+        """Those that have a finished job."""
+        return list(self.summary["systems"])
+
+    @property
+    def planned(self) -> Planned:
+        """Which part of a study it is."""
+        results = self.results
+        return Planned(results.corpus, results.protocol, results.recipe, self.costs)
+
+    def first(self, names: Iterable[str]) -> str:
+        """The first of some names that was run; empty if none was."""
+        return next((name for name in names if name in self.systems), "")
+
+    def table(self, system: str, measure: str = "ua") -> pd.Series:
+        """A measure of a system by fold and seed."""
+        own = self.measures[self.measures["system"] == system]
+        return own.set_index(["fold", "seed"])[measure].dropna().sort_index()
+
+
+def read_costs(path: Path) -> dict[str, Any]:
+    """The costs that were measured in a run directory; empty if none were.
+
+    Raises:
+        CheckpointError: a file that is no JSON object.
+    """
+    file = path / COSTS
+    if not file.exists():
+        return {}
+    try:
+        costs = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(str(file), got=str(error), expected="a JSON object") from error
+    return dict(costs)
+
+
+def gain(first: Run, system: str, second: Run, other: str, measure: str = "ua") -> Row | None:
+    """How much more one system has than another on the same folds and seeds, with the interval and p over folds.
+
+    Seeds are averaged in each fold. None where the two share no two folds: those of two runs are the same if their test
+    parts are.
+    """
+    one, two = first.table(system, measure), second.table(other, measure)
+    shared = one.index.intersection(two.index)
+    if first is not second:
+        one, two = one.groupby("fold").mean(), two.groupby("fold").mean()
+        shared = pd.Index([fold for fold in one.index.intersection(two.index) if _same_test(first, second, fold)])
+    difference = (one.loc[shared] - two.loc[shared]).groupby("fold").mean()
+    if len(difference) < 2:
+        return None
+    sizes = [fold for fold in first.results.folds if fold.index in difference.index]
+    test, train = (float(np.mean([getattr(fold, part) for fold in sizes])) for part in ("test", "train"))
+    interval = statistics.corrected_resampled_interval(difference.to_numpy(), test, train)
+    p_value = statistics.corrected_resampled_t_test(difference.to_numpy(), test, train).p_value
+    return {"system": system, "other": other, **_ends(interval, "difference"), "p": p_value, "folds": len(difference)}
+
+
+def _same_test(first: Run, second: Run, fold: int) -> bool:
+    tested = []
+    for run in (first, second):
+        table = run.results.predictions
+        tested.append(set(table.loc[table["fold"] == fold, "id"]))
+    return tested[0] == tested[1]
+
+
+def _ends(interval: statistics.Interval, name: str = "value") -> Row:
+    return {name: interval.value, "low": interval.low, "high": interval.high}
+
+
+def claims(run: Run) -> list[Row]:
+    """(a) The gain of each proposal over the baseline, and whether 4 points lie below, in or above its interval."""
+    rows = []
+    for proposal, names in PROPOSALS.items():
+        found = gain(run, run.first(names), run, "baseline") if run.first(names) and "baseline" in run.systems else None
+        if found:
+            verdict = "reached" if found["low"] >= CLAIM else "refuted" if found["high"] < CLAIM else "open"
+            rows.append({"proposal": proposal, **found, "verdict": verdict})
+    return _corrected(rows)
+
+
+def alphas(run: Run) -> list[Row]:
+    """(b) Every two focal systems that differ in alpha alone."""
+    rows = []
+    for gamma in GAMMAS:
+        for less, more in combinations(ALPHAS, 2):
+            pair = f"focal-g{gamma}-a{more}", f"focal-g{gamma}-a{less}"
+            if found := gain(run, pair[0], run, pair[1]) if set(pair) <= set(run.systems) else None:
+                rows.append({"gamma": gamma, **found})
+    return _corrected(rows)
+
+
+def _corrected(rows: list[Row]) -> list[Row]:
+    """With Holm's correction over all rows."""
+    adjusted = statistics.holm([row["p"] for row in rows]) if rows else []
+    return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
+
+
+def spreads(run: Run) -> list[Row]:
+    """(c) Standard deviations of UA by their source, for each system.
+
+    Folds and seeds are variance components of the test parts' UA. `sampling` is what a fold's UA would vary by if its
+    utterances alone were drawn anew: it is part of `folds`. Early stopping is seen on the validation part, since the
+    test part is scored once: see :func:`stopping`.
+    """
+    rows = []
+    for system in run.systems:
+        values = run.table(system)
+        groups = [group.tolist() for _, group in values.groupby("fold")]
+        parts = statistics.variance_components(groups)
+        rows.append(
+            {
+                "system": system,
+                "jobs": statistics.spread(values.to_numpy()).sd,
+                "folds": _deviation(parts.between),
+                "seeds": _deviation(parts.within),
+                "sampling": sampling_deviation(run, system),
+                **_mean_stopping(run, system),
+            }
+        )
+    return rows
+
+
+def _deviation(variance: statistics.Interval | None) -> Row | None:
+    return None if variance is None else _ends(statistics.Interval(*np.sqrt(variance).tolist()))
+
+
+def sampling_deviation(run: Run, system: str) -> float:
+    """Square root of the mean over jobs of sum_c r_c (1 - r_c) / n_c / classes^2, the variance of a mean of recalls."""
+    variances = []
+    for job in run.results.finished(system):
+        table = run.results.of(*job)
+        confusion = metrics.confusion_matrix(codes(table, "label"), codes(table, "predicted"), len(run.results.classes))
+        said = confusion.sum(1)
+        recall = metrics.recall(confusion)[said > 0]
+        variances.append(float((recall * (1 - recall) / said[said > 0]).sum() / len(recall) ** 2))
+    return float(np.sqrt(np.mean(variances)))
+
+
+def stopping(history: pd.DataFrame, best_epoch: int) -> tuple[float, float] | None:
+    """What early stopping decides by: validation UA around the kept epoch, and how much is lost after it.
+
+    Returns:
+        The standard deviation about a straight line through the epochs at most 3 from the kept one, and the UA of the
+        kept epoch above that of the last. None where there are fewer than four such epochs.
+
+    >>> flat = pd.DataFrame({"epoch": range(1, 6), "validation_ua": [0.5, 0.5, 0.8, 0.5, 0.6]})
+    >>> [round(value, 3) for value in stopping(flat, 3)]  # residuals of 0.58 + 0.02 (e - 3)
+    [0.146, 0.2]
+    """
+    if "validation_ua" not in history:
+        return None
+    near = history[(history["epoch"] - best_epoch).abs() <= NEAR_EPOCHS]
+    if len(near) < 4:
+        return None
+    epoch, ua = near["epoch"].to_numpy(np.float64), near["validation_ua"].to_numpy(np.float64)
+    residuals = ua - np.polyval(np.polyfit(epoch, ua, 1), epoch)
+    kept, last = float(ua[epoch == best_epoch][0]), float(history["validation_ua"].iloc[-1])
+    return float(np.sqrt(np.square(residuals).sum() / (len(near) - 2))), kept - last
+
+
+def _mean_stopping(run: Run, system: str) -> Row:
+    """Both over the system's jobs, each with Student's interval."""
+    kept = run.results.jobs.set_index(["system", "fold", "seed"])["best_epoch"]
+    found = [stopping(run.results.history(*job), int(kept[job])) for job in run.results.finished(system)]
+    known = [values for values in found if values is not None]
+    intervals = [statistics.mean_interval(column) for column in zip(*known, strict=True)] or [None, None]
+    return {
+        name: None if interval is None else _ends(interval)
+        for name, interval in zip(("stopping", "lost"), intervals, strict=True)
+    }
+
+
+def flattery(random: Run, speaker: Run) -> list[Row]:
+    """(d) UA of all test utterances under the random split, above that with speakers held out, drawing speakers."""
+    rows = []
+    for system in random.systems:
+        if system not in speaker.systems:
+            continue
+        tables = [run.results.predictions for run in (random, speaker)]
+        tables = [table[table["system"] == system] for table in tables]
+        counts = _counts_by_speaker(tables, len(random.results.classes))
+        values = _ua_and_difference(counts.sum(0)[None])[0]
+        bounds = statistics.cluster_bootstrap(counts, _ua_and_difference, seed=0)
+        ends = statistics.Interval(float(values[2]), float(bounds[0, 2]), float(bounds[1, 2]))
+        rows.append({"system": system, "random": float(values[0]), "speaker": float(values[1])} | _ends(ends, "gap"))
+    return rows
+
+
+def _counts_by_speaker(
+    tables: Sequence[pd.DataFrame], classes: int
+) -> Num[NDArray[np.int64], "clusters runs classes classes"]:
+    """Confusions of each speaker (or utterance, where speakers are unknown) in each of two runs."""
+    known = pd.concat(tables)[["id", "speaker"]].drop_duplicates("id")
+    clusters = statistics.Clusters.of(known["speaker"].tolist(), known["id"].tolist())
+    place = dict(zip(known["id"], clusters.index.tolist(), strict=True))
+    counts = []
+    for table in tables:
+        cell = (table["id"].map(place).to_numpy(np.int64) * classes + codes(table, "label")) * classes
+        flat = np.bincount(cell + codes(table, "predicted"), minlength=clusters.count * classes**2)
+        counts.append(flat.reshape(clusters.count, classes, classes))
+    return np.stack(counts, axis=1)
+
+
+def _ua_and_difference(totals: Num[Floats, "replicates 2 classes classes"]) -> Float[Floats, "replicates 3"]:
+    ua = metrics.unweighted_accuracy(totals)
+    return np.column_stack([ua, ua[:, 0] - ua[:, 1]])
+
+
+def compactness(run: Run) -> dict[str, Any]:
+    """(e) How each proposal changes the geometry of features, and the rank correlation of geometry with UA over jobs.
+
+    Before they are ranked, all jobs of a fold are centred: an easy fold has both separated features and high UA,
+    whatever the system.
+    """
+    changes = [
+        {"proposal": proposal, "measure": measure, **found}
+        for measure in GEOMETRY
+        for proposal, names in PROPOSALS.items()
+        if run.first(names) and "baseline" in run.systems
+        if (found := gain(run, run.first(names), run, "baseline", measure))
+    ]
+    association = {}
+    for measure in GEOMETRY:
+        table = run.measures[["fold", "ua", measure]].dropna()
+        centred = table[["ua", measure]] - table.groupby("fold")[["ua", measure]].transform("mean")
+        several = table["fold"].map(table.groupby("fold").size()) > 1
+        ua, values = (centred.loc[several, name].tolist() for name in ("ua", measure))
+        centres = table.loc[several, "fold"].nunique()
+        interval = statistics.rank_correlation_interval(ua, values, means_removed=centres)
+        association[measure] = None if interval is None else _ends(interval) | {"jobs": int(several.sum())}
+    return {"changes": changes, "association": association}
+
+
+def trade_offs(run: Run) -> list[Row]:
+    """(f) UA, parameters and milliseconds of each system, and whether no other is at once better and cheaper."""
+    device = next(iter(run.costs), "")
+    rows = []
+    for name, system in run.summary["systems"].items():
+        cost = run.costs.get(device, {}).get(name)
+        milliseconds = 1e3 * (cost["front_end"] + cost["recognition"]) if cost else None
+        ua = system["pooled"]["ua"]
+        price = {"parameters": system["parameters"], "milliseconds": milliseconds, "device": device}
+        rows.append({"system": name, "ua": ua["value"], "low": ua["low"], "high": ua["high"]} | price)
+    for row in rows:
+        row["best_for_parameters"] = _undominated(row, rows, "parameters")
+        row["best_for_milliseconds"] = _undominated(row, rows, "milliseconds")
+    return rows
+
+
+def _undominated(row: Row, rows: Sequence[Row], price: str) -> bool | None:
+    """Whether none of those with a price is as cheap and better, or as good and cheaper."""
+    if row[price] is None:
+        return None
+    known = [(other["ua"], other[price]) for other in rows if other[price] is not None]
+    own = row["ua"], row[price]
+    return not any(ua >= own[0] and cost <= own[1] and (ua, cost) != own for ua, cost in known)
+
+
+def contest(robust: Run, rival: Run) -> list[Row]:
+    """The first of :data:`CANDIDATES` that the robust recipe trained, against the rivals of a run on the same folds."""
+    candidate = robust.first(CANDIDATES)
+    others = [name for name in RIVALS if name in rival.systems and (robust is not rival or name != candidate)]
+    found = [gain(robust, candidate, rival, name) for name in others] if candidate else []
+    return _corrected([row for row in found if row])
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A part of the study: a corpus, a protocol, a recipe; and what its jobs cost where that was measured."""
+
+    corpus: str
+    protocol: str
+    recipe: str
+    costs: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    @property
+    def name(self) -> str:
+        """Its folder's name in `results/`.
+
+        >>> Planned("emodb", "speaker", "robust", {}).name, Planned("emodb", "random", "paper", {}).name
+        ('emodb-speaker-robust', 'emodb-random')
+        """
+        return "-".join([self.corpus, self.protocol, *([self.recipe] if self.recipe != "paper" else [])])
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs, and plans of runs of which no job is finished yet."""
+
+    runs: tuple[Run, ...]
+    planned: tuple[Planned, ...] = ()
+
+    @classmethod
+    def read(cls, paths: Iterable[str | Path]) -> Study:
+        """Run directories, finished, begun or only planned.
+
+        Raises:
+            AffektError: all that is wrong with them, at once.
+        """
+        runs: list[Run] = []
+        planned: list[Planned] = []
+        faults: list[Fault] = []
+        for path in map(Path, paths):
+            try:
+                if next(path.glob("*/fold-*/seed-*/result.json"), None) or not (path / COSTS).exists():
+                    runs.append(Run.read(path))
+                else:
+                    names = read_toml(path / "config.toml")["experiment"]
+                    costs = read_costs(path)
+                    planned.append(Planned(names["corpus"], names["protocol"], names["recipe"], costs))
+            except AffektError as error:
+                faults += error.faults
+        if faults:
+            raise AffektError.of(faults)
+        return cls(tuple(runs), tuple(planned))
+
+    def run(self, corpus: str, protocol: str, recipe: str = "paper") -> Run | None:
+        """The run of a part of the study, if it was begun."""
+        name = Planned(corpus, protocol, recipe, {}).name
+        return next((run for run in self.runs if run.planned.name == name), None)
+
+    def parts(self) -> list[tuple[Planned, Run | None]]:
+        """Every part that the study is to have, with its costs and its run where there are any."""
+        parts = []
+        for recipe, corpus, protocol in product(RECIPES, CORPORA, PROTOCOLS):
+            run = self.run(corpus, protocol, recipe)
+            parts.append((Planned(corpus, protocol, recipe, self._costs(corpus, protocol, recipe)), run))
+        return parts
+
+    def _costs(self, corpus: str, protocol: str, recipe: str) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+        """As measured for this part, or for its corpus under another protocol, whose folds are as large."""
+        known = {plan.name: plan for plan in (*self.planned, *(run.planned for run in self.runs)) if plan.costs}
+        names = [Planned(corpus, other, recipe, {}).name for other in (protocol, *PROTOCOLS)]
+        return next((known[name].costs for name in names if name in known), {})
+
+
+def remaining(part: Planned, run: Run | None) -> Row:
+    """The jobs of a part that are not finished: how many, and their hours by device; None where a cost is unknown."""
+    wanted = {(name, fold, seed) for name in SYSTEMS for fold in range(FOLDS) for seed in range(SEEDS)}
+    done = {tuple(job) for name in run.systems for job in run.results.finished(name)} if run else set()
+    left = [name for name, _, _ in sorted(wanted - done)]
+    hours = {
+        device: [sum(costs[name][key] for name in left) for key in ("job_hours", "longest_job_hours")]
+        for device, costs in part.costs.items()
+        if set(left) <= set(costs)
+    }
+    return {"part": part, "finished": len(wanted & done), "expected": len(wanted), "hours": hours}
