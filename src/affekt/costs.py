@@ -1,32 +1,59 @@
-"""What an experiment will cost on this machine: a few real training steps, timed, times all that is to be done."""
+"""What an experiment will cost on this machine: a few real training steps, timed, times all that is to be done.
+
+The same steps tell what a system costs who uses it: milliseconds to recognise a clip. Times are kept apart from results
+(`costs.json`), by the device that they were measured on, since results come back bit for bit and times do not.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from affekt.atomic import write_bytes
 from affekt.batching import Clips
+from affekt.environment import environment
 from affekt.experiment import Experiment, Job
 from affekt.features import FrontEnd
+from affekt.results.study import COSTS, read_costs
 from affekt.systems import System
-from affekt.training import Part, TrainConfig, choose_device, fit, score
+from affekt.training import Fitted, Part, TrainConfig, choose_device, fit, score
 
 TYPICAL_EPOCHS = 0.45  # share of `max_epochs` before early stopping: mean of the 10 jobs in results/emodb-random
+CLIP_SECONDS = 3.0  # of the clip whose recognition is timed
+TIMED_EPOCHS = 3  # of one step each; the first warms up
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds that a system takes for an utterance, as measured here on utterances of the corpus' mean length."""
+    """What a system takes on this device.
+
+    Attributes:
+        training, scoring: seconds for an utterance of the corpus, in a batch of the recipe's size.
+        front_end, recognition: seconds for the features, and then for the network, of a single clip of 3 s.
+        epochs: the longest training; less than the recipe's where a network finds its weights otherwise.
+        parameters: trainable ones.
+    """
 
     training: float
     scoring: float
+    front_end: float
+    recognition: float
+    epochs: int
+    parameters: int
 
     def job_seconds(self, train: int, validation: int, epochs: float) -> float:
-        """A job of so many epochs."""
+        """A job of so many epochs.
+
+        >>> Cost(0.02, 0.01, 0.0, 0.0, epochs=100, parameters=1).job_seconds(train=100, validation=50, epochs=10)
+        25.0
+        """
         return epochs * (train * self.training + validation * self.scoring)
 
 
@@ -37,63 +64,131 @@ class Estimate:
     Attributes:
         jobs: the jobs that are not done.
         costs: of each system.
-        typical_hours: with the usual early stopping.
-        longest_hours: if every job ran to its last epoch.
+        hours: of each job, if it runs to its last epoch.
+        typical_hours: of all, with the usual early stopping, so many side by side.
+        longest_hours: of all, if every job ran to its last epoch.
     """
 
     jobs: tuple[Job, ...]
-    costs: dict[str, Cost]
-    hours: dict[str, float]
+    costs: Mapping[str, Cost]
+    hours: Mapping[str, float]
     typical_hours: float
     longest_hours: float
 
 
-def estimate(experiment: Experiment, workers: int) -> Estimate:
-    """Time a few steps of every system that still has jobs, and add up."""
+def estimate(experiment: Experiment, workers: int, costs: Mapping[str, Cost] | None = None) -> Estimate:
+    """Add up what is left, by `costs` or by timing a few steps of every system that still has jobs."""
     jobs = tuple(job for job in experiment.jobs if not job.done)
-    systems = {job.system.name: job.system for job in jobs}
+    if costs is None:
+        costs = measure(experiment, {job.system.name: job.system for job in jobs}.values())
+    hours = {job.name: job_hours(costs[job.system.name], job) for job in jobs}
+    longest = sum(hours.values()) / max(1, min(workers, len(jobs)))
+    return Estimate(jobs, costs, hours, longest * typical_share(experiment.recipe.train), longest)
+
+
+def job_hours(cost: Cost, job: Job) -> float:
+    """Of a job that does not stop early."""
+    return cost.job_seconds(len(job.fold.train), len(job.fold.validation), cost.epochs) / 3600
+
+
+def typical_share(config: TrainConfig) -> float:
+    """Which part of its epochs a job usually runs."""
+    return TYPICAL_EPOCHS if config.patience < config.max_epochs else 1.0
+
+
+def measure(experiment: Experiment, systems: Iterable[System]) -> dict[str, Cost]:
+    """Time systems on utterances of this experiment, with as many threads as its jobs have.
+
+    Systems that differ in nothing but the loss are timed once: beside a network a loss costs next to nothing.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(experiment.threads)
+    timed: dict[str, Cost] = {}
+    costs = {}
     try:
-        costs = {name: _measure(experiment, system) for name, system in systems.items()}
+        for system in systems:
+            kind = repr((system.network, system.network_options, system.features, system.segments))
+            if kind not in timed:
+                timed[kind] = _measure(experiment, system)
+            costs[system.name] = timed[kind]
+        return costs
     finally:
         torch.set_num_threads(threads)
-    epochs = experiment.recipe.train.max_epochs
-    hours = {
-        job.name: costs[job.system.name].job_seconds(len(job.fold.train), len(job.fold.validation), epochs) / 3600
-        for job in jobs
-    }
-    longest = sum(hours.values()) / max(1, min(workers, len(jobs)))
-    stops_early = experiment.recipe.train.patience < epochs
-    return Estimate(jobs, costs, hours, longest * (TYPICAL_EPOCHS if stops_early else 1.0), longest)
 
 
 def _measure(experiment: Experiment, system: System) -> Cost:
-    """Cost of a system on random clips of the corpus' mean length."""
-    config = experiment.recipe.train
-    frames = int(experiment.data.clips[system.features].lengths.float().mean())
-    clips = _random_clips(system.features, config.batch_size, frames, experiment.device)
-    part = Part(np.arange(config.batch_size), np.arange(config.batch_size) % len(experiment.data.classes))
-    device = choose_device(experiment.device)
-    steps = _steps(config)
-    fitted = fit(system, clips, part, part, len(experiment.data.classes), steps, seed=0, device=device)
-    scoring = _seconds(lambda: score(fitted, clips, part.rows, steps, device))
+    config, device = experiment.recipe.train, choose_device(experiment.device)
+    clips, classes = experiment.data.clips[system.features], len(experiment.data.classes)
+    trained, scored = _training_rows(clips, config), _typical_rows(clips, config.batch_size)
+    train, validation = (Part(rows, np.arange(len(rows)) % classes) for rows in (trained, scored))
+    steps = replace(config, max_epochs=TIMED_EPOCHS, patience=TIMED_EPOCHS)
+    fitted = fit(system, clips, train, validation, classes, steps, seed=0, device=device)
+    scoring = _seconds(lambda: score(fitted, clips, scored, steps, device))
     epoch = min(epoch.seconds for epoch in fitted.history[1:])  # each is one step and one scoring
-    return Cost(max(epoch - scoring, 0.0) / config.batch_size, scoring / config.batch_size)
+    return Cost(
+        training=max(epoch - scoring, 0.0) / len(trained),
+        scoring=scoring / len(scored),
+        **_clip_seconds(fitted, device),
+        epochs=min(config.max_epochs, getattr(fitted.network, "solutions", config.max_epochs)),
+        parameters=sum(parameter.numel() for parameter in fitted.network.parameters() if parameter.requires_grad),
+    )
 
 
-def _steps(config: TrainConfig) -> TrainConfig:
-    return replace(config, max_epochs=4, patience=4)
+def _training_rows(clips: Clips, config: TrainConfig) -> NDArray[np.int64]:
+    """A batch as training makes them: any utterances, padded to the longest, or such as have one length."""
+    if config.bucketed:
+        return _typical_rows(clips, config.batch_size)
+    return np.random.default_rng(0).permutation(len(clips))[: config.batch_size]
 
 
-def _random_clips(features: FrontEnd, count: int, frames: int, device: str) -> Clips:
+def _typical_rows(clips: Clips, count: int) -> NDArray[np.int64]:
+    """The utterances whose length is nearest to the mean: a batch of evaluation, which goes by length."""
+    lengths = clips.lengths.cpu().numpy()
+    return np.argsort(np.abs(lengths - lengths.mean()), kind="stable")[:count]
+
+
+def _clip_seconds(fitted: Fitted, device: torch.device) -> dict[str, float]:
+    """What features and network of a single clip take, in the precision of an exported model."""
+    features: FrontEnd = fitted.system.features
     generator = torch.Generator().manual_seed(0)
-    clips = Clips.of([torch.randn(frames, features.dims, generator=generator) for _ in range(count)], silence=-10.0)
-    return clips.to(choose_device(device))
+    samples = 0.1 * torch.randn(round(CLIP_SECONDS * features.sample_rate_hz), generator=generator).to(device)
+    extract = features.extractor(device)
+    clip = Clips.of([extract(samples)], features.silence).to(device)
+    exact = TrainConfig(precision="float32")
+    return {
+        "front_end": _seconds(lambda: extract(samples)),
+        "recognition": _seconds(lambda: score(fitted, clip, np.zeros(1, np.int64), exact, device)),
+    }
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    work()
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _seconds(work: Callable[[], object], times: int = 3) -> float:
+    """The shortest of a few times, after one that warms up."""
+    measured = []
+    for _ in range(1 + times):
+        start = time.perf_counter()
+        work()
+        measured.append(time.perf_counter() - start)
+    return min(measured[1:])
+
+
+def write_costs(experiment: Experiment, costs: Mapping[str, Cost]) -> Path:
+    """Add costs to the run directory's `costs.json`: device -> system -> seconds, and the hours of a job of each."""
+    known = read_costs(experiment.out)
+    share = typical_share(experiment.recipe.train)
+    rows = {}
+    for name, cost in costs.items():
+        longest = float(np.mean([job_hours(cost, job) for job in experiment.jobs if job.system.name == name]))
+        rows[name] = asdict(cost) | {"job_hours": share * longest, "longest_job_hours": longest}
+    device = device_name(experiment)
+    known[device] = known.get(device, {}) | rows
+    path = experiment.out / COSTS
+    write_bytes(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+    return path
+
+
+def device_name(experiment: Experiment) -> str:
+    """What the times hold for: the processor and the threads of a job, or the accelerator."""
+    facts = environment()
+    if choose_device(experiment.device).type != "cpu":
+        return facts["gpu"]
+    return f"{facts['cpu']}, {experiment.threads} thread{'s' if experiment.threads != 1 else ''}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from affekt import cli
 from affekt.cli.report import report
 from affekt.errors import CheckpointError, ConfigError
 from affekt.results import Results, summarise
@@ -47,3 +48,26 @@ def test_a_damaged_run_is_not_reported(run: Path) -> None:
 def test_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no config\.toml"):
         report(tmp_path)
+
+
+def test_several_runs_are_a_study(
+    run: Path, tmp_path: Path, make_run: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = make_run(tmp_path / "other", systems=("baseline",), folds=2, seeds=1, utterances=32, corpus="nemo")
+    assert cli.main(["report", str(run), str(other), "-o", str(tmp_path / "out"), "--formats", "markdown"]) == 0
+    text = (tmp_path / "out" / "study.md").read_text()
+    assert "## Results: emodb-random" in text
+    assert "## Results: nemo-random" in text
+    assert capfd.readouterr().out.splitlines() == [str(tmp_path / "out" / "study.md")]
+    assert not (run / "summary.json").exists()
+
+
+def test_a_study_needs_a_folder_and_whole_runs(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(run), str(run)]) == 2
+    assert (
+        capfd.readouterr().err == "affekt: error: -o: got nothing, expected a folder for the report on several runs\n"
+    )
+    assert cli.main(["report", str(run), str(tmp_path / "x"), str(tmp_path / "y"), "-o", str(tmp_path / "out")]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert [name in line for name, line in zip(("x", "y"), lines, strict=True)] == [True, True]
+    assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affekt import __version__
@@ -36,7 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "report": (
         "affekt.cli.report:report",
-        "Tables, paired tests and plots of an experiment, finished or not.",
+        "Tables, paired tests and plots of an experiment, finished or not; several together as a study.",
     ),
     "reproduce": (
         "affekt.cli.reproduce:reproduce",
@@ -162,10 +163,14 @@ def _read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCo
         return
     from cyclopts.config import Dict
 
-    from affekt.config import check, read_toml
+    from affekt.config import check, is_run_config, read_toml
 
     path = option.tokens[-1].value
     data = read_toml(path)
+    if commands[-1] == "experiment" and is_run_config(data):
+        from affekt.cli.experiment import options_of_run
+
+        data = options_of_run(Path(path), data)
     options = (part for part in arguments if not part.keys and part.name.startswith("--") and part is not option)
     hints = {part.field_info.name: part.hint for part in options}
     faults = check(hints, data, where=path)

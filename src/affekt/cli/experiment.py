@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from affekt.cli.changes import given, optional_fields
 from affekt.cli.progress import ExperimentProgress
 from affekt.config import merge
-from affekt.costs import estimate
+from affekt.costs import CLIP_SECONDS, Cost, estimate, measure, write_costs
 from affekt.errors import AffektError, ConfigError, Fault
 from affekt.experiment import Experiment, default_jobs, finish, plan_experiment
 from affekt.labels import label_set
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     TrainChanges = TrainConfig
 else:
     TrainChanges = optional_fields(TrainConfig)
+
+CHANGED = ", changed"
+"""What follows the name of a recipe whose settings were changed."""
 
 
 def experiment(
@@ -59,7 +63,7 @@ def experiment(
     out
         Run directory. One that exists is gone on with: what is finished is not run again.
     systems
-        Names, groups (headline, table2, integration, poolings) or TOML files, separated by commas.
+        Names, groups (headline, table1, table2, integration, study, poolings) or TOML files, separated by commas.
     protocol
         random (the paper's), speaker, session, loso, corpus or text; or a file of folds (another run's folds.json), or
         a folder of EmoBox's lists.
@@ -72,7 +76,7 @@ def experiment(
     labels
         Label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
     recipe
-        paper or robust.
+        paper, robust or quick; or a TOML file.
     train
         Changes to the recipe's training, e.g. --train.max-epochs 50.
     device
@@ -82,11 +86,12 @@ def experiment(
     threads
         CPU threads of each job; results are the same bit for bit only at the same number.
     plan
-        Train nothing: print the jobs that are left, with their estimated hours on this device.
+        Train nothing: print the jobs that are left, with their estimated hours on this device, and keep what was
+        measured in `costs.json`.
     cache
         Where decoded audio is kept.
     config
-        TOML file with values for these options.
+        TOML file with values for these options; or another run's config.toml, to do the same again.
     """
     chosen = changed_recipe(recipe, train)
     workers = side_by_side(jobs, device)
@@ -109,7 +114,9 @@ def experiment(
         for fault in failures:
             print(f"affekt: left out: {fault}", file=sys.stderr)
         if plan:
-            print_estimate(planned, workers, listed=True)
+            costs = measure(planned, planned.systems)
+            print_estimate(planned, workers, costs)
+            print(write_costs(planned, costs))
             return 1 if failures else 0
         failures += run_with_progress(planned, workers, progress)
     conclude(planned)
@@ -129,7 +136,16 @@ def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
     """A recipe by name, with some of its training's settings changed."""
     recipe = find_recipe(name)
     changed = merge(recipe.train, given(train), where="--train")
-    return recipe if changed == recipe.train else replace(recipe, name=f"{name}, changed", train=changed)
+    changed_name = f"{recipe.name.removesuffix(CHANGED)}{CHANGED}"
+    return recipe if changed == recipe.train else replace(recipe, name=changed_name, train=changed)
+
+
+def options_of_run(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a run directory's `config.toml` stands for, with the folds of the `folds.json` beside it."""
+    facts, folds = data["experiment"], path.with_name("folds.json")
+    kept = {name: facts[name] for name in ("folds", "fold_seed", "seeds", "threads") if name in facts}
+    own = {"systems": str(path), "recipe": str(path)} | ({"labels": str(path)} if "labels" in data else {})
+    return kept | own | {"protocol": str(folds) if folds.exists() else facts.get("protocol", "random")}
 
 
 def run_with_progress(planned: Experiment, workers: int, progress: ExperimentProgress) -> tuple[Fault, ...]:
@@ -144,16 +160,22 @@ def run_with_progress(planned: Experiment, workers: int, progress: ExperimentPro
     return ()
 
 
-def print_estimate(planned: Experiment, workers: int, listed: bool = False) -> None:
-    """What is left to do and how long it will take here, from a few timed steps of each system."""
-    expected = estimate(planned, workers)
+def print_estimate(planned: Experiment, workers: int, costs: Mapping[str, Cost] | None = None) -> None:
+    """What is left to do and how long it will take here, from a few timed steps of each system.
+
+    With costs that were measured before, every job is listed.
+    """
+    expected = estimate(planned, workers, costs)
     typical, longest = expected.typical_hours, expected.longest_hours
     print(planned.line)
     print(f"{len(expected.jobs)} of {len(planned.jobs)} jobs left, {workers} side by side on this device:")
     print(f"about {typical:.2g} hours, {longest:.2g} if no job stops early")
     for name, cost in expected.costs.items():
-        print(f"  {name}: {1e3 * cost.training:.1f} ms to train on an utterance, {1e3 * cost.scoring:.1f} to score it")
-    for job in expected.jobs if listed else ():
+        print(
+            f"  {name}: {1e3 * cost.training:.1f} ms to train on an utterance, {1e3 * cost.scoring:.1f} to score it; "
+            f"{1e3 * (cost.front_end + cost.recognition):.1f} to recognise a clip of {CLIP_SECONDS:g} s"
+        )
+    for job in expected.jobs if costs else ():
         print(f"  {job.name}: at most {expected.hours[job.name]:.3f} hours")
 
 

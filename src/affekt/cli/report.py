@@ -1,4 +1,4 @@
-"""`affekt report`: a run directory as tables, tests and plots."""
+"""`affekt report`: run directories as tables, tests and plots."""
 
 from __future__ import annotations
 
@@ -7,36 +7,45 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from affekt.report import FORMATS, Format, Projection, print_table, write_report
+from affekt.errors import ConfigError
+from affekt.report import FORMATS, Format, Projection, print_table, write_report, write_study
 from affekt.results import Results, summarise, write_summary
+from affekt.tracking import TRACKERS, Tracker
 
 
 def report(
     run: Path,
     /,
-    *,
+    *runs: Path,
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     formats: tuple[Format, ...] = FORMATS,
     baseline: str | None = None,
     projection: Projection = "pca",
+    track: tuple[Tracker, ...] = (),
 ) -> int:
-    """Tables, paired tests and plots of an experiment, finished or not.
+    """Tables, paired tests and plots of an experiment, finished or not; several together as a study.
 
-    Every file of the run is checked against its hash first; a damaged job is named, and nothing is reported.
+    Every file of a run is checked against its hash first; a damaged job is named, and nothing is reported.
 
     Parameters
     ----------
     run
         Run directory, as `affekt experiment -o` makes it.
+    runs
+        More of them, e.g. under another protocol: the report is then a study, which compares them.
     out
-        Where the report goes; by default into the run directory.
+        Where the report goes; by default into the run directory. A study needs one.
     formats
         html (one page that needs no network), markdown, latex; several by repeating the option.
     baseline
         The system that all others are compared with; by default the one called baseline, else the first.
     projection
         How deep features are shown on the plane: pca or tsne.
+    track
+        tensorboard or mlflow: hand the histories of all jobs to these tools, too; both by repeating the option.
     """
+    if runs:
+        return _study((run, *runs), out, formats)
     results = Results.read(run)
     summary = summarise(results, baseline)
     folder = out or run
@@ -44,5 +53,18 @@ def report(
     written = write_report(results, folder, formats, summary=summary, projection=projection)
     print_table(summary)
     for path in written:
+        print(path)
+    for name in track:
+        print(TRACKERS[name](results, folder))
+    return 0
+
+
+def _study(runs: tuple[Path, ...], out: Path | None, formats: tuple[Format, ...]) -> int:
+    from affekt.results.study import Study
+
+    if out is None:
+        raise ConfigError("-o", got="nothing", expected="a folder for the report on several runs")
+    study = Study.read(runs)
+    for path in write_study(study, out, formats):
         print(path)
     return 0

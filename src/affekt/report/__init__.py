@@ -13,13 +13,16 @@ from affekt.errors import ConfigError
 from affekt.report.terminal import print_table
 
 if TYPE_CHECKING:
+    from affekt.report.document import Document
     from affekt.results import Results
+    from affekt.results.ablation import Ablation
+    from affekt.results.study import Study
 
 Format = Literal["html", "markdown", "latex"]
 Projection = Literal["pca", "tsne"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-__all__ = ["FORMATS", "Format", "Projection", "print_table", "write_report"]
+__all__ = ["FORMATS", "Format", "Projection", "print_table", "write_report", "write_study"]
 
 
 def write_report(
@@ -45,13 +48,41 @@ def write_report(
     Raises:
         ConfigError: an unknown format.
     """
-    if unknown := sorted(set(formats) - set(FORMATS)):
-        raise ConfigError("report format", got=", ".join(map(repr, unknown)), expected=f"some of {', '.join(FORMATS)}")
+    _check(formats)
     # Plots need matplotlib, which takes a second to import: whoever only prints a table does not wait for it.
-    from affekt.report import html, latex, markdown
     from affekt.report.content import describe
     from affekt.results import summarise
 
-    document = describe(results, summary or summarise(results), projection)
+    return _write(describe(results, summary or summarise(results), projection), Path(folder), formats)
+
+
+def write_study(
+    study: Study, folder: str | Path, formats: Sequence[Format] = FORMATS, ablations: Sequence[Ablation] = ()
+) -> list[Path]:
+    """Write study.html, study.md and study.tex: what several runs say together.
+
+    Args:
+        study: the runs.
+        folder: where to; made if missing, and equal names in it are replaced.
+        formats: any of :data:`FORMATS`.
+        ablations: of the robust recipe.
+
+    Raises:
+        ConfigError: an unknown format.
+    """
+    _check(formats)
+    from affekt.report.study import describe_study
+
+    return _write(describe_study(study, ablations), Path(folder), formats)
+
+
+def _check(formats: Sequence[str]) -> None:
+    if unknown := sorted(set(formats) - set(FORMATS)):
+        raise ConfigError("report format", got=", ".join(map(repr, unknown)), expected=f"some of {', '.join(FORMATS)}")
+
+
+def _write(document: Document, folder: Path, formats: Sequence[Format]) -> list[Path]:
+    from affekt.report import html, latex, markdown
+
     writers = {"html": html.write, "markdown": markdown.write, "latex": latex.write}
-    return [writers[name](document, Path(folder)) for name in formats]
+    return [writers[name](document, folder) for name in formats]

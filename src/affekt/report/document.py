@@ -25,6 +25,13 @@ class Paragraph:
 
 
 @dataclass(frozen=True, slots=True)
+class Code:
+    """Lines to be typed as they stand."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """A warning that no reader may miss."""
 
@@ -101,7 +108,7 @@ class Listing:
     items: tuple[str, ...]
 
 
-Block = Heading | Paragraph | Notice | Facts | Table | Figure | Listing
+Block = Heading | Paragraph | Code | Notice | Facts | Table | Figure | Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +119,10 @@ class Document:
         title: of the document.
         protocol_line: which corpus, split, seeds, and what training and test share.
         blocks: in reading order.
+        name: of its file, without the ending.
     """
 
     title: str
     protocol_line: str
     blocks: tuple[Block, ...]
+    name: str = "report"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from affekt.atomic import write_bytes
 from affekt.report import plots
-from affekt.report.document import Block, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+from affekt.report.document import Block, Code, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
 
 STYLE = """
 :root {
@@ -45,6 +45,7 @@ p { max-width: 46rem; margin: .8rem 0; }
 .facts .value { font-size: 1.6rem; font-weight: 650; font-variant-numeric: tabular-nums; }
 .facts .note { color: var(--soft); font-size: .85rem; }
 figure { margin: 1.5rem 0 2rem; }
+pre { padding: .6rem .8rem; font-size: .85rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .6rem; }
 table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .5rem .65rem; text-align: right; white-space: nowrap; }
@@ -70,9 +71,10 @@ details ul { columns: 16rem; font-size: .85rem; }
 
 
 def write(document: Document, folder: Path) -> Path:
-    """Write report.html."""
-    write_bytes(folder / "report.html", render(document).encode())
-    return folder / "report.html"
+    """Write the document's .html."""
+    path = folder / f"{document.name}.html"
+    write_bytes(path, render(document).encode())
+    return path
 
 
 def render(document: Document) -> str:
@@ -106,6 +108,8 @@ def _block(block: Block) -> str:
             return f"<h2>{escape(text)}</h2>"
         case Paragraph(text):
             return f"<p>{escape(text)}</p>"
+        case Code(text):
+            return f'<pre class="scroll">{escape(text)}</pre>'
         case Notice(text):
             return f'<p class="notice" role="note">{escape(text)}</p>'
         case Facts():

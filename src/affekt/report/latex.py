@@ -7,7 +7,7 @@ from pathlib import Path
 
 from affekt.atomic import write_bytes
 from affekt.report import plots
-from affekt.report.document import Block, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+from affekt.report.document import Block, Code, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
 
 PLOTS = "figures"
 PREAMBLE = r"""\documentclass[a4paper]{article}
@@ -44,12 +44,13 @@ SPECIAL = {
 
 
 def write(document: Document, folder: Path) -> Path:
-    """Write report.tex and figures/*.pdf."""
+    """Write the document's .tex and figures/*.pdf."""
     for block in document.blocks:
         for panel in block.panels if isinstance(block, Figure) else ():
             write_bytes(folder / PLOTS / f"{panel.name}.pdf", plots.pdf(panel.drawing, panel.name))
-    write_bytes(folder / "report.tex", render(document).encode())
-    return folder / "report.tex"
+    path = folder / f"{document.name}.tex"
+    write_bytes(path, render(document).encode())
+    return path
 
 
 def render(document: Document) -> str:
@@ -75,6 +76,8 @@ def _block(block: Block) -> str:
             return rf"\subsection*{{{escape(text)}}}"
         case Paragraph(text):
             return escape(text)
+        case Code(text):
+            return "\n".join(rf"\texttt{{{escape(line)}}}\\" for line in text.splitlines())
         case Notice(text):
             return rf"\fbox{{\parbox{{0.97\linewidth}}{{\textbf{{{escape(text)}}}}}}}"
         case Facts(items):

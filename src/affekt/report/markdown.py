@@ -7,18 +7,19 @@ from pathlib import Path
 
 from affekt.atomic import write_bytes
 from affekt.report import plots
-from affekt.report.document import Block, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+from affekt.report.document import Block, Code, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
 
 PLOTS = "figures"
 
 
 def write(document: Document, folder: Path) -> Path:
-    """Write report.md and figures/*.svg."""
+    """Write the document's .md and figures/*.svg."""
     for block in document.blocks:
         for panel in block.panels if isinstance(block, Figure) else ():
             write_bytes(folder / PLOTS / f"{panel.name}.svg", plots.on_white(panel.svg).encode())
-    write_bytes(folder / "report.md", render(document).encode())
-    return folder / "report.md"
+    path = folder / f"{document.name}.md"
+    write_bytes(path, render(document).encode())
+    return path
 
 
 def render(document: Document) -> str:
@@ -57,6 +58,8 @@ def _block(block: Block) -> str:
             return f"## {escape(text)}"
         case Paragraph(text):
             return escape(text)
+        case Code(text):
+            return f"```\n{text}\n```"
         case Notice(text):
             return f"> **{escape(text)}**"
         case Facts(items):

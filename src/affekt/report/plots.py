@@ -68,6 +68,24 @@ def intervals(systems: Mapping[str, Mapping[str, Any]], baseline: str) -> Figure
 
 
 @matplotlib.rc_context(STYLE)
+def trade_off(rows: Sequence[Mapping[str, Any]], price: str) -> Figure:
+    """UA with its interval against a price (parameters or milliseconds); those that none dominates are joined."""
+    figure, axes = _panel((5.2, 3.6))
+    known = sorted((row for row in rows if row[price]), key=lambda row: (row[price], row["system"]))
+    for row in known:
+        colour = ACCENT if row[f"best_for_{price}"] else GRID
+        axes.plot([row[price]] * 2, [100 * row["low"], 100 * row["high"]], color=colour, linewidth=1, alpha=0.6)
+        axes.plot(row[price], 100 * row["ua"], "o", color=colour, markersize=5)
+        axes.annotate(row["system"], (row[price], 100 * row["ua"]), (4, 3), textcoords="offset points", fontsize=6)
+    best = [row for row in known if row[f"best_for_{price}"]]
+    axes.plot([row[price] for row in best], [100 * row["ua"] for row in best], color=ACCENT, linewidth=1, alpha=0.6)
+    axes.set_xscale("log")
+    axes.set(xlabel=price, ylabel="UA (%)")
+    axes.grid()
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
     """True classes in rows, each row in percent of its utterances, counts below."""
     figure, axes = _panel((0.8 + 0.8 * len(classes), 0.7 + 0.75 * len(classes)))

@@ -1,0 +1,469 @@
+"""The study as a document: question, method, tables, answers, limits, and what is still to run. Words alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from affekt.report import numbers, plots, quoted
+from affekt.report.content import GEOMETRY, paper_tables, recognition_table
+from affekt.report.document import Block, Code, Document, Figure, Heading, Listing, Panel, Paragraph, Table
+from affekt.results import study as asked
+from affekt.results.ablation import Ablation
+from affekt.results.study import Planned, Run, Study
+
+Row = Mapping[str, Any]
+INTEGRATION = {
+    "softmax": (("baseline",), ("combined",)),
+    "AM-softmax": (("am-softmax", "am-softmax-s10-m0.4"), ("am-softmax-combined",)),
+    "focal": (("focal", "focal-g2-a2"), ("focal-combined",)),
+    "AM-softmax and focal": (("am-focal",), ("am-focal-combined",)),
+}
+"""Rows of the eight cells, each with its systems under attention and under combined attentive pooling."""
+
+VERDICTS = {
+    "reached": "the whole interval lies at or above 4 points: the claim holds here",
+    "refuted": "the whole interval lies below 4 points: the claim does not hold here",
+    "open": "4 points lie inside the interval: these jobs cannot tell",
+}
+TO_COLLECT = "python scripts/collect_results.py runs/{name} results/{name}"
+
+
+def describe_study(study: Study, ablations: Sequence[Ablation] = ()) -> Document:
+    """What the runs of a study say together.
+
+    Args:
+        study: runs, and plans of runs.
+        ablations: of the robust recipe, on validation speakers.
+    """
+    sections = (
+        _question(),
+        _method(study),
+        *(_run(run) for run in study.runs),
+        _claims(study),
+        _alpha(study),
+        _spread(study),
+        _flattery(study),
+        _compactness(study),
+        _trade_offs(study),
+        _independence(study, ablations),
+        _limits(study),
+        _rest(study),
+    )
+    blocks = tuple(block for section in sections for block in section)
+    line = "; ".join(run.results.protocol_line for run in study.runs) or "nothing measured yet"
+    return Document("Discriminative features for speech emotion recognition, measured again", line, blocks, "study")
+
+
+def command(part: Planned, systems: str = "study", seeds: int = asked.SEEDS) -> str:
+    """What runs a part of the study, or goes on with it.
+
+    >>> print(command(Planned("emodb", "speaker", "paper", {}), "headline", 1))
+    affekt experiment emodb.csv -o runs/emodb-speaker --systems headline --protocol speaker --folds 5 --seeds 1
+    """
+    recipe = f" --recipe {part.recipe}" if part.recipe != "paper" else ""
+    return (
+        f"affekt experiment {part.corpus}.csv -o runs/{part.name} --systems {systems} --protocol {part.protocol} "
+        f"--folds {asked.FOLDS} --seeds {seeds}{recipe}"
+    )
+
+
+def _question() -> Iterator[Block]:
+    yield Heading("Question")
+    yield Paragraph(
+        "Zhou & Liu (2020) report that AM-softmax, focal loss and combined attentive pooling each improve a compact "
+        f"network by at least {quoted.CLAIM_POINTS:.0f} points of UA over its softmax baseline, on one corpus, under a "
+        "random split, and beside prior systems whose figures come from other subsets and splits. We ask what remains "
+        "when every system is trained on the same folds of the same data: (a) do the proposals gain 4 points? (b) does "
+        "the weight alpha of focal loss matter under Adam, which is nearly invariant to the scale of a loss? (c) how "
+        "much of the spread comes from early stopping, folds and seeds? (d) how far does a random split flatter? (e) "
+        "are the deep features more compact and separated, and does that predict recognition? (f) which system is best "
+        "for its parameters and its time? And what helps with speakers who were never heard?"
+    )
+
+
+def _method(study: Study) -> Iterator[Block]:
+    yield Heading("Method")
+    yield Paragraph(
+        "Systems: the seven prior systems of the paper's Table 1, each from its own paper with its own input; the "
+        "fourteen rows of Table 2; all eight cells of AM-softmax, focal loss and combined attentive pooling, which the "
+        "paper leaves for future work; two functionals + SVM baselines and a small ECAPA-TDNN. docs/systems.md says "
+        "for each what is certain and what was chosen. Recipes: paper (Adam, learning rate 1e-4, early stopping on "
+        "validation accuracy with a patience of 10) and robust (augmentation, masking, one-cycle schedule, averaging)."
+    )
+    yield Paragraph(
+        "Protocols: random, the paper's 0.55 : 0.25 : 0.2 split five times; speaker, the same shares with no speaker "
+        "in two parts. Normalisers are fitted on the training part, epochs and temperatures chosen on the validation "
+        "part; the test part is scored once. UA is the mean recall over the classes."
+    )
+    yield Paragraph(
+        "Statistics: differences between systems are paired by fold and tested by the corrected resampled t-test of "
+        "Nadeau & Bengio (2003), seeds averaged, Holm-corrected; their intervals are those of that test. Levels, and "
+        "differences between protocols, have percentile intervals from drawing whole speakers. Components of variance "
+        "are those of a one-way random-effects model. Intervals are 95 %."
+    )
+    if study.runs:
+        yield Table(
+            "What was run.",
+            ("Run", "Protocol line", "Recipe", "Utterances", "Speakers", "Jobs finished"),
+            tuple(_run_row(run) for run in study.runs),
+        )
+
+
+def _run_row(run: Run) -> tuple[str, ...]:
+    results, jobs = run.results, run.summary["jobs"]
+    tested = results.predictions.drop_duplicates("id")
+    speakers = tested["speaker"].replace("", None).nunique()
+    counts = (numbers.count(len(tested)), str(speakers), f"{jobs['finished']} of {jobs['expected']}")
+    return (run.planned.name, results.protocol_line, results.recipe, *counts)
+
+
+def _run(run: Run) -> Iterator[Block]:
+    summary, name = run.summary, run.planned.name
+    yield Heading(f"Results: {name}")
+    yield Paragraph(f"{run.results.protocol_line} | recipe {run.results.recipe}")
+    yield recognition_table(summary)
+    yield Figure(
+        f"UA of all test utterances with its interval ({run.results.protocol_line}); the dashed line is "
+        f"{summary['baseline']}.",
+        (Panel(f"study-{name}-intervals", f"UA on {name}", plots.intervals(summary["systems"], summary["baseline"])),),
+    )
+    yield from paper_tables(summary)
+    cells = tuple((loss, *(_cell(run, names) for names in pair)) for loss, pair in INTEGRATION.items())
+    if any(cell != numbers.NONE for row in cells[1:] for cell in row[1:]):
+        caption = "Losses and poolings together: UA (%), mean ± standard deviation over jobs (gain over the baseline)."
+        yield Table(caption, ("Loss", "attention", "combined attentive pooling"), cells, note=_missing_cells(cells))
+
+
+def _cell(run: Run, names: tuple[str, ...]) -> str:
+    name = run.first(names)
+    if not name:
+        return numbers.NONE
+    ua = run.summary["systems"][name]["ua"]
+    compared = run.summary["systems"][name]["comparison"]
+    gained = f" ({numbers.points(compared['ua']['difference'])})" if compared else ""
+    return f"{numbers.spread(ua['mean'], ua['sd_jobs'])}{gained}"
+
+
+def _missing_cells(cells: tuple[tuple[str, ...], ...]) -> str:
+    missing = sum(cell == numbers.NONE for row in cells for cell in row[1:])
+    return f"{missing} of the eight cells not run: --systems integration." if missing else ""
+
+
+def _not_run(what: str, parts: Sequence[Planned], systems: str, seeds: int = asked.SEEDS) -> Iterator[Block]:
+    yield Paragraph(f"Not run: {what}.")
+    yield Code("\n".join(command(part, systems, seeds) for part in parts))
+
+
+def _parts_without(study: Study) -> list[Planned]:
+    """Parts of the study under the paper's recipe of which nothing is measured."""
+    return [part for part, run in study.parts() if run is None and part.recipe == "paper"]
+
+
+def _difference(row: Row) -> str:
+    return f"{numbers.points(row['difference'])} {numbers.interval(row['low'], row['high'], signed=True)}"
+
+
+def _p_values(row: Row) -> tuple[str, str]:
+    return numbers.p_value(row["p"]), numbers.p_value(row["p_holm"])
+
+
+def _claims(study: Study) -> Iterator[Block]:
+    yield Heading("(a) Do the proposals gain 4 points?")
+    rows = tuple(
+        (run.planned.name, row["proposal"], _difference(row), *_p_values(row), VERDICTS[row["verdict"]])
+        for run in study.runs
+        for row in asked.claims(run)
+    )
+    if rows:
+        columns = ("Run", "Proposal", "UA gain (points)", "p (t)", "p (t), Holm", "Reading")
+        note = "Gain over the baseline on the same folds; interval of the corrected resampled t-test."
+        yield Table("The paper's proposals against its baseline.", columns, rows, note=note)
+    absent = [name for name in asked.PROPOSALS if name not in {row[1] for row in rows}]
+    if absent:
+        yield Paragraph(f"Not run on any corpus: {', '.join(absent)}.")
+    if parts := _parts_without(study):
+        yield from _not_run("the other corpora and protocols", parts, "headline")
+
+
+def _alpha(study: Study) -> Iterator[Block]:
+    yield Heading("(b) Does alpha matter under Adam?")
+    yield Paragraph(
+        "A constant alpha multiplies the whole loss. Adam divides the gradient by its own size, so two alphas should "
+        "differ by no more than two seeds do."
+    )
+    rows = tuple(
+        (run.planned.name, f"{row['system']} − {row['other']}", _difference(row), numbers.p_value(row["p_holm"]))
+        for run in study.runs
+        for row in asked.alphas(run)
+    )
+    if rows:
+        columns = ("Run", "Systems", "UA difference (points)", "p (t), Holm")
+        yield Table("Focal systems that differ in alpha alone.", columns, rows)
+    else:
+        yield from _not_run("focal loss with several alphas", [Planned("emodb", "random", "paper", {})], "table2")
+
+
+def _spread(study: Study) -> Iterator[Block]:
+    yield Heading("(c) Where does the spread come from?")
+    rows = tuple(_spread_row(run.planned.name, row) for run in study.runs for row in asked.spreads(run))
+    if rows:
+        yield Table(
+            "Standard deviations of UA by source (points).",
+            ("Run", "System", "all jobs", "folds", "seeds", "sampling", "epochs near the kept one", "kept above last"),
+            rows,
+            note="Folds and seeds: square roots of the components of a random-effects model, with intervals; they need "
+            "two seeds to be told apart. Sampling: what the finite test part alone would bring about, a part of folds. "
+            f"Epochs: standard deviation of validation UA within {asked.NEAR_EPOCHS} epochs of the kept one about a "
+            "straight line, and validation UA of the kept epoch above the last one's, means over jobs with Student's "
+            "intervals: what the choice of an epoch rests on. The test part is scored at the kept epoch only.",
+        )
+    if not any(len(run.results.seeds) > 1 for run in study.runs):
+        missing = "more than one seed, without which folds and seeds cannot be told apart"
+        yield from _not_run(missing, _headline(), "headline")
+
+
+def _spread_row(name: str, row: Row) -> tuple[str, ...]:
+    parts = (*map(_deviation, (row["folds"], row["seeds"])), numbers.percent(row["sampling"]))
+    return (name, row["system"], numbers.percent(row["jobs"]), *parts, *map(_deviation, (row["stopping"], row["lost"])))
+
+
+def _headline() -> list[Planned]:
+    return [Planned("emodb", protocol, "paper", {}) for protocol in asked.PROTOCOLS]
+
+
+def _deviation(row: Row | None) -> str:
+    if row is None:
+        return numbers.NONE
+    return f"{numbers.percent(row['value'])} {numbers.interval(row['low'], row['high'])}"
+
+
+def _flattery(study: Study) -> Iterator[Block]:
+    yield Heading("(d) How far does a random split flatter?")
+    pairs = [
+        (corpus, recipe, study.run(corpus, "random", recipe), study.run(corpus, "speaker", recipe))
+        for recipe in asked.RECIPES
+        for corpus in asked.CORPORA
+    ]
+    rows = tuple(
+        (corpus, recipe, row["system"], numbers.percent(row["random"]), numbers.percent(row["speaker"]), _gap(row))
+        for corpus, recipe, random, speaker in pairs
+        if random and speaker
+        for row in asked.flattery(random, speaker)
+    )
+    if rows:
+        yield Table(
+            "UA of all test utterances under both protocols (%).",
+            ("Corpus", "Recipe", "System", "random", "speaker", "gap (points)"),
+            rows,
+            note="Every utterance is tested once a seed under both. The interval draws speakers.",
+        )
+    if parts := _parts_without(study):
+        yield from _not_run("the protocols that are missing for the comparison", parts, "headline")
+
+
+def _gap(row: Row) -> str:
+    return f"{numbers.points(row['gap'])} {numbers.interval(row['low'], row['high'], signed=True)}"
+
+
+def _compactness(study: Study) -> Iterator[Block]:
+    yield Heading("(e) Are the features more compact and separated, and does that predict recognition?")
+    found = {run.planned.name: asked.compactness(run) for run in study.runs}
+    changes = tuple(
+        (name, row["proposal"], GEOMETRY[row["measure"]], _plain_difference(row), numbers.p_value(row["p"]))
+        for name, answer in found.items()
+        for row in answer["changes"]
+    )
+    if changes:
+        columns = ("Run", "Proposal", "Measure", "Change", "p (t)")
+        yield Table("Geometry of the deep features of test utterances, against the baseline.", columns, changes)
+    associations = tuple(
+        (name, GEOMETRY[measure], _plain_value(row), str(row["jobs"]))
+        for name, answer in found.items()
+        for measure, row in answer["association"].items()
+        if row
+    )
+    if associations:
+        yield Table(
+            "Rank correlation (Spearman) of each measure with UA over jobs.",
+            ("Run", "Measure", "Correlation", "Jobs"),
+            associations,
+            note="Jobs of a fold are centred first, since an easy fold has both; that costs a job each. Interval: Bonett "
+            "& Wright (2000), which takes jobs for independent; systems of one fold share their data, so it is somewhat "
+            "too narrow.",
+        )
+    if not changes and not associations:
+        yield from _not_run("any two systems whose features were kept", _headline(), "headline")
+
+
+def _plain_difference(row: Row) -> str:
+    return f"{numbers.decimal(row['difference'])} [{numbers.decimal(row['low'])}, {numbers.decimal(row['high'])}]"
+
+
+def _plain_value(row: Row) -> str:
+    return f"{numbers.decimal(row['value'], 2)} [{numbers.decimal(row['low'], 2)}, {numbers.decimal(row['high'], 2)}]"
+
+
+def _trade_offs(study: Study) -> Iterator[Block]:
+    yield Heading("(f) Which system is best for its parameters and its time?")
+    for run in study.runs:
+        rows, name = asked.trade_offs(run), run.planned.name
+        device = rows[0]["device"]
+        where = f"features and network for a clip of 3 s, alone, in float32, on {device}" if device else "not measured"
+        yield Table(
+            f"UA, size and time on {name} ({run.results.protocol_line}).",
+            ("System", "UA (%)", "Parameters", "best for its size", "ms a clip", "best for its time"),
+            tuple(_trade_off_row(row) for row in rows),
+            note=f"Best: no other system is as small (as fast) and better. Milliseconds: {where}.",
+        )
+        panels = [Panel(f"study-{name}-size", f"UA against parameters on {name}", plots.trade_off(rows, "parameters"))]
+        if any(row["milliseconds"] for row in rows):
+            drawing = plots.trade_off(rows, "milliseconds")
+            panels.append(Panel(f"study-{name}-time", f"UA against milliseconds on {name}", drawing))
+        yield Figure(f"UA with its interval against size and time ({run.results.protocol_line}).", tuple(panels))
+        if any(row["milliseconds"] is None for row in rows):
+            yield Paragraph("Times not measured for all systems.")
+            systems = ",".join(row["system"] for row in rows if row["milliseconds"] is None)
+            yield Code(command(run.planned, systems, len(run.results.seeds)) + " --plan")
+
+
+def _trade_off_row(row: Row) -> tuple[str, ...]:
+    marks = ["yes" if row[f"best_for_{price}"] else "" for price in ("parameters", "milliseconds")]
+    ua = f"{numbers.percent(row['ua'])} {numbers.interval(row['low'], row['high'])}"
+    size, milliseconds = numbers.count(row["parameters"]), numbers.decimal(row["milliseconds"], 1)
+    return (row["system"], ua, size, marks[0], milliseconds, marks[1])
+
+
+def _independence(study: Study, ablations: Sequence[Ablation]) -> Iterator[Block]:
+    yield Heading("Speakers who were never heard")
+    yield Paragraph(
+        "No data of a test speaker is used, labelled or not. Changes to the robust recipe are judged on validation "
+        "speakers alone; the test parts are then used once."
+    )
+    for ablation in ablations:
+        yield _ablation_table(ablation)
+    if not ablations:
+        yield Paragraph("Not run: the ablation.")
+        commands = (f"python scripts/ablation.py {corpus}.csv -o results/ablation" for corpus in asked.CORPORA)
+        yield Code("\n".join(commands))
+    yield from _contests(study)
+
+
+def _contests(study: Study) -> Iterator[Block]:
+    trained = {corpus: study.run(corpus, "speaker", "robust") for corpus in asked.CORPORA}
+    rows = [
+        _contest_row(corpus, rival, row)
+        for corpus, robust in trained.items()
+        for rival in (study.run(corpus, "speaker"), robust)
+        if robust and rival
+        for row in asked.contest(robust, rival)
+    ]
+    if rows:
+        yield Table(
+            "A small system by the robust recipe against functionals + SVM and Table 1, speakers held out.",
+            ("Corpus", "Robust system", "Rival", "its recipe", "UA gain (points)", "p (t), Holm"),
+            tuple(rows),
+            note="On the same folds. Holm's correction is over the rivals of a corpus and recipe.",
+        )
+    if absent := [Planned(corpus, "speaker", "robust", {}) for corpus, run in trained.items() if run is None]:
+        yield from _not_run("the robust recipe with speakers held out", absent, "compact,yardsticks,table1")
+
+
+def _contest_row(corpus: str, rival: Run, row: Row) -> tuple[str, ...]:
+    return (
+        corpus,
+        row["system"],
+        row["other"],
+        rival.results.recipe,
+        _difference(row),
+        numbers.p_value(row["p_holm"]),
+    )
+
+
+def _ablation_table(ablation: Ablation) -> Table:
+    return Table(
+        f"Changes to the robust recipe, UA on validation speakers (%): {ablation.line}.",
+        ("Row", "Change", "UA", "last epoch", "against the recipe (points)", "p (t)", "Jobs"),
+        tuple(
+            (
+                row.name,
+                row.change,
+                numbers.spread(row.ua.mean, row.ua.sd),
+                numbers.percent(row.last),
+                f"{numbers.points(row.gain.value)} {numbers.interval(row.gain.low, row.gain.high, signed=True)}"
+                if row.gain
+                else "",
+                numbers.p_value(row.p_value) if row.p_value is not None else "",
+                str(row.jobs),
+            )
+            for row in ablation.rows()
+        ),
+        note=f"System {ablation.system}, {ablation.epochs} epochs. The UA is that of the kept epoch, which validation "
+        "chose, so its level flatters; differences between rows do not. Test speakers took no part.",
+    )
+
+
+def _limits(study: Study) -> Iterator[Block]:
+    yield Heading("Limits")
+    few = [run.planned.name for run in study.runs if len(run.results.seeds) < asked.SEEDS]
+    items = [
+        "Acted speech of few speakers; the paper's corpus, IEMOCAP, is not among them, since its licence is personal.",
+        "Prior systems are our readings of their papers, trained by one recipe and not by their own.",
+        "Intervals from few speakers and five folds are wide, and somewhat too narrow still.",
+        "Times depend on the machine and on what else it does; parameters do not.",
+    ]
+    if few:
+        items.insert(0, f"Fewer than {asked.SEEDS} seeds: {', '.join(few)}. Single trainings differ by points.")
+    yield Listing("What these figures cannot say", tuple(items))
+
+
+def _rest(study: Study) -> Iterator[Block]:
+    yield Heading("What is measured and what is still to run")
+    parts = [asked.remaining(part, run) for part, run in study.parts()]
+    finished, expected = (sum(row[key] for row in parts) for key in ("finished", "expected"))
+    yield Paragraph(
+        f"{numbers.count(finished)} of {numbers.count(expected)} jobs of the study are finished: "
+        f"{len(asked.SYSTEMS)} systems, {asked.FOLDS} folds, {asked.SEEDS} seeds, {len(asked.PROTOCOLS)} protocols, "
+        f"{len(asked.CORPORA)} corpora, {len(asked.RECIPES)} recipes. A command goes on where it was interrupted; "
+        "--plan prints its jobs with their hours on the device at hand and keeps them in costs.json. First the "
+        "manifests, from the corpora's releases:"
+    )
+    prepared = (f"affekt prepare {name} CORPORA/{name} -o {name}.csv --labels iemocap4" for name in asked.CORPORA)
+    yield Code("\n".join(prepared))
+    yield Table(
+        "Jobs that are left.",
+        ("Part", "Finished", "Left", "Hours, usual stopping", "Hours at most", "Measured on"),
+        tuple(_rest_row(row) for row in parts),
+        note="Hours of one job after another; jobs may run side by side. Where a cost was measured under one protocol "
+        "only, it stands for the other, whose folds are as large.",
+    )
+    left = [row["part"] for row in parts if row["finished"] < row["expected"]]
+    if left:
+        yield Code("\n".join(line for part in left for line in (command(part), TO_COLLECT.format(name=part.name))))
+    plans = {plan.name: plan for plan in (*study.planned, *(run.planned for run in study.runs))}
+    for part in plans.values():
+        for device in part.costs:
+            yield _cost_table(part, device)
+
+
+def _rest_row(row: Row) -> tuple[str, ...]:
+    device, hours = next(iter(row["hours"].items()), ("", [None, None]))
+    left = row["expected"] - row["finished"]
+    return (row["part"].name, str(row["finished"]), str(left), *(numbers.decimal(h, 1) for h in hours), device)
+
+
+def _cost_table(part: Planned, device: str) -> Table:
+    return Table(
+        f"Cost of a job of each system: {part.name}, on {device}.",
+        ("System", "Hours, usual stopping", "Hours at most", "ms to train on an utterance", "ms to score it"),
+        tuple(
+            (
+                name,
+                numbers.decimal(cost["job_hours"], 2),
+                numbers.decimal(cost["longest_job_hours"], 2),
+                numbers.decimal(1e3 * cost["training"], 1),
+                numbers.decimal(1e3 * cost["scoring"], 1),
+            )
+            for name, cost in part.costs[device].items()
+        ),
+    )
