@@ -1,6 +1,9 @@
 """Copy what a run measured, but not its weights, into results/: small files that a reader can check.
 
 python scripts/collect_results.py runs/emodb-random results/emodb-random
+
+The geometry of the deep features goes along as a table, with the hashes of the features that it was computed from. Of a
+run that was only planned (`affekt experiment --plan`) the plan and the costs are copied.
 """
 
 from __future__ import annotations
@@ -11,18 +14,21 @@ from pathlib import Path
 
 from affekt.experiment import STATE
 from affekt.report import write_report
-from affekt.results import Results, summarise, write_summary
+from affekt.results import Results, summarise, write_geometry, write_summary
 
 LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.npy", STATE, ".*", "corpus", "cache", "figures", "report.*")
 
 
 def collect(run: Path, target: Path) -> None:
     """Copy a run's small files, and write its summary and its report in Markdown beside them."""
-    results = Results.read(run)
+    begun = any(run.glob("*/fold-*/seed-*/result.json"))
+    results = Results.read(run) if begun else None
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run, target, ignore=LEFT_BEHIND)
-    write_summary(summarise(results), target / "summary.json")
-    write_report(results, target, ("markdown",))
+    if results is not None:
+        write_geometry(results, target / "geometry.csv")
+        write_summary(summarise(results), target / "summary.json")
+        write_report(results, target, ("markdown",))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,230 @@
+"""What each part of the robust recipe is worth, and what might be added to it, on validation speakers.
+
+    python scripts/ablation.py emodb.csv -o results/ablation [--with ravdess.csv] [--rows recipe,no-warp]
+        [--system compact] [--epochs 16] [--folds 5] [--seeds 1]
+
+Trains the system by the recipe and by changed ones, on the training speakers of each fold, and scores the validation
+speakers. Test speakers take no part. A file for each corpus keeps every job; the same command goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from affekt.atomic import write_bytes
+from affekt.batching import Clips
+from affekt.config import as_table, merge
+from affekt.errors import AffektError, ConfigError
+from affekt.experiment import Data, load_data
+from affekt.manifest import Manifest, concatenate
+from affekt.protocols import Fold, make_folds
+from affekt.recipes import RECIPES, Recipe
+from affekt.report.numbers import interval, percent, points, spread
+from affekt.results.ablation import REFERENCE, Ablation
+from affekt.seeds import derive_seed
+from affekt.systems import System, resolve
+from affekt.training import fit
+
+EVERY_FOLD = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row of the ablation: what differs from the recipe.
+
+    Attributes:
+        words: for the table.
+        recipe, system: changed fields; of `recipe`, nested as TOML would have them.
+        normalise: features by the mean and deviation of their "utterance" or their "speaker".
+        corpora: whether the other corpora's utterances are trained on as well.
+    """
+
+    words: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    system: Mapping[str, Any] = field(default_factory=dict)
+    normalise: str = ""
+    corpora: bool = False
+
+
+def _train(words: str, **changes: Any) -> Change:
+    return Change(words, recipe={"train": changes})
+
+
+def _augment(words: str, **changes: Any) -> Change:
+    return _train(words, augment=changes)
+
+
+def _loss(words: str, loss: str, **options: Any) -> Change:
+    return Change(words, system={"loss": loss, "loss_options": options})
+
+
+NOTHING = {"gain_db": 0.0, "channel_db": 0.0, "noise_probability": 0.0, "warp": 0.0, "tempo": 0.0}
+ROWS: Mapping[str, Change] = {
+    REFERENCE: Change("as it is"),
+    "no-augmentation": _augment("no variation of the features", **NOTHING, time_masks=0, mel_masks=0),
+    "no-channel": _augment("no random frequency response", channel_db=0.0),
+    "no-noise": _augment("no noise", noise_probability=0.0),
+    "no-warp": _augment("vocal tract as it is", warp=0.0),
+    "more-warp": _augment("vocal tract +- 12 %", warp=0.12),
+    "tempo": _augment("speaking rate +- 15 %", tempo=0.15),
+    "masks": _augment("SpecAugment: two masks in time, one in frequency", time_masks=2, mel_masks=1),
+    "more-gain": _augment("loudness +- 6 dB", gain_db=6.0),
+    "no-level": Change("clips as loud as they were recorded", recipe={"level": 0.0}),
+    "utterance-norm": Change("features normalised by utterance", normalise="utterance"),
+    "speaker-norm": Change("features normalised by speaker: needs unlabelled audio of each", normalise="speaker"),
+    "no-averaging": _train("no average of the weights", averaging=0.0),
+    "no-decay": _train("no weight decay", weight_decay=0.0),
+    "constant-rate": _train("constant learning rate of 5e-4", schedule="constant", learning_rate=5e-4),
+    "label-smoothing": _loss("labels smoothed by 0.1", "softmax", label_smoothing=0.1),
+    "am-softmax": _loss("AM-softmax", "am-softmax", scale=10, margin=0.2),
+    "focal": _loss("focal loss", "focal", gamma=2, alpha=1),
+    "contrastive": _loss("softmax and a supervised contrastive loss", "supervised-contrastive", weight=0.3),
+    "more-corpora": Change("trained on the other corpora as well", corpora=True),
+}
+
+
+def changed(base: Recipe, change: Change, epochs: int) -> Recipe:
+    """The recipe of a row, for so many epochs without early stopping."""
+    recipe = merge(base, change.recipe, where="ablation")
+    return replace(recipe, train=replace(recipe.train, max_epochs=epochs, patience=epochs))
+
+
+def normalised(clips: Clips, groups: Sequence[str]) -> Clips:
+    """Every band's mean 0 and deviation 1 over the frames of all utterances of a group."""
+    values, lengths = clips.values.clone(), clips.lengths
+    names = sorted(set(groups))
+    owner = torch.tensor([names.index(group) for group in groups]).repeat_interleave(lengths)
+    for number in range(len(names)):
+        mine = owner == number
+        values[mine] = (values[mine] - values[mine].mean(0)) / values[mine].std(0).clamp_min(1e-3)
+    return replace(clips, values=values)
+
+
+class Bench:
+    """Data, folds and the file of one corpus."""
+
+    def __init__(
+        self, manifests: Sequence[Manifest], out: Path, system: System, epochs: int, cache: Path | None
+    ) -> None:
+        self.base, self.system, self.epochs = RECIPES["robust"], system, epochs
+        self.corpus = manifests[0].name
+        self.joined = concatenate(manifests) if len(manifests) > 1 else manifests[0]
+        self.cache, self.path = cache, out / f"{self.corpus}.json"
+        self.own = self.joined.where(self.joined.table["corpus"].isin(set(manifests[0].table["corpus"])).to_numpy())
+        self.folds = make_folds(self.own, "speaker", EVERY_FOLD).folds
+        self.data: dict[float, Data] = {}
+        self.kept = self._begin()
+
+    def _begin(self) -> dict[str, Any]:
+        """What the file holds, once it is sure that it is of the same ablation."""
+        sizes = {
+            part: float(np.mean([len(getattr(fold, part)) for fold in self.folds])) for part in ("train", "validation")
+        }
+        fresh = {
+            "line": f"{self.corpus}, {EVERY_FOLD} folds of speakers, scored on validation speakers",
+            "system": self.system.name,
+            "epochs": self.epochs,
+            **sizes,
+            "recipe": as_table(self.base),
+            "rows": {},
+        }
+        if not self.path.exists():
+            return fresh
+        kept: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        other = [key for key in fresh if key != "rows" and kept.get(key) != fresh[key]]
+        if other:
+            got, expected = f"another {', '.join(other)}", "the ablation that it was begun with"
+            raise ConfigError(str(self.path), got=got, expected=expected, remedy="choose another folder with -o")
+        return kept
+
+    def run(self, name: str, fold: Fold, seed: int) -> bool:
+        """Train and keep one job; False if it is there already."""
+        change = ROWS[name]
+        row = self.kept["rows"].setdefault(name, {"change": change.words, "jobs": {}})
+        key = f"{fold.index}/{seed}"
+        if key in row["jobs"]:
+            return False
+        row["jobs"][key] = self._measure(change, fold, seed)
+        write_bytes(self.path, (json.dumps(self.kept, indent=1) + "\n").encode())
+        return True
+
+    def _measure(self, change: Change, fold: Fold, seed: int) -> dict[str, float]:
+        recipe = changed(self.base, change, self.epochs)
+        system = recipe.apply(replace(self.system, **change.system))
+        data = self._data(recipe.level, system)
+        clips = self._clips(data, system, change)
+        learnt = [*fold.train, *(self._others() if change.corpora else ())]
+        job = derive_seed("ablation", self.corpus, fold.index, seed)  # the same for every row: they are paired
+        train, validation = data.part(learnt), data.part(fold.validation)
+        fitted = fit(system, clips, train, validation, len(data.classes), recipe.train, job)
+        history = fitted.history
+        return {"ua": history[fitted.best_epoch - 1].validation_ua, "last": history[-1].validation_ua}
+
+    def _data(self, level: float, system: System) -> Data:
+        if level not in self.data:
+            self.data[level], _, failures = load_data(self.joined, [system], cache=self.cache)
+            if failures:
+                raise AffektError.of(failures)
+        return self.data[level]
+
+    def _clips(self, data: Data, system: System, change: Change) -> Clips:
+        clips = data.clips[system.features]
+        if not change.normalise:
+            return clips
+        speakers = data.manifest.table["corpus"] + "/" + data.manifest.table["speaker"]
+        return normalised(clips, data.manifest.ids if change.normalise == "utterance" else speakers.tolist())
+
+    def _others(self) -> list[str]:
+        return sorted(set(self.joined.ids) - set(self.own.ids))
+
+
+def table(ablation: Ablation) -> str:
+    """The rows as text."""
+    lines = [ablation.line]
+    for row in ablation.rows():
+        gained = f"{points(row.gain.value)} {interval(row.gain.low, row.gain.high, signed=True)}" if row.gain else ""
+        last = f"last {percent(row.last)}"
+        lines.append(f"{row.name:16} {spread(row.ua.mean, row.ua.sd):12} {last:10} {gained:22} {row.change}")
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run what is left, one job after the other, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--with", dest="others", type=Path, nargs="*", default=[], help="manifests of other corpora")
+    parser.add_argument("--rows", help=f"of {', '.join(ROWS)}; by default all that can be run")
+    parser.add_argument("--system", default="compact")
+    parser.add_argument("--epochs", type=int, default=RECIPES["robust"].train.max_epochs)
+    parser.add_argument("--folds", type=int, default=EVERY_FOLD, help="of the five, the first so many")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--cache", type=Path)
+    given = parser.parse_args(words)
+    names = given.rows.split(",") if given.rows else [row for row in ROWS if given.others or not ROWS[row].corpora]
+    if unknown := sorted(set(names) - set(ROWS)):
+        parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    if any(ROWS[name].corpora for name in names) and not given.others:
+        parser.error("more-corpora needs them: --with OTHER.csv")
+    torch.set_num_threads(1)  # so that the numbers do not depend on the machine's cores
+    (system,) = resolve(given.system)
+    manifests = [Manifest.read(path) for path in (given.manifest, *given.others)]
+    bench = Bench(manifests, given.out, system, given.epochs, given.cache)
+    for seed in range(given.seeds):
+        for fold in bench.folds[: given.folds]:
+            for name in names:
+                if bench.run(name, fold, seed):
+                    print(f"{name}/fold-{fold.index}/seed-{seed}", flush=True)
+    print(table(Ablation.read(bench.path)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The scripts of this repository: what they write is what they say, and docs/study.md is what one of them writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from affekt.batching import Clips
+from affekt.config import load
+from affekt.errors import ConfigError
+from affekt.manifest import Manifest
+from affekt.recipes import RECIPES, Recipe
+from affekt.report.markdown import render
+from affekt.report.study import describe_study
+from affekt.results import Results, file_sha256, summarise
+from affekt.results.ablation import REFERENCE, Ablation
+from affekt.results.study import Study
+from affekt.systems import SYSTEMS
+from affekt.training import TrainConfig
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", REPOSITORY / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # where dataclasses look for their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+# -------------------------------------------------------------------------------------------------------------- study
+
+
+def test_the_study_is_what_the_script_writes() -> None:
+    """docs/study.md, from results/ alone: nobody typed a figure into it. If it fails: python scripts/study.py."""
+    study, ablations = script("study").read(REPOSITORY / "results")
+    document = describe_study(study, ablations)
+    assert (REPOSITORY / "docs" / "study.md").read_text(encoding="utf-8") == render(document)
+    names = {panel.name for block in document.blocks for panel in getattr(block, "panels", ())}
+    assert {path.stem for path in (REPOSITORY / "docs" / "figures").glob("study-*.svg")} == names
+
+
+def test_the_study_takes_in_every_run(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    for name in ("b", "a"):
+        make_run(tmp_path / name, systems=("baseline",), folds=2, seeds=1)
+    (tmp_path / "bundled").mkdir()
+    (tmp_path / "bundled" / "config.toml").write_text("")
+    study, ablations = script("study").read(tmp_path)
+    assert [run.results.path.name for run in study.runs] == ["a", "b"]
+    assert ablations == []
+
+
+# ------------------------------------------------------------------------------------------------------------ collected
+
+
+def test_a_collected_run_is_small_and_says_the_same(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    run = make_run(tmp_path / "run", systems=("baseline", "focal"), folds=2, seeds=1)
+    (run / "focal/fold-0/seed-0/state.pt").write_bytes(b"half")
+    script("collect_results").collect(run, tmp_path / "kept")
+    kept = tmp_path / "kept"
+    assert not [path for path in kept.rglob("*") if path.suffix in (".npy", ".safetensors", ".pt")]
+    assert summarise(Results.read(kept)) == summarise(Results.read(run))
+    assert json.loads((kept / "summary.json").read_text()) == summarise(Results.read(run))
+    assert (kept / "report.md").exists()
+    script("collect_results").collect(kept, tmp_path / "again")
+    assert (tmp_path / "again" / "summary.json").read_bytes() == (kept / "summary.json").read_bytes()
+
+
+def test_a_plan_is_collected_with_its_costs(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    run = make_run(tmp_path / "run", systems=("baseline",), folds=2, seeds=1)
+    shutil.rmtree(run / "baseline")
+    (run / "costs.json").write_text("{}")
+    script("collect_results").collect(run, tmp_path / "kept")
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"config.toml", "folds.json", "costs.json"}
+    assert Study.read([tmp_path / "kept"]).runs == ()
+
+
+# ------------------------------------------------------------------------------------------------------------- ablation
+
+
+@pytest.fixture
+def ablation(monkeypatch: pytest.MonkeyPatch, bursts: Path) -> ModuleType:
+    """The script, its recipe and system made tiny."""
+    module = script("ablation")
+    tiny = replace(load(Recipe, bursts / "recipe.toml"), level=0.05)
+    monkeypatch.setattr(module, "RECIPES", {"robust": tiny})
+    return module
+
+
+def call(module: ModuleType, bursts: Path, out: Path, *words: str) -> Ablation:
+    usual = ["--rows", "recipe,no-averaging", "--folds", "2", "--epochs", "2", "--system", "tiny.toml"]
+    small = bursts / "one.toml"
+    small.write_text((bursts / "systems.toml").read_text().partition("[focal]")[0])
+    usual[-1] = str(small)
+    module.main([str(bursts / "manifest.csv"), "-o", str(out), "--cache", str(bursts / "cache"), *usual, *words])
+    return Ablation.read(out / "bursts.json")
+
+
+def test_rows_are_trained_on_the_same_folds_and_kept(
+    ablation: ModuleType, bursts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    fit = ablation.fit
+
+    def watched(system: Any, clips: Clips, train: Any, validation: Any, classes: int, config: Any, seed: int) -> Any:
+        seen.append((tuple(train.rows), tuple(validation.rows), seed, config.max_epochs, config.patience))
+        return fit(system, clips, train, validation, classes, config, seed)
+
+    monkeypatch.setattr(ablation, "fit", watched)
+    found = call(ablation, bursts, tmp_path)
+    assert [(row.name, row.jobs) for row in found.rows()] == [(REFERENCE, 2), ("no-averaging", 2)]
+    assert found.rows()[0].ua == found.rows()[1].ua  # this recipe averages nothing: the rows are one and the same
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[3] != seen[0]
+    assert {each[3:] for each in seen} == {(2, 2)}
+    manifest = Manifest.read(bursts / "manifest.csv")
+    folds = ablation.make_folds(manifest, "speaker", 5).folds
+    for fold, (train, validation, *_) in zip(folds, seen[::2], strict=False):
+        used = {manifest.ids[row] for row in (*train, *validation)}
+        assert not used & set(fold.test)  # the test speakers take no part
+    call(ablation, bursts, tmp_path)  # all is done
+    assert len(seen) == 4
+    call(ablation, bursts, tmp_path, "--rows", "recipe,no-warp", "--seeds", "2")
+    assert len(seen) == 4 + 2 + 2 + 2  # the recipe's second seed; two folds of the new row with two seeds
+    printed = capsys.readouterr().out
+    assert "no-averaging/fold-1/seed-0" in printed
+    assert "5 folds of speakers, scored on validation speakers" in printed
+
+
+def test_another_ablation_s_file_is_refused(ablation: ModuleType, bursts: Path, tmp_path: Path) -> None:
+    call(ablation, bursts, tmp_path, "--rows", "recipe", "--folds", "1")
+    with pytest.raises(ConfigError, match=r"bursts\.json: got another epochs, expected .* choose another folder"):
+        call(ablation, bursts, tmp_path, "--epochs", "3")
+
+
+def test_rows_that_cannot_be_run(ablation: ModuleType, bursts: Path, tmp_path: Path, capsys: Any) -> None:
+    for rows, said in (("recipe,nix", "no row nix; there are recipe, "), ("more-corpora", "--with OTHER.csv")):
+        with pytest.raises(SystemExit):
+            call(ablation, bursts, tmp_path, "--rows", rows)
+        assert said in capsys.readouterr().err
+
+
+def test_every_row_is_a_recipe_and_a_system_that_differ_as_it_says() -> None:
+    module = script("ablation")
+    robust = RECIPES["robust"]
+    assert module.changed(robust, module.ROWS[REFERENCE], 7).train == replace(robust.train, max_epochs=7, patience=7)
+    for name, change in module.ROWS.items():
+        recipe = module.changed(robust, change, 3)
+        system = recipe.apply(replace(SYSTEMS["compact"], **change.system))
+        assert isinstance(recipe.train, TrainConfig)
+        system.build(4)
+        differs = recipe != module.changed(robust, module.ROWS[REFERENCE], 3) or change.system
+        differs = differs or change.normalise or change.corpora
+        assert bool(differs) is (name != REFERENCE), f"{name}: the recipe has this already"
+
+
+def test_normalised_by_group(ablation: ModuleType) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clips = Clips.of(
+        [torch.randn(20 + row, 3, generator=generator) * (row + 1) + row for row in range(4)], silence=-9.0
+    )
+    spoken = ablation.normalised(clips, ["a", "b", "a", "b"])
+    for rows in ((0, 2), (1, 3)):
+        frames = np.concatenate([spoken[row].numpy() for row in rows])
+        np.testing.assert_allclose(frames.mean(0), 0, atol=1e-5)
+        np.testing.assert_allclose(frames.std(0, ddof=1), 1, atol=1e-4)
+    assert torch.equal(spoken.offsets, clips.offsets)
+    assert abs(float(spoken[0].mean())) > 0.05  # not by utterance
+
+
+def test_other_corpora_are_trained_on_and_not_judged_by(
+    ablation: ModuleType, bursts: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    other = Path(shutil.copytree(bursts, tmp_path / "other", ignore=shutil.ignore_patterns("cache")))
+    table = Manifest.read(other / "manifest.csv").table
+    table["corpus"], table["id"] = "others", "x-" + table["id"]
+    Manifest(table, other).write(other / "manifest.csv")
+    sizes: list[tuple[int, int]] = []
+    fit = ablation.fit
+
+    def watched(system: Any, clips: Clips, train: Any, validation: Any, *rest: Any) -> Any:
+        sizes.append((len(train.rows), len(validation.rows)))
+        return fit(system, clips, train, validation, *rest)
+
+    monkeypatch.setattr(ablation, "fit", watched)
+    words = ("--with", str(other / "manifest.csv"), "--rows", "recipe,more-corpora", "--folds", "1")
+    call(ablation, bursts, tmp_path / "out", *words)
+    (train, validation), (more, same) = sizes
+    assert (more, same) == (train + 48, validation)
+    assert file_sha256(tmp_path / "out" / "bursts.json")
