@@ -177,15 +177,6 @@ def is_run_config(data: Mapping[str, Any]) -> bool:
     return all(isinstance(data.get(name), Mapping) for name in ("experiment", "recipe", "systems"))
 
 
-def is_run_config(data: Mapping[str, Any]) -> bool:
-    """Whether the tables are those that an experiment keeps in its run directory.
-
-    >>> is_run_config({"experiment": {}, "recipe": {}, "systems": {}}), is_run_config({"systems": "headline"})
-    (True, False)
-    """
-    return all(isinstance(data.get(name), Mapping) for name in ("experiment", "recipe", "systems"))
-
-
 def _plain(value: Any) -> Any:
     if value is None:
         return NONE

@@ -117,8 +117,6 @@ def label_set(name_or_path: str | Path) -> LabelSet:
 
     The `config.toml` of a run that was given a label set brings it back.
 
-    The `config.toml` of a run that was given a label set brings it back.
-
     Raises:
         ConfigError: no such set, an unreadable file, or a label in two classes.
     """
@@ -139,8 +137,6 @@ def _read_label_set(path: Path) -> LabelSet:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, endless digits; lists in lists in lists
         raise ConfigError(f"label set {path}", got=str(error), expected="a readable TOML file") from error
-    if isinstance(data.get("experiment"), dict) and isinstance(data.get("labels"), dict):
-        data = data["labels"]  # the configuration of a run
     if isinstance(data.get("experiment"), dict) and isinstance(data.get("labels"), dict):
         data = data["labels"]  # the configuration of a run
     classes = data.get("classes")

@@ -243,64 +243,6 @@ def test_another_configuration_is_not_a_run_s(run: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-# ----------------------------------------------------------------------------------------------- a run's own config.toml
-
-
-def again(bursts: Path, out: Path, file: Path, *words: str) -> int:
-    places = ["-o", str(out), "--cache", str(bursts / "cache"), "--device", "cpu", "--jobs", "1"]
-    return cli.main(["experiment", str(bursts / "manifest.csv"), *places, "--config", str(file), *words])
-
-
-def test_a_run_s_configuration_does_the_same_again(
-    run: Any, tmp_path: Path, bursts: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Everything that was chosen comes back from the file alone: recipe, systems, folds, labels; so do the numbers."""
-    options = ["--protocol", "speaker", "--fold-seed", 3, "--labels", "basic4", "--train.learning-rate", 0.002]
-    assert run(*options, "--systems", bursts / "systems.toml").code == 0
-    first, second = tmp_path / "run", tmp_path / "second"
-    assert again(bursts, second, first / "config.toml") == 0, capfd.readouterr().err
-    for name in ("config.toml", "folds.json", "summary.json"):
-        assert (second / name).read_bytes() == (first / name).read_bytes(), name
-    table = Path(JOBS[0]) / "predictions.csv"
-    assert (second / table).read_bytes() == (first / table).read_bytes()
-    assert again(bursts, first, first / "config.toml") == 0  # in its own folder all is done
-    capfd.readouterr()
-
-
-def test_flags_still_change_what_a_run_s_configuration_says(
-    run: Any, tmp_path: Path, bursts: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run("--plan")
-    words = ["--plan", "--seeds", "2", "--train.max-epochs", "9", "--systems", str(bursts / "systems.toml")]
-    assert again(bursts, tmp_path / "other", tmp_path / "run" / "config.toml", *words) == 0, capfd.readouterr().err
-    written = tomllib.loads((tmp_path / "other" / "config.toml").read_text())
-    assert written["recipe"]["train"]["max_epochs"] == 9
-    assert written["recipe"]["name"] == "quick, changed"
-    assert written["experiment"]["seeds"] == 2
-
-
-def test_a_second_protocol_or_recipe_is_refused_in_the_folder_of_the_first(run: Any, tmp_path: Path) -> None:
-    assert run("--plan").code == 0
-    before = (tmp_path / "run" / "config.toml").read_bytes()
-    end = "as it was begun; choose another folder with -o"
-    answer = run("--plan", "--protocol", "speaker")
-    assert answer.code == 2
-    assert f"protocol: got 'speaker', expected 'random', {end}" in answer.err
-    answer = run("--plan", "--recipe", "robust")
-    assert answer.code == 2
-    assert f"recipe: got 'robust, changed', expected 'quick, changed', {end}" in answer.err
-    assert (tmp_path / "run" / "config.toml").read_bytes() == before
-
-
-def test_another_configuration_is_not_a_run_s(run: Any, tmp_path: Path) -> None:
-    file = tmp_path / "broken.toml"
-    file.write_text("[experiment]\nfolds = 2\n[recipe]\nname = 'x'\nmask = 3\n[systems.a]\nlosss = 'focal'\n")
-    answer = run("--plan", "--config", file)
-    assert answer.code == 2
-    assert "recipe" in answer.err or "mask" in answer.err
-    assert not (tmp_path / "run").exists()
-
-
 # ------------------------------------------------------------------------------------------------------ partial success
 
 

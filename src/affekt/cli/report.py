@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from affekt.errors import ConfigError
 from affekt.report import FORMATS, Format, Projection, print_table, write_report, write_study
 from affekt.results import Results, summarise, write_summary
-from affekt.tracking import TRACKERS, Tracker
 
 
 def report(
@@ -21,7 +20,6 @@ def report(
     formats: tuple[Format, ...] = FORMATS,
     baseline: str | None = None,
     projection: Projection = "pca",
-    track: tuple[Tracker, ...] = (),
 ) -> int:
     """Tables, paired tests and plots of an experiment, finished or not; several together as a study.
 
@@ -41,8 +39,6 @@ def report(
         The system that all others are compared with; by default the one called baseline, else the first.
     projection
         How deep features are shown on the plane: pca or tsne.
-    track
-        tensorboard or mlflow: hand the histories of all jobs to these tools, too; both by repeating the option.
     """
     if runs:
         return _study((run, *runs), out, formats)
@@ -54,8 +50,6 @@ def report(
     print_table(summary)
     for path in written:
         print(path)
-    for name in track:
-        print(TRACKERS[name](results, folder))
     return 0
 
 
