@@ -185,7 +185,7 @@ def test_another_experiment_s_folder(run: Any) -> None:
     assert lines == [f"fold_seed: got 3, expected 0{end}", f"recipe.train.learning_rate: got 0.5, expected 0.002{end}"]
 
 
-# ----------------------------------------------------------------------------------------------- a run's own config.toml
+# ---------------------------------------------------------------------------------------------- a run's own config.toml
 
 
 def again(bursts: Path, out: Path, file: Path, *words: str) -> int:

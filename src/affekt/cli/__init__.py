@@ -168,7 +168,7 @@ def _read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCo
     path = option.tokens[-1].value
     data = read_toml(path)
     if commands[-1] == "experiment" and is_run_config(data):
-        from affekt.cli.experiment import options_of_run
+        from affekt.cli.changes import options_of_run
 
         data = options_of_run(Path(path), data)
     options = (part for part in arguments if not part.keys and part.name.startswith("--") and part is not option)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -138,14 +138,6 @@ def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
     changed = merge(recipe.train, given(train), where="--train")
     changed_name = f"{recipe.name.removesuffix(CHANGED)}{CHANGED}"
     return recipe if changed == recipe.train else replace(recipe, name=changed_name, train=changed)
-
-
-def options_of_run(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a run directory's `config.toml` stands for, with the folds of the `folds.json` beside it."""
-    facts, folds = data["experiment"], path.with_name("folds.json")
-    kept = {name: facts[name] for name in ("folds", "fold_seed", "seeds", "threads") if name in facts}
-    own = {"systems": str(path), "recipe": str(path)} | ({"labels": str(path)} if "labels" in data else {})
-    return kept | own | {"protocol": str(folds) if folds.exists() else facts.get("protocol", "random")}
 
 
 def run_with_progress(planned: Experiment, workers: int, progress: ExperimentProgress) -> tuple[Fault, ...]:

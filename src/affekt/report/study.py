@@ -288,9 +288,9 @@ def _compactness(study: Study) -> Iterator[Block]:
             "Rank correlation (Spearman) of each measure with UA over jobs.",
             ("Run", "Measure", "Correlation", "Jobs"),
             associations,
-            note="Jobs of a fold are centred first, since an easy fold has both; that costs a job each. Interval: Bonett "
-            "& Wright (2000), which takes jobs for independent; systems of one fold share their data, so it is somewhat "
-            "too narrow.",
+            note="Jobs of a fold are centred first, since an easy fold has both; that costs a job each. Interval: "
+            "Bonett & Wright (2000), which takes jobs for independent; systems of one fold share their data, so it is "
+            "somewhat too narrow.",
         )
     if not changes and not associations:
         yield from _not_run("any two systems whose features were kept", _headline(), "headline")
