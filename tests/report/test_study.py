@@ -8,13 +8,15 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from affekt.cli.experiment import experiment
 from affekt.errors import ConfigError
 from affekt.report import html, latex, markdown, numbers, write_study
+from affekt.report.answers import command
 from affekt.report.document import Code, Document, Heading, Paragraph, Table
-from affekt.report.study import INTEGRATION, command, describe_study
+from affekt.report.study import INTEGRATION, describe_study
 from affekt.results import study as asked
 from affekt.results.ablation import Ablation
 from affekt.results.study import Planned, Study
@@ -108,6 +110,28 @@ def test_claims_carry_their_interval_and_reading(document: Document, study: Stud
     assert row[1:3] == ("AM-softmax", f"{numbers.points(claim['difference'])} {interval}")
     assert "4 points" in row[-1]
     assert "Not run on any corpus: focal, combined." in section(document, "(a)")
+
+
+def test_every_answer_begins_with_what_its_table_says(document: Document, study: Study) -> None:
+    claims = [row["verdict"] for run in study.runs for row in asked.claims(run)]
+    counts = [claims.count(verdict) for verdict in ("reached", "refuted", "open")]
+    said = f"at or above 4 points in {counts[0]}, below in {counts[1]}, and holds 4 points in {counts[2]}."
+    assert f"Of {len(claims)} comparisons, the interval lies {said}" in section(document, "(a)")
+    (pair,) = asked.alphas(study.runs[0])
+    largest = numbers.percent(abs(pair["difference"]))
+    assert f"the largest difference is {largest} points" in section(document, "(b)")
+    spreads = [row for run in study.runs for row in asked.spreads(run)]
+    seeds = float(np.median([row["seeds"]["value"] for row in spreads if row["seeds"]]))
+    assert f"; {numbers.percent(seeds)} between seeds; " in section(document, "(c)")
+    gaps = [row["gap"] for row in asked.flattery(*study.runs[:2])]
+    assert f"by {numbers.points(float(np.median(gaps)))} points in the median" in section(document, "(d)")
+    ratios = [row for row in asked.compactness(study.runs[0])["changes"] if row["measure"] == "fisher_ratio"]
+    assert f"in {sum(row['low'] > 0 for row in ratios)} of {len(ratios)} comparisons" in section(document, "(e)")
+    best = [row["system"] for row in asked.trade_offs(study.runs[0]) if row["best_for_parameters"]]
+    line = next(
+        line for line in section(document, "(f)").splitlines() if "Best for their parameters on emodb-random" in line
+    )
+    assert sorted(re.findall(r"([\w-]+) \(", line.partition("Best for their time")[0])) == sorted(best)
 
 
 def test_what_was_not_run_has_its_command(document: Document) -> None:

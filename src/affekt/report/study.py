@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from affekt.report import numbers, plots, quoted
-from affekt.report.content import GEOMETRY, paper_tables, recognition_table
+from affekt.report import answers, numbers, plots, quoted
+from affekt.report.content import paper_tables, recognition_table
 from affekt.report.document import Block, Code, Document, Figure, Heading, Listing, Panel, Paragraph, Table
 from affekt.results import study as asked
 from affekt.results.ablation import Ablation
@@ -21,11 +21,6 @@ INTEGRATION = {
 }
 """Rows of the eight cells, each with its systems under attention and under combined attentive pooling."""
 
-VERDICTS = {
-    "reached": "the whole interval lies at or above 4 points: the claim holds here",
-    "refuted": "the whole interval lies below 4 points: the claim does not hold here",
-    "open": "4 points lie inside the interval: these jobs cannot tell",
-}
 TO_COLLECT = "python scripts/collect_results.py runs/{name} results/{name}"
 
 
@@ -40,12 +35,12 @@ def describe_study(study: Study, ablations: Sequence[Ablation] = ()) -> Document
         _question(),
         _method(study),
         *(_run(run) for run in study.runs),
-        _claims(study),
-        _alpha(study),
-        _spread(study),
-        _flattery(study),
-        _compactness(study),
-        _trade_offs(study),
+        answers.claims(study),
+        answers.alpha(study),
+        answers.spread(study),
+        answers.flattery(study),
+        answers.compactness(study),
+        answers.trade_offs(study),
         _independence(study, ablations),
         _limits(study),
         _rest(study),
@@ -53,19 +48,6 @@ def describe_study(study: Study, ablations: Sequence[Ablation] = ()) -> Document
     blocks = tuple(block for section in sections for block in section)
     line = "; ".join(run.results.protocol_line for run in study.runs) or "nothing measured yet"
     return Document("Discriminative features for speech emotion recognition, measured again", line, blocks, "study")
-
-
-def command(part: Planned, systems: str = "study", seeds: int = asked.SEEDS) -> str:
-    """What runs a part of the study, or goes on with it.
-
-    >>> print(command(Planned("emodb", "speaker", "paper", {}), "headline", 1))
-    affekt experiment emodb.csv -o runs/emodb-speaker --systems headline --protocol speaker --folds 5 --seeds 1
-    """
-    recipe = f" --recipe {part.recipe}" if part.recipe != "paper" else ""
-    return (
-        f"affekt experiment {part.corpus}.csv -o runs/{part.name} --systems {systems} --protocol {part.protocol} "
-        f"--folds {asked.FOLDS} --seeds {seeds}{recipe}"
-    )
 
 
 def _question() -> Iterator[Block]:
@@ -150,190 +132,6 @@ def _missing_cells(cells: tuple[tuple[str, ...], ...]) -> str:
     return f"{missing} of the eight cells not run: --systems integration." if missing else ""
 
 
-def _not_run(what: str, parts: Sequence[Planned], systems: str, seeds: int = asked.SEEDS) -> Iterator[Block]:
-    yield Paragraph(f"Not run: {what}.")
-    yield Code("\n".join(command(part, systems, seeds) for part in parts))
-
-
-def _parts_without(study: Study) -> list[Planned]:
-    """Parts of the study under the paper's recipe of which nothing is measured."""
-    return [part for part, run in study.parts() if run is None and part.recipe == "paper"]
-
-
-def _difference(row: Row) -> str:
-    return f"{numbers.points(row['difference'])} {numbers.interval(row['low'], row['high'], signed=True)}"
-
-
-def _p_values(row: Row) -> tuple[str, str]:
-    return numbers.p_value(row["p"]), numbers.p_value(row["p_holm"])
-
-
-def _claims(study: Study) -> Iterator[Block]:
-    yield Heading("(a) Do the proposals gain 4 points?")
-    rows = tuple(
-        (run.planned.name, row["proposal"], _difference(row), *_p_values(row), VERDICTS[row["verdict"]])
-        for run in study.runs
-        for row in asked.claims(run)
-    )
-    if rows:
-        columns = ("Run", "Proposal", "UA gain (points)", "p (t)", "p (t), Holm", "Reading")
-        note = "Gain over the baseline on the same folds; interval of the corrected resampled t-test."
-        yield Table("The paper's proposals against its baseline.", columns, rows, note=note)
-    absent = [name for name in asked.PROPOSALS if name not in {row[1] for row in rows}]
-    if absent:
-        yield Paragraph(f"Not run on any corpus: {', '.join(absent)}.")
-    if parts := _parts_without(study):
-        yield from _not_run("the other corpora and protocols", parts, "headline")
-
-
-def _alpha(study: Study) -> Iterator[Block]:
-    yield Heading("(b) Does alpha matter under Adam?")
-    yield Paragraph(
-        "A constant alpha multiplies the whole loss. Adam divides the gradient by its own size, so two alphas should "
-        "differ by no more than two seeds do."
-    )
-    rows = tuple(
-        (run.planned.name, f"{row['system']} − {row['other']}", _difference(row), numbers.p_value(row["p_holm"]))
-        for run in study.runs
-        for row in asked.alphas(run)
-    )
-    if rows:
-        columns = ("Run", "Systems", "UA difference (points)", "p (t), Holm")
-        yield Table("Focal systems that differ in alpha alone.", columns, rows)
-    else:
-        yield from _not_run("focal loss with several alphas", [Planned("emodb", "random", "paper", {})], "table2")
-
-
-def _spread(study: Study) -> Iterator[Block]:
-    yield Heading("(c) Where does the spread come from?")
-    rows = tuple(_spread_row(run.planned.name, row) for run in study.runs for row in asked.spreads(run))
-    if rows:
-        yield Table(
-            "Standard deviations of UA by source (points).",
-            ("Run", "System", "all jobs", "folds", "seeds", "sampling", "epochs near the kept one", "kept above last"),
-            rows,
-            note="Folds and seeds: square roots of the components of a random-effects model, with intervals; they need "
-            "two seeds to be told apart. Sampling: what the finite test part alone would bring about, a part of folds. "
-            f"Epochs: standard deviation of validation UA within {asked.NEAR_EPOCHS} epochs of the kept one about a "
-            "straight line, and validation UA of the kept epoch above the last one's, means over jobs with Student's "
-            "intervals: what the choice of an epoch rests on. The test part is scored at the kept epoch only.",
-        )
-    if not any(len(run.results.seeds) > 1 for run in study.runs):
-        missing = "more than one seed, without which folds and seeds cannot be told apart"
-        yield from _not_run(missing, _headline(), "headline")
-
-
-def _spread_row(name: str, row: Row) -> tuple[str, ...]:
-    parts = (*map(_deviation, (row["folds"], row["seeds"])), numbers.percent(row["sampling"]))
-    return (name, row["system"], numbers.percent(row["jobs"]), *parts, *map(_deviation, (row["stopping"], row["lost"])))
-
-
-def _headline() -> list[Planned]:
-    return [Planned("emodb", protocol, "paper", {}) for protocol in asked.PROTOCOLS]
-
-
-def _deviation(row: Row | None) -> str:
-    if row is None:
-        return numbers.NONE
-    return f"{numbers.percent(row['value'])} {numbers.interval(row['low'], row['high'])}"
-
-
-def _flattery(study: Study) -> Iterator[Block]:
-    yield Heading("(d) How far does a random split flatter?")
-    pairs = [
-        (corpus, recipe, study.run(corpus, "random", recipe), study.run(corpus, "speaker", recipe))
-        for recipe in asked.RECIPES
-        for corpus in asked.CORPORA
-    ]
-    rows = tuple(
-        (corpus, recipe, row["system"], numbers.percent(row["random"]), numbers.percent(row["speaker"]), _gap(row))
-        for corpus, recipe, random, speaker in pairs
-        if random and speaker
-        for row in asked.flattery(random, speaker)
-    )
-    if rows:
-        yield Table(
-            "UA of all test utterances under both protocols (%).",
-            ("Corpus", "Recipe", "System", "random", "speaker", "gap (points)"),
-            rows,
-            note="Every utterance is tested once a seed under both. The interval draws speakers.",
-        )
-    if parts := _parts_without(study):
-        yield from _not_run("the protocols that are missing for the comparison", parts, "headline")
-
-
-def _gap(row: Row) -> str:
-    return f"{numbers.points(row['gap'])} {numbers.interval(row['low'], row['high'], signed=True)}"
-
-
-def _compactness(study: Study) -> Iterator[Block]:
-    yield Heading("(e) Are the features more compact and separated, and does that predict recognition?")
-    found = {run.planned.name: asked.compactness(run) for run in study.runs}
-    changes = tuple(
-        (name, row["proposal"], GEOMETRY[row["measure"]], _plain_difference(row), numbers.p_value(row["p"]))
-        for name, answer in found.items()
-        for row in answer["changes"]
-    )
-    if changes:
-        columns = ("Run", "Proposal", "Measure", "Change", "p (t)")
-        yield Table("Geometry of the deep features of test utterances, against the baseline.", columns, changes)
-    associations = tuple(
-        (name, GEOMETRY[measure], _plain_value(row), str(row["jobs"]))
-        for name, answer in found.items()
-        for measure, row in answer["association"].items()
-        if row
-    )
-    if associations:
-        yield Table(
-            "Rank correlation (Spearman) of each measure with UA over jobs.",
-            ("Run", "Measure", "Correlation", "Jobs"),
-            associations,
-            note="Jobs of a fold are centred first, since an easy fold has both; that costs a job each. Interval: "
-            "Bonett & Wright (2000), which takes jobs for independent; systems of one fold share their data, so it is "
-            "somewhat too narrow.",
-        )
-    if not changes and not associations:
-        yield from _not_run("any two systems whose features were kept", _headline(), "headline")
-
-
-def _plain_difference(row: Row) -> str:
-    return f"{numbers.decimal(row['difference'])} [{numbers.decimal(row['low'])}, {numbers.decimal(row['high'])}]"
-
-
-def _plain_value(row: Row) -> str:
-    return f"{numbers.decimal(row['value'], 2)} [{numbers.decimal(row['low'], 2)}, {numbers.decimal(row['high'], 2)}]"
-
-
-def _trade_offs(study: Study) -> Iterator[Block]:
-    yield Heading("(f) Which system is best for its parameters and its time?")
-    for run in study.runs:
-        rows, name = asked.trade_offs(run), run.planned.name
-        device = rows[0]["device"]
-        where = f"features and network for a clip of 3 s, alone, in float32, on {device}" if device else "not measured"
-        yield Table(
-            f"UA, size and time on {name} ({run.results.protocol_line}).",
-            ("System", "UA (%)", "Parameters", "best for its size", "ms a clip", "best for its time"),
-            tuple(_trade_off_row(row) for row in rows),
-            note=f"Best: no other system is as small (as fast) and better. Milliseconds: {where}.",
-        )
-        panels = [Panel(f"study-{name}-size", f"UA against parameters on {name}", plots.trade_off(rows, "parameters"))]
-        if any(row["milliseconds"] for row in rows):
-            drawing = plots.trade_off(rows, "milliseconds")
-            panels.append(Panel(f"study-{name}-time", f"UA against milliseconds on {name}", drawing))
-        yield Figure(f"UA with its interval against size and time ({run.results.protocol_line}).", tuple(panels))
-        if any(row["milliseconds"] is None for row in rows):
-            yield Paragraph("Times not measured for all systems.")
-            systems = ",".join(row["system"] for row in rows if row["milliseconds"] is None)
-            yield Code(command(run.planned, systems, len(run.results.seeds)) + " --plan")
-
-
-def _trade_off_row(row: Row) -> tuple[str, ...]:
-    marks = ["yes" if row[f"best_for_{price}"] else "" for price in ("parameters", "milliseconds")]
-    ua = f"{numbers.percent(row['ua'])} {numbers.interval(row['low'], row['high'])}"
-    size, milliseconds = numbers.count(row["parameters"]), numbers.decimal(row["milliseconds"], 1)
-    return (row["system"], ua, size, marks[0], milliseconds, marks[1])
-
-
 def _independence(study: Study, ablations: Sequence[Ablation]) -> Iterator[Block]:
     yield Heading("Speakers who were never heard")
     yield Paragraph(
@@ -366,7 +164,7 @@ def _contests(study: Study) -> Iterator[Block]:
             note="On the same folds. Holm's correction is over the rivals of a corpus and recipe.",
         )
     if absent := [Planned(corpus, "speaker", "robust", {}) for corpus, run in trained.items() if run is None]:
-        yield from _not_run("the robust recipe with speakers held out", absent, "compact,yardsticks,table1")
+        yield from answers.not_run("the robust recipe with speakers held out", absent, "compact,yardsticks,table1")
 
 
 def _contest_row(corpus: str, rival: Run, row: Row) -> tuple[str, ...]:
@@ -375,7 +173,7 @@ def _contest_row(corpus: str, rival: Run, row: Row) -> tuple[str, ...]:
         row["system"],
         row["other"],
         rival.results.recipe,
-        _difference(row),
+        answers.difference(row),
         numbers.p_value(row["p_holm"]),
     )
 
@@ -439,7 +237,9 @@ def _rest(study: Study) -> Iterator[Block]:
     )
     left = [row["part"] for row in parts if row["finished"] < row["expected"]]
     if left:
-        yield Code("\n".join(line for part in left for line in (command(part), TO_COLLECT.format(name=part.name))))
+        yield Code(
+            "\n".join(line for part in left for line in (answers.command(part), TO_COLLECT.format(name=part.name)))
+        )
     plans = {plan.name: plan for plan in (*study.planned, *(run.planned for run in study.runs))}
     for part in plans.values():
         for device in part.costs:
