@@ -23,7 +23,9 @@ test: .venv/dev/installed
 	.venv/dev/bin/mypy
 	.venv/dev/bin/lint-imports --no-logo
 	.venv/dev/bin/python -m pytest tests/serving/test_browser.py --reruns 2
-	.venv/dev/bin/python -m pytest --numprocesses 2 --cov --cov-fail-under 90 --ignore tests/serving/test_browser.py
+	.venv/dev/bin/python -m pytest tests/test_ray.py --cov --cov-report=
+	.venv/dev/bin/python -m pytest --numprocesses 2 --cov --cov-append --cov-fail-under 90 \
+	  --ignore tests/serving/test_browser.py --ignore tests/test_ray.py
 
 # BENCH=--again measures anew; BENCH="'one clip' -o /tmp/here" a part of it
 bench: .venv/bench/installed .venv/core/installed

@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
         "cores": str(usable_cores()),
         "bfloat16 on the cpu": ", ".join(flag for flag in _BF16_FLAGS if flag in cpu_flags()) or "no",
     }
-    return described | {name: _version(name) for name in LIBRARIES} | _torch_facts()
+    return described | {name: version(name) for name in LIBRARIES} | _torch_facts()
 
 
 def usable_cores() -> int:
@@ -60,7 +60,8 @@ def _cpuinfo() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in entries}
 
 
-def _version(distribution: str) -> str:
+def version(distribution: str) -> str:
+    """The version of an installed distribution, or `not installed`."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -350,7 +350,7 @@ def _changes(new: Any, old: Any, key: str = "") -> Iterator[tuple[str, Any, Any]
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Compute with so many threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -366,7 +366,7 @@ def run_job(experiment: Experiment, job: Job, on_epoch: Callable[[Epoch], object
     for leftover in job.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
         leftover.unlink()
     start = time.perf_counter()
-    with _torch_threads(experiment.threads):
+    with torch_threads(experiment.threads):
         fitted, temperature, scored = _train(experiment, job, on_epoch)
     test = experiment.data.part(job.fold.test)
     probabilities = torch.from_numpy(scored.logits / temperature).softmax(1).numpy()

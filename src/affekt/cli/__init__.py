@@ -7,6 +7,7 @@ standard error: 2 for what the user must mend, 130 after Ctrl-C, 70 for a defect
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from affekt import __version__
 from affekt.errors import AffektError, ConfigError
+from affekt.logs import log_as, say
 
 if TYPE_CHECKING:
     from cyclopts import App, ArgumentCollection
@@ -34,6 +36,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "experiment": (
         "affekt.cli.experiment:experiment",
         "Train and compare systems over folds and seeds; resumes where it was interrupted.",
+    ),
+    "tune": (
+        "affekt.cli.tune:tune",
+        "Search a system's settings on one fold's validation part; resumes, and leaves the test part alone.",
     ),
     "report": (
         "affekt.cli.report:report",
@@ -74,9 +80,11 @@ EXTRAS = {
     "audformat": ("audformat",),
     "mic": ("sounddevice",),
     "opensmile": ("opensmile",),
+    "mlflow": ("mlflow",),
     "ray": ("ray",),
     "serve": ("fastapi", "multipart", "prometheus_client", "python_multipart", "starlette", "uvicorn", "websockets"),
     "ssl": ("transformers",),
+    "tensorboard": ("tensorboard",),
     "train": (
         "filelock",
         "jaxtyping",
@@ -91,6 +99,7 @@ EXTRAS = {
         "tomli_w",
         "torch",
     ),
+    "tune": ("optuna",),
 }
 """Extra -> the modules that are missing without it."""
 
@@ -106,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `affekt`; by default those that this process was started with.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    log_as("text")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what the terminal's encoding lacks
     try:
@@ -208,5 +218,5 @@ def _missing_extra(error: BaseException) -> tuple[str, str] | None:
 
 def _say(messages: Iterable[str], code: int) -> int:
     for message in messages:
-        print(f"affekt: {message}", file=sys.stderr)
+        say(message, logging.ERROR)
     return code

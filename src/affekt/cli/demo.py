@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from affekt.cli.experiment import conclude, run_with_progress, side_by_side
+from affekt.cli.experiment import choose_engine, conclude, run_with_progress, side_by_side
 from affekt.cli.progress import ExperimentProgress
 from affekt.corpora import prepare, synthetic
 from affekt.experiment import plan_experiment
@@ -59,7 +59,7 @@ def demo(
             cache=out / "cache",
             on_progress=progress.on_progress,
         )
-        failed = run_with_progress(planned, workers, progress)
+        failed = run_with_progress(planned, choose_engine("local", workers, None), progress)
     conclude(planned)
     print(NEXT)
     return 1 if failed else 0

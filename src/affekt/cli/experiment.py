@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from affekt.cli.changes import given, optional_fields
-from affekt.cli.progress import ExperimentProgress
+from affekt.cli.progress import ExperimentProgress, make_progress
 from affekt.config import merge
 from affekt.costs import CLIP_SECONDS, Cost, estimate, measure, write_costs
 from affekt.errors import AffektError, ConfigError, Fault
 from affekt.experiment import Experiment, default_jobs, finish, plan_experiment
 from affekt.labels import label_set
+from affekt.logs import LogFormat, log_as, say
 from affekt.manifest import Manifest
 from affekt.recipes import Recipe, find_recipe
 from affekt.report import print_table, write_report
 from affekt.results import summarise
 from affekt.systems import resolve
 from affekt.training import TrainConfig
-from affekt.workers import run_parallel
+from affekt.workers import Engine, RayJobs, run_on_ray, run_parallel
 
 if TYPE_CHECKING:
     TrainChanges = TrainConfig
@@ -52,6 +54,9 @@ def experiment(
     threads: int | None = None,
     plan: bool = False,
     cache: Path | None = None,
+    engine: Literal["local", "ray"] = "local",
+    ray: RayJobs | None = None,
+    log_format: LogFormat = "text",
     config: Path | None = None,
 ) -> int:
     """Train and compare systems over folds and seeds; resumes where it was interrupted.
@@ -90,12 +95,20 @@ def experiment(
         measured in `costs.json`.
     cache
         Where decoded audio is kept.
+    engine
+        local: processes of this machine. ray: the nodes of a cluster; the results are the same.
+    ray
+        With `--engine ray`: which cluster, and what each job has of it.
+    log_format
+        json: a line for every event on standard error, for programs, and no progress bars.
     config
         TOML file with values for these options; or another run's config.toml, to do the same again.
     """
+    log_as(log_format)
     chosen = changed_recipe(recipe, train)
     workers = side_by_side(jobs, device)
-    with ExperimentProgress(chosen.train.max_epochs) as progress:
+    runs = choose_engine(engine, workers, ray)
+    with make_progress(chosen.train.max_epochs) as progress:
         planned, failures = plan_experiment(
             Manifest.read(manifest),
             resolve(systems),
@@ -112,13 +125,13 @@ def experiment(
             on_progress=progress.on_progress,
         )
         for fault in failures:
-            print(f"affekt: left out: {fault}", file=sys.stderr)
+            say(f"left out: {fault}", **asdict(fault))
         if plan:
             costs = measure(planned, planned.systems)
             print_estimate(planned, workers, costs)
             print(write_costs(planned, costs))
             return 1 if failures else 0
-        failures += run_with_progress(planned, workers, progress)
+        failures += run_with_progress(planned, runs, progress)
     conclude(planned)
     return 1 if failures else 0
 
@@ -132,6 +145,15 @@ def side_by_side(jobs: int | None, device: str) -> int:
     return jobs
 
 
+def choose_engine(name: str, workers: int, ray: RayJobs | None) -> Engine:
+    """Where the jobs run."""
+    if name == "ray":
+        return partial(run_on_ray, cluster=ray)
+    if ray is not None:
+        raise ConfigError("--ray", got="options of a cluster", expected="--engine ray with them")
+    return partial(run_parallel, workers=workers)
+
+
 def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
     """A recipe by name, with some of its training's settings changed."""
     recipe = find_recipe(name)
@@ -140,14 +162,14 @@ def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
     return recipe if changed == recipe.train else replace(recipe, name=changed_name, train=changed)
 
 
-def run_with_progress(planned: Experiment, workers: int, progress: ExperimentProgress) -> tuple[Fault, ...]:
+def run_with_progress(planned: Experiment, engine: Engine, progress: ExperimentProgress) -> tuple[Fault, ...]:
     """All jobs of an experiment, shown as they go; gives back why some failed, when the others are done."""
     progress.start_jobs(len(planned.jobs))
     try:
-        run_parallel(planned, planned.jobs, workers, progress.on_epoch, progress.on_done)
+        engine(planned, planned.jobs, on_epoch=progress.on_epoch, on_done=progress.on_done)
     except AffektError as error:
         for fault in error.faults:
-            print(f"affekt: failed: {fault}", file=sys.stderr)
+            say(f"failed: {fault}", logging.ERROR, **asdict(fault))
         return error.faults
     return ()
 

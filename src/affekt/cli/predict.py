@@ -7,14 +7,18 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from affekt.errors import AffektError, AudioError, ConfigError
+from affekt.cluster import RayCluster
+from affekt.errors import AffektError, AudioError, ConfigError, Fault
 from affekt.inference import Recognizer, Source
+from affekt.models import BUNDLED
 from affekt.prediction import Failure, Prediction
+from affekt.shards import predict_on_ray
 from affekt.timeline import Timeline, TimelineConfig
 
 SUFFIXES = frozenset(
@@ -39,6 +43,8 @@ def predict(
     hop_seconds: float | None = None,
     activity: Literal["energy", "silero", "none"] = "energy",
     jobs: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    ray: RayCluster | None = None,
 ) -> int:
     """Recognise the emotion of recordings: files, folders, patterns, or `-` for standard input.
 
@@ -56,8 +62,11 @@ def predict(
         hop_seconds: with `--timeline`: from one window to the next.
         activity: with `--timeline`: how speech is found.
         jobs: recordings to work on at a time; by default one per core.
+        engine: `ray` shares the recordings out among the nodes of a cluster, which must find them by the same paths.
+        ray: with `--engine ray`: which cluster.
     """
     _check(paths, format, output, min_confidence, jobs, timeline)
+    _check_engine(engine, ray, paths, jobs, timeline)
     recognizer = Recognizer.load(model, threads=jobs)
     failures: list[Failure] = []
     sources = list(_sources(paths))
@@ -66,7 +75,12 @@ def predict(
         answers = _timelines(recognizer, sources, min_confidence, config)
         _deliver_timelines(_usable(answers, failures), format, output, len(sources))
     else:
-        predictions = _usable(_predictions(recognizer, sources, min_confidence), failures)
+        recognised = (
+            _predictions_on_ray(model or BUNDLED, sources, min_confidence, ray)
+            if engine == "ray"
+            else _predictions(recognizer, sources, min_confidence)
+        )
+        predictions = _usable(recognised, failures)
         _PRINTERS[format or "table"](_noted(predictions), recognizer.labels, sources)
     return int(bool(failures))
 
@@ -96,6 +110,19 @@ def _check(
         faults.append(ConfigError("jobs", got=str(jobs), expected="at least 1"))
     if faults:
         raise ConfigError.of(fault for error in faults for fault in error.faults)
+
+
+def _check_engine(engine: str, ray: RayCluster | None, paths: Sequence[str], jobs: int | None, timeline: bool) -> None:
+    """Options that contradict each other."""
+    odd = (
+        ("ray", ray is not None and engine != "ray", "options of a cluster", "--engine ray with them"),
+        ("engine", timeline and engine == "ray", "ray with --timeline", "local: a timeline is one recording's"),
+        ("engine", jobs is not None and engine == "ray", "ray with --jobs", "local: a cluster has its own CPUs"),
+        ("paths", "-" in paths and engine == "ray", "-, which nodes cannot read", "files"),
+    )
+    faults = [Fault(what, got, expected) for what, holds, got, expected in odd if holds]
+    if faults:
+        raise ConfigError.of(faults)
 
 
 def _sources(paths: Iterable[str]) -> Iterator[Source | Failure]:
@@ -141,6 +168,15 @@ def _predictions(
         answers = recognizer.predict_many(usable, min_confidence=min_confidence)
     for source in sources:
         yield source if isinstance(source, Failure) else next(answers)
+
+
+def _predictions_on_ray(
+    model: Path, sources: Sequence[Source | Failure], min_confidence: float | None, cluster: RayCluster | None
+) -> Iterator[Prediction | Failure]:
+    usable = [str(source) for source in sources if not isinstance(source, Failure)]
+    with closing(predict_on_ray(model.read_bytes(), model.name, usable, min_confidence, cluster)) as answers:
+        for source in sources:
+            yield source if isinstance(source, Failure) else next(answers)
 
 
 def _timelines(

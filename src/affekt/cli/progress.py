@@ -1,8 +1,10 @@
-"""A progress bar on standard error for an experiment's jobs, with the time left; silent where nobody watches."""
+"""How far an experiment's jobs are, on standard error: a bar with the time left, lines, or records for programs."""
 
 from __future__ import annotations
 
+import logging
 import sys
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +20,7 @@ from rich.progress import (
 )
 
 from affekt.experiment import Job
+from affekt.logs import logs_json, say
 from affekt.training import Epoch
 
 
@@ -82,6 +85,27 @@ class ExperimentProgress:
             print(f"[{self.done}/{self.total}] {job.name}", file=sys.stderr, flush=True)
 
 
+class LoggedProgress(ExperimentProgress):
+    """A record for every event instead of bars; the epochs' are the rows of `history.csv`."""
+
+    def __init__(self, max_epochs: int = 1) -> None:
+        super().__init__(max_epochs)
+        self.bar.disable = True
+
+    def on_epoch(self, job: Job, epoch: Epoch) -> None:
+        """A job has finished an epoch."""
+        say("epoch", logging.INFO, job=job.name, **asdict(epoch))
+
+    def on_done(self, job: Job) -> None:
+        """A job is finished, now or in an earlier run."""
+        self.done += 1
+        say("job done", logging.INFO, job=job.name, done=self.done, jobs=self.total)
+
+    def on_model_epoch(self, epoch: Epoch) -> None:
+        """The only training has finished an epoch."""
+        say("epoch", logging.INFO, **asdict(epoch))
+
+
 class ModelProgress(ExperimentProgress):
     """Shows the epochs of a single training."""
 
@@ -97,3 +121,13 @@ class ModelProgress(ExperimentProgress):
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def make_progress(max_epochs: int) -> ExperimentProgress:
+    """Progress of an experiment, for people or for programs."""
+    return LoggedProgress(max_epochs) if logs_json() else ExperimentProgress(max_epochs)
+
+
+def make_model_progress(max_epochs: int) -> ModelProgress | LoggedProgress:
+    """Progress of a single training, likewise."""
+    return LoggedProgress(max_epochs) if logs_json() else ModelProgress(max_epochs)

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from affekt.errors import ConfigError
 from affekt.report import FORMATS, Format, Projection, print_table, write_report, write_study
 from affekt.results import Results, summarise, write_summary
+from affekt.tracking import TRACKERS, Tracker
 
 
 def report(
@@ -20,6 +21,7 @@ def report(
     formats: tuple[Format, ...] = FORMATS,
     baseline: str | None = None,
     projection: Projection = "pca",
+    track: tuple[Tracker, ...] = (),
 ) -> int:
     """Tables, paired tests and plots of an experiment, finished or not; several together as a study.
 
@@ -39,6 +41,8 @@ def report(
         The system that all others are compared with; by default the one called baseline, else the first.
     projection
         How deep features are shown on the plane: pca or tsne.
+    track
+        tensorboard or mlflow: hand the histories of all jobs to these tools, too; both by repeating the option.
     """
     if runs:
         return _study((run, *runs), out, formats)
@@ -50,6 +54,8 @@ def report(
     print_table(summary)
     for path in written:
         print(path)
+    for name in track:
+        print(TRACKERS[name](results, folder))
     return 0
 
 

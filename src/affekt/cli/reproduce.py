@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from affekt.cli.experiment import conclude, print_estimate, run_with_progress, side_by_side
+from affekt.cli.experiment import choose_engine, conclude, print_estimate, run_with_progress, side_by_side
 from affekt.cli.progress import ExperimentProgress
 from affekt.corpora import prepare
 from affekt.experiment import plan_experiment
@@ -68,6 +68,6 @@ def reproduce(
         )
     print_estimate(planned, workers)
     with ExperimentProgress(planned.recipe.train.max_epochs) as progress:
-        failures += run_with_progress(planned, workers, progress)
+        failures += run_with_progress(planned, choose_engine("local", workers, None), progress)
     conclude(planned)
     return 1 if failures else 0

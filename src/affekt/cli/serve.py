@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from affekt.errors import ConfigError
+from affekt.logs import LogFormat, log_as
 from affekt.serving.run import TOKEN_VARIABLE
 from affekt.serving.run import serve as run_server
 from affekt.serving.settings import Limits, Settings
@@ -26,6 +27,7 @@ def serve(
     threads: int | None = None,
     workers: int = 1,
     access_log: Annotated[bool, Parameter(negative=())] = False,
+    log_format: LogFormat = "text",
     limits: Limits | None = None,
     config: Path | None = None,
 ) -> int:
@@ -46,9 +48,11 @@ def serve(
         threads: recordings worked on at a time; by default one per core.
         workers: processes; one that dies is replaced. Limits are each one's own.
         access_log: a line for every request: address, path, status.
+        log_format: json for lines that programs read, on standard error.
         limits: sizes, lengths, times and numbers that are bounded, e.g. --limits.body-bytes 1000000.
         config: TOML file with values for these options.
     """
+    log_as(log_format)
     token = _token(token_file)
     settings = Settings(host, port, model, token, hosts, origins, threads, limits or Limits())
     if not settings.loopback and token is None and not open_to_all:

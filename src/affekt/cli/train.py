@@ -9,10 +9,11 @@ from cyclopts import Parameter
 
 from affekt.checkpoint import Checkpoint
 from affekt.cli.experiment import TrainChanges, changed_recipe
-from affekt.cli.progress import ModelProgress
+from affekt.cli.progress import make_model_progress
 from affekt.errors import ConfigError
 from affekt.export import export_checkpoint
 from affekt.labels import label_set
+from affekt.logs import LogFormat, log_as
 from affekt.manifest import Manifest
 from affekt.model import train_model
 from affekt.models import BUNDLED_CHECKPOINT
@@ -33,6 +34,7 @@ def train(
     device: str = "auto",
     cache: Path | None = None,
     train: TrainChanges | None = None,
+    log_format: LogFormat = "text",
     config: Path | None = None,
 ) -> int:
     """Train one model for use, calibrate it, and export it to ONNX.
@@ -61,14 +63,17 @@ def train(
         Where decoded audio is kept.
     train
         Changes to the recipe's training, e.g. --train.max-epochs 20.
+    log_format
+        json: a line for every event on standard error, for programs, and no progress bars.
     config
         TOML file with values for these options.
     """
+    log_as(log_format)
     systems = resolve(system)
     if len(systems) != 1:
         raise ConfigError("system", got=f"{len(systems)} systems", expected="one", remedy="see `affekt experiment`")
     chosen = changed_recipe(recipe, train)
-    with ModelProgress(chosen.train.max_epochs) as progress:
+    with make_model_progress(chosen.train.max_epochs) as progress:
         made, measures = train_model(
             Manifest.read(manifest),
             systems[0],

@@ -13,6 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from affekt.errors import ConfigError
 from affekt.inference import Recognizer
+from affekt.logs import logs_json, say, uvicorn_config
 from affekt.serving.app import create_app
 from affekt.serving.connection import Connection
 from affekt.serving.settings import Settings
@@ -81,12 +82,18 @@ def announce(settings: Settings, listener: socket.socket, recognizer: Recognizer
     url = f"http://{host}:{listener.getsockname()[1]}"
     reach = "this machine alone" if settings.loopback else "whoever can reach it"
     key = "with the token" if settings.token else "without a token"
+    if logs_json():
+        facts = {"url": url, "reach": reach, "token": settings.token is not None, "labels": recognizer.labels}
+        say("listening", logging.INFO, **facts)
+        return
     print(f"affekt: listening at {url} for {reach}, {key}; API: {url}/docs; Ctrl-C stops it", flush=True)
     print(f"affekt: labels: {', '.join(recognizer.labels)}", flush=True)
 
 
 def _config(app: Any, settings: Settings, access_log: bool, **options: Any) -> uvicorn.Config:
     limits = settings.limits
+    if logs_json():
+        options["log_config"] = uvicorn_config()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return uvicorn.Config(
         app,

@@ -22,7 +22,6 @@ import pytest
 from filelock import FileLock
 from torch import Tensor
 
-from affekt import workers
 from affekt.config import load
 from affekt.errors import AffektError, AudioError, Fault
 from affekt.experiment import Experiment, Job, finish, plan_experiment
@@ -30,6 +29,7 @@ from affekt.manifest import Manifest
 from affekt.recipes import Recipe
 from affekt.systems import System, resolve
 from affekt.training import Epoch
+from affekt.workers import local as workers
 from affekt.workers import run_experiment, run_parallel
 
 EXACT = ("model.safetensors", "predictions.csv", "embeddings.npy", "summary.json", "folds.json")

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
-from pathlib import Path
 from typing import Any
 
 import torch.multiprocessing as multiprocessing
 
-from affekt.errors import AffektError, AudioError, Fault
-from affekt.experiment import Experiment, Job, faults_of, finish, plan_experiment, run_jobs, take
-from affekt.manifest import Manifest
-from affekt.results import Results
-from affekt.systems import System
-from affekt.training import Epoch
+from affekt.errors import AffektError, Fault
+from affekt.experiment import Experiment, Job, faults_of, run_jobs, take
+from affekt.workers.engine import OnDone, OnEpoch, still_open
 
 ATTEMPTS = 2
 CLOSED = (EOFError, ConnectionError)  # of a pipe whose other end is gone
@@ -32,20 +28,15 @@ def run_parallel(
     experiment: Experiment,
     jobs: Sequence[Job],
     workers: int,
-    on_epoch: Callable[[Job, Epoch], object] = lambda job, epoch: None,
-    on_done: Callable[[Job], object] = lambda job: None,
+    on_epoch: OnEpoch = lambda job, epoch: None,
+    on_done: OnDone = lambda job: None,
 ) -> None:
     """Run jobs in `workers` processes; with one worker, in this process.
 
     Raises:
         AffektError: why some jobs failed, once the others are done.
     """
-    open_jobs = []
-    for job in jobs:
-        if job.done:
-            on_done(job)
-        else:
-            open_jobs.append(job)
+    open_jobs = still_open(jobs, on_done)
     if workers <= 1 or len(open_jobs) <= 1:
         run_jobs(experiment, open_jobs, on_epoch, on_done)
     else:
@@ -71,8 +62,8 @@ class _Pool:
         experiment: Experiment,
         jobs: Sequence[Job],
         workers: int,
-        on_epoch: Callable[[Job, Epoch], object],
-        on_done: Callable[[Job], object],
+        on_epoch: OnEpoch,
+        on_done: OnDone,
     ) -> None:
         self.experiment, self.on_epoch, self.on_done = experiment, on_epoch, on_done
         self.waiting = list(jobs)
@@ -176,31 +167,3 @@ def _attempt(experiment: Experiment, job: Job, pipe: Any) -> tuple[str, object]:
     except Exception:  # it cannot be raised here, so it is raised in the parent
         return "broken", traceback.format_exc()
     return ("done" if taken else "held"), None
-
-
-def run_experiment(
-    manifest: Manifest,
-    systems: Sequence[System],
-    out: str | Path,
-    *,
-    workers: int = 1,
-    on_epoch: Callable[[Job, Epoch], object] = lambda job, epoch: None,
-    on_done: Callable[[Job], object] = lambda job: None,
-    **options: Any,
-) -> Results:
-    """An experiment from manifest to results, in one call; resumes what `out` holds.
-
-    Args:
-        manifest, systems, out: what is compared, on what, and where it is kept.
-        workers: jobs side by side; own classes then have to be importable from a module.
-        on_epoch, on_done: called as the jobs go.
-        options: of :func:`affekt.experiment.plan_experiment`: protocol, folds, seeds, labels, recipe, device, ...
-
-    Raises:
-        AudioError: recordings that cannot be decoded. (The command line leaves them out and says so.)
-    """
-    planned, failures = plan_experiment(manifest, systems, out, **options)
-    if failures:
-        raise AudioError.of(failures)
-    run_parallel(planned, planned.jobs, workers, on_epoch, on_done)
-    return finish(planned)

@@ -1,0 +1,123 @@
+"""`affekt tune`: a search for settings on one fold's validation part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from affekt.cli.experiment import TrainChanges, changed_recipe, side_by_side
+from affekt.cli.progress import ExperimentProgress
+from affekt.errors import ConfigError
+from affekt.labels import label_set
+from affekt.manifest import Manifest
+from affekt.systems import resolve
+from affekt.tuning import Point, load_space, plan_search
+from affekt.tuning import tune as search_settings
+
+
+def tune(
+    manifest: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")],
+    system: str = "baseline",
+    space: Path | None = None,
+    trials: int = 30,
+    protocol: str = "random",
+    folds: int = 5,
+    fold_seed: int = 0,
+    fold: int = 0,
+    seeds: int = 1,
+    seed: int = 0,
+    labels: str | None = None,
+    recipe: str = "quick",
+    train: TrainChanges | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    cache: Path | None = None,
+    config: Path | None = None,
+) -> int:
+    """Search a system's settings on one fold's validation part; resumes, and leaves the test part alone.
+
+    What is found is tested by `affekt experiment MANIFEST -o RUN --config OUT/best.toml`, on the same fold.
+
+    Parameters
+    ----------
+    manifest
+        Utterances, as `affekt prepare` writes them.
+    out
+        Folder of the search. One that exists is gone on with.
+    system
+        Name of a system, or a TOML file with one.
+    space
+        TOML file with what is searched, e.g. learning_rate = { low = 1e-4, high = 1e-2, log = true } under [train], or
+        margin = { low = 0.1, high = 0.5 } under [system.loss_options]; by default the learning rate, dropout, the
+        loss's options and light augmentation.
+    trials
+        Trials in all, those of earlier calls included.
+    protocol
+        random, speaker, session, loso, corpus or text; or a file of folds.
+    folds
+        Number of folds, where the protocol leaves it open.
+    fold_seed
+        Seed of the folds.
+    fold
+        The fold that is searched on.
+    seeds
+        Trainings of each trial; their mean counts.
+    seed
+        Of the search and the trainings.
+    labels
+        Label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
+    recipe
+        paper, quick or robust.
+    train
+        Changes to the recipe's training, e.g. --train.max-epochs 10.
+    device
+        auto, cpu, cuda or mps.
+    jobs
+        Trials side by side; by default one per core on a CPU, one on an accelerator. One finds the same every time.
+    cache
+        Where decoded audio is kept.
+    config
+        TOML file with values for these options.
+    """
+    systems = resolve(system)
+    if len(systems) != 1:
+        raise ConfigError("system", got=f"{len(systems)} systems", expected="one")
+    workers = side_by_side(jobs, device)
+    with ExperimentProgress() as progress:
+        search = plan_search(
+            Manifest.read(manifest),
+            systems[0],
+            protocol=protocol,
+            folds=folds,
+            fold_seed=fold_seed,
+            fold=fold,
+            recipe=changed_recipe(recipe, train),
+            space=load_space(space) if space else None,
+            seeds=seeds,
+            seed=seed,
+            labels=label_set(labels) if labels else None,
+            device=device,
+            cache=cache,
+            on_progress=progress.on_progress,
+        )
+    options = {"labels": labels} if labels else {}
+    found = search_settings(search, out, trials, workers, _print_trial, **options)
+    print(f"best of {found.trials} trials: validation UA {found.value:.3f} (the largest of many: it flatters)")
+    for key, value in found.point.items():
+        print(f"  {key} = {_shown(value)}")
+    print(f"affekt experiment {manifest} -o RUN --config {found.config}")
+    return 1 if found.failed else 0
+
+
+def _print_trial(number: int, value: float | None, point: Point) -> None:
+    result = "diverged" if value is None else f"validation UA {value:.3f}"
+    print(f"[{number}] {result}  " + "  ".join(f"{key} {_shown(item)}" for key, item in point.items()), flush=True)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

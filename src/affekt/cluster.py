@@ -1,0 +1,111 @@
+"""A Ray cluster: how it is reached, and whether its nodes would give the numbers that this machine gives.
+
+Ray is imported when a cluster is asked for and not before. Nothing is reported to Ray's makers unless
+`RAY_USAGE_STATS_ENABLED` says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from affekt import __version__
+from affekt.environment import version
+from affekt.errors import AffektError, ConfigError, Fault
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Which cluster, and how patient we are with it.
+
+    Attributes:
+        address: of the cluster's head, such as 10.0.0.1:6379; `auto` for the one that this machine belongs to,
+            `local` for a new one on this machine alone; by default Ray looks for one and else starts it here.
+        attempts: how often work is begun anew when its node or process dies.
+
+    Raises:
+        ConfigError: fewer than one attempt.
+    """
+
+    address: str | None = None
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ConfigError("ray.attempts", got=str(self.attempts), expected="at least 1")
+
+
+@contextmanager
+def connected(cluster: RayCluster) -> Iterator[Any]:
+    """The module `ray`, connected to a cluster inside the block; a connection that was there before stays.
+
+    Raises:
+        ConfigError: no cluster at that address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster.address == "local":
+        options["_node_ip_address"] = LOOPBACK
+    try:
+        ray.init(cluster.address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        got = " ".join(str(error).split())[:200] or type(error).__name__
+        remedy = "start one: `ray start --head` here, `ray start --address HEAD:6379` on the other nodes"
+        raise ConfigError("ray.address", got=got, expected="a cluster that runs", remedy=remedy) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def check_room(ray: Any, **needed: float) -> None:
+    """Refuse what no node could ever run, which Ray would wait for without end.
+
+    Args:
+        ray: connected.
+        needed: of each task, by Ray's name of the resource: CPU, GPU.
+
+    Raises:
+        ConfigError: no node is large enough.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= amount for name, amount in needed.items()) for node in nodes):
+        largest = ", ".join(f"{name} {max(node.get(name, 0) for node in nodes):g}" for name in needed)
+        expected = ", ".join(f"{name} {amount:g}" for name, amount in needed.items())
+        remedy = "start a node that has it, or ask for less"
+        raise ConfigError("ray: the largest node", got=largest, expected=f"at least {expected}", remedy=remedy)
+
+
+def libraries(*names: str) -> dict[str, str]:
+    """affekt's version, and those of the distributions that decide about numbers."""
+    return {"affekt": __version__} | {name: version(name) for name in names}
+
+
+def check_libraries(expected: Mapping[str, str]) -> None:
+    """Called on a node: refuse versions other than those where the command was given.
+
+    Raises:
+        AffektError: every library that differs.
+    """
+    here = libraries(*(name for name in expected if name != "affekt"))
+    remedy = "install the same on every node: pip install -c constraints.txt"
+    node = socket.gethostname()
+    faults = [
+        Fault(f"{name} on node {node}", here[name], f"{version}, as where the command was given", remedy)
+        for name, version in expected.items()
+        if here[name] != version
+    ]
+    if faults:
+        raise AffektError.of(faults)

@@ -1,0 +1,116 @@
+"""Recognition of a long list of recordings on a Ray cluster: the list is cut into shards, and each is a task.
+
+The answers are those of :meth:`affekt.inference.Recognizer.predict_many`, bit for bit and in the same order. Nodes read
+the recordings by the paths that they are given, so these must lead to the same files everywhere; the model goes through
+Ray's object store. The list may be as long as one likes: only a few shards are under way at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
+from affekt.errors import AffektError, Fault
+from affekt.inference import CHUNK_RECORDINGS, Recognizer
+from affekt.prediction import Failure, Prediction
+
+SHARD_RECORDINGS = 16 * CHUNK_RECORDINGS
+"""A whole number of the chunks that are recognised together: company in a batch may move the last bit of an answer."""
+AHEAD_PER_CPU = 2
+"""Shards under way for each CPU of the cluster, so that none waits for us."""
+LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr")
+
+Answer = Prediction | Failure
+
+
+def predict_on_ray(
+    model: bytes,
+    name: str,
+    sources: Iterable[str],
+    min_confidence: float | None = None,
+    cluster: RayCluster | None = None,
+    shard_recordings: int = SHARD_RECORDINGS,
+) -> Generator[Answer, None, None]:
+    """Predictions of many recordings, in their order; one that cannot be used gives a :class:`Failure`.
+
+    Args:
+        model: the content of a file that `affekt export` wrote.
+        name: how messages name it.
+        sources: paths that every node can read; relative ones from this process's working folder.
+        min_confidence: mark predictions below this as unsure; by default the model's own threshold.
+        cluster: which one.
+        shard_recordings: recordings of a task; a multiple of :data:`affekt.inference.CHUNK_RECORDINGS`.
+
+    Raises:
+        ConfigError: no such cluster.
+        AffektError: a shard whose nodes died again and again, or nodes with other libraries.
+    """
+    cluster = cluster or RayCluster()
+    with connected(cluster) as ray:
+        check_room(ray, CPU=1)
+        task = ray.remote(recognise).options(num_cpus=1, max_retries=cluster.attempts - 1)
+        shared = ray.put(model)
+        folder, versions = str(Path.cwd()), libraries(*LIBRARIES)
+        pending: deque[Any] = deque()
+        shards = _shards(sources, shard_recordings)
+        try:
+            while True:
+                most = max(1, int(AHEAD_PER_CPU * ray.cluster_resources().get("CPU", 1)))
+                while len(pending) < most and (shard := next(shards, None)):
+                    pending.append(task.remote(shared, name, shard, min_confidence, folder, versions))
+                if not pending:
+                    return
+                yield from _answers(ray, pending.popleft())
+        finally:
+            for reference in pending:
+                ray.cancel(reference, force=True)
+
+
+def _shards(sources: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
+    iterator = iter(sources)
+    while shard := tuple(itertools.islice(iterator, size)):
+        yield shard
+
+
+def _answers(ray: Any, reference: Any) -> list[Answer]:
+    try:
+        answers: list[Answer] | AffektError = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        first = str(error).strip().partition("\n")[0]
+        remedy = "are the nodes up, and is affekt installed on them?"
+        fault = Fault("ray: a shard of recordings", f"{type(error).__name__}: {first}"[:300], "answers", remedy)
+        raise AffektError.of([fault]) from error
+    if isinstance(answers, AffektError):
+        raise answers
+    return answers
+
+
+def recognise(
+    model: bytes,
+    name: str,
+    sources: tuple[str, ...],
+    min_confidence: float | None,
+    folder: str,
+    versions: Mapping[str, str],
+) -> list[Answer] | AffektError:
+    """On a node: the answers of one shard; an error is given back, since one that is raised would be wrapped."""
+    try:
+        check_libraries(versions)
+        with suppress(OSError):  # where it is missing, relative paths lead nowhere, and their failures say so
+            os.chdir(folder)
+        return list(_recognizer(model, name).predict_many(sources, jobs=1, min_confidence=min_confidence))
+    except AffektError as error:
+        return error
+
+
+@lru_cache(maxsize=1)
+def _recognizer(model: bytes, name: str) -> Recognizer:
+    """Loaded once in each process of a node."""
+    return Recognizer(model, name, threads=1)

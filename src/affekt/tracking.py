@@ -1,0 +1,110 @@
+"""The histories and measures of a run directory, handed to tools that show them: TensorBoard, MLflow.
+
+Both are fed from what :class:`affekt.results.Results` has read and checked, so they show the numbers of the report, and
+may be fed again at any time, while an experiment still runs or years later. Nothing leaves this machine unless MLflow
+is given the address of a server.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from affekt.results import Job, Results
+from affekt.results.reading import file_sha256
+
+Tracker = Literal["tensorboard", "mlflow"]
+MEASURES = ("wa", "ua", "macro_f1")
+NOT_MEASURES = ("epoch",)
+
+
+def write_tensorboard(results: Results, folder: str | Path) -> Path:
+    """A TensorBoard run for each finished job, under `folder/tensorboard/<system>/fold-K/seed-S`, anew each time.
+
+    Scalars are `history/<column>` by epoch and `test/wa`, `test/ua`, `test/macro_f1` at the epoch that was kept.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    root = Path(folder) / "tensorboard"
+    shutil.rmtree(root, ignore_errors=True)
+    for job, history, row in _jobs(results):
+        with SummaryWriter(str(root / str(job))) as writer:
+            for values in history.to_dict("records"):
+                for name, value in _series(values):
+                    writer.add_scalar(f"history/{name}", value, int(values["epoch"]))
+            for name in MEASURES:
+                writer.add_scalar(f"test/{name}", row[name], int(row["best_epoch"]))
+            writer.add_text("protocol", results.protocol_line)
+    return root
+
+
+def log_to_mlflow(results: Results, folder: str | Path) -> str:
+    """An MLflow run for each finished job; one that is there already, unchanged, is left alone.
+
+    They go to the server or folder that `MLFLOW_TRACKING_URI` names, else to `folder/mlflow`; the experiment is the
+    protocol line.
+
+    Returns:
+        Where they went.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or (Path(folder).resolve() / "mlflow").as_uri()
+    client = MlflowClient(uri)
+    known = client.get_experiment_by_name(results.protocol_line)
+    experiment = known.experiment_id if known else client.create_experiment(results.protocol_line)
+    logged = {run.data.tags.get("affekt.sha256") for run in _runs(client, experiment)}
+    for job, history, row in _jobs(results):
+        digest = file_sha256(results.path / str(job) / "result.json")
+        if digest in logged:
+            continue
+        run = client.create_run(experiment, run_name=str(job))
+        metrics = [
+            Metric(name, value, 0, int(values["epoch"]))
+            for values in history.to_dict("records")
+            for name, value in _series(values)
+        ]
+        metrics += [Metric(f"test_{name}", row[name], 0, int(row["best_epoch"])) for name in MEASURES]
+        params = [Param(name, str(value)) for name, value in job._asdict().items()]
+        params += [Param("parameters", str(row["parameters"])), Param("recipe", results.recipe)]
+        tags = [RunTag("affekt.sha256", digest), RunTag("affekt.protocol", results.protocol_line)]
+        client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=tags)
+        client.set_terminated(run.info.run_id)
+    return uri
+
+
+TRACKERS: dict[Tracker, Callable[[Results, Path], Path | str]] = {
+    "tensorboard": write_tensorboard,
+    "mlflow": log_to_mlflow,
+}
+"""Each takes a run and the folder that its report goes to."""
+
+
+def _runs(client: Any, experiment: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment], page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _jobs(results: Results) -> Iterator[tuple[Job, pd.DataFrame, dict[str, Any]]]:
+    for row in results.jobs.to_dict("records"):
+        job = Job(str(row["system"]), int(row["fold"]), int(row["seed"]))
+        yield job, results.history(*job), {str(name): value for name, value in row.items()}
+
+
+def _series(values: dict[Any, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if name not in NOT_MEASURES and pd.notna(value):
+            yield str(name), float(value)

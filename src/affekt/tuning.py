@@ -1,0 +1,559 @@
+"""A search for a system's and its training's settings, by unweighted accuracy on a validation part.
+
+One fold is searched on: its training part trains, its validation part judges, and the recordings of its test part are
+not even opened. What is found is written beside that fold, so that `affekt experiment` measures it where nobody has
+looked. (On other folds of the same corpus it would be tested on utterances that the search has seen.)
+
+Trials are kept in Optuna's journal as they end, so a search that was stopped goes on. All trials train with the same
+seeds: they differ by their settings alone.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+import torch.multiprocessing as multiprocessing
+from filelock import FileLock, Timeout
+
+from affekt.atomic import write_bytes
+from affekt.config import as_table, merge, read_toml
+from affekt.errors import AffektError, AudioError, ConfigError, Fault
+from affekt.experiment import Data, load_data, torch_threads
+from affekt.features import FeatureConfig
+from affekt.labels import LabelSet
+from affekt.manifest import Manifest
+from affekt.nn import NetworkConfig
+from affekt.protocols import FoldPlan, make_folds
+from affekt.recipes import RECIPES, Recipe, find_recipe
+from affekt.seeds import derive_seed
+from affekt.systems import System, from_system_dict
+from affekt.training import choose_device, fit
+
+if TYPE_CHECKING:
+    import optuna
+
+Value = bool | int | float | str
+Point = Mapping[str, Value]
+"""A value for each setting, by its dotted key."""
+
+STUDY = "tune"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, whole ones if both are; on a logarithmic scale if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            expected = "low < high" + (", both above 0" if self.log else "")
+            raise ConfigError("range", got=f"low {self.low:g}, high {self.high:g}", expected=expected)
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """Values that must be possible if all are to be."""
+        return self.low, self.high
+
+    def suggest(self, trial: optuna.Trial, key: str) -> Value:
+        """The trial's value."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(key, self.low, self.high, log=self.log)
+        return trial.suggest_float(key, self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    choices: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if not self.choices or not all(isinstance(value, bool | int | float | str) for value in self.choices):
+            raise ConfigError("choices", got=repr(list(self.choices)), expected="numbers, texts, true or false")
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """All of them."""
+        return self.choices
+
+    def suggest(self, trial: optuna.Trial, key: str) -> Value:
+        """The trial's value."""
+        chosen: Value = trial.suggest_categorical(key, self.choices)  # type: ignore[assignment]  # none of them is None
+        return chosen
+
+
+Space = Mapping[str, Range | Choice]
+"""What is searched: dotted keys of the recipe's training (`train.learning_rate`) and the system
+(`system.loss_options.margin`)."""
+
+LOSS_SPACES: Mapping[str, Space] = {
+    "am-softmax": {"scale": Range(5.0, 40.0, log=True), "margin": Range(0.05, 0.5)},
+    "aam-softmax": {"scale": Range(5.0, 40.0, log=True), "margin": Range(0.05, 0.5)},
+    "am-focal": {"scale": Range(5.0, 40.0, log=True), "margin": Range(0.05, 0.5), "gamma": Range(0.5, 5.0)},
+    "focal": {"gamma": Range(0.5, 5.0), "alpha": Range(0.5, 4.0)},
+}
+AUGMENT_SPACE: Space = {
+    "channel_db": Range(0.0, 4.0),
+    "noise_probability": Range(0.0, 0.4),
+    "warp": Range(0.0, 0.15),
+}
+
+
+def default_space(system: System) -> Space:
+    """The learning rate, dropout, the loss's options, and light augmentation, as far as the system has them.
+
+    >>> list(default_space(System("mine", loss="focal")))[:4]
+    ['train.learning_rate', 'system.network.dropout', 'system.loss_options.gamma', 'system.loss_options.alpha']
+    """
+    space: dict[str, Range | Choice] = {"train.learning_rate": Range(1e-4, 1e-2, log=True)}
+    if isinstance(system.network, NetworkConfig):
+        space["system.network.dropout"] = Range(0.1, 0.5)
+    options = LOSS_SPACES.get(system.loss, {}) if isinstance(system.loss, str) else {}
+    space |= {f"system.loss_options.{name}": range_ for name, range_ in options.items()}
+    if isinstance(system.features, FeatureConfig):
+        space |= {f"train.augment.{name}": range_ for name, range_ in AUGMENT_SPACE.items()}
+    return space
+
+
+def load_space(path: str | Path) -> Space:
+    """A space from a TOML file.
+
+    ::
+
+        [train]
+        learning_rate = { low = 1e-4, high = 1e-2, log = true }
+        batch_size = { choices = [16, 32] }
+        [system.loss_options]
+        margin = { low = 0.1, high = 0.5 }
+
+    Raises:
+        ConfigError: every fault of the file.
+    """
+    space: dict[str, Range | Choice] = {}
+    faults: list[Fault] = []
+    for key, leaf in _leaves(read_toml(path)):
+        try:
+            space[key] = _read_dimension(leaf)
+        except ConfigError as error:
+            faults += [replace(fault, what=f"{path}: {key}") for fault in error.faults]
+    if faults or not space:
+        raise ConfigError.of(faults or [Fault(f"space {path}", "nothing to search", "a range or choices")])
+    return space
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping) and all(isinstance(inner, Mapping) for inner in value.values()) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _read_dimension(leaf: Any) -> Range | Choice:
+    keys = set(leaf) if isinstance(leaf, Mapping) else set()
+    if keys == {"choices"} and isinstance(leaf["choices"], list):
+        return Choice(tuple(leaf["choices"]))
+    ends = [leaf.get(name) for name in ("low", "high")] if keys else []
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
+    if {"low", "high"} <= keys <= {"low", "high", "log"} and numbers and isinstance(leaf.get("log", False), bool):
+        return Range(**leaf)
+    raise ConfigError("setting", got=repr(leaf), expected="{ low = 0.1, high = 0.5, log = false } or { choices = [] }")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Everything that a trial needs.
+
+    Attributes:
+        data: the utterances of the training and validation part, and no other.
+        plan: the one fold.
+        system, recipe: what the settings change.
+        space: what is searched.
+        seeds: trainings of each trial, whose mean counts.
+        seed: of the search and of the trainings.
+        device, threads: where each training computes.
+    """
+
+    data: Data
+    plan: FoldPlan
+    system: System
+    recipe: Recipe
+    space: Space
+    seeds: int
+    seed: int
+    device: str
+    threads: int = 1
+
+    def at(self, point: Point) -> tuple[System, Recipe]:
+        """The system and the recipe with these settings.
+
+        Raises:
+            ConfigError: settings that do not exist or are out of range.
+        """
+        changes = _nested(point)
+        faults = [Fault(f"setting {name}", "an unknown key", "train or system") for name in changes.keys() - _ROOTS]
+        if faults:
+            raise ConfigError.of(faults)
+        train = merge(self.recipe.train, changes.get("train", {}), where="train")
+        system = from_system_dict(_overlaid(self.system.to_dict(), changes.get("system", {})))
+        return system, replace(self.recipe, train=train)
+
+    def value(self, point: Point) -> float:
+        """Mean validation UA of the epochs that early stopping kept.
+
+        Raises:
+            ConfigError: a training that diverged.
+        """
+        system, recipe = self.at(point)
+        fold, clips, device = self.plan.folds[0], self.data.clips[system.features], choose_device(self.device)
+        train, validation = self.data.part(fold.train), self.data.part(fold.validation)
+        values = []
+        for number in range(self.seeds):
+            seed = derive_seed(self.data.manifest.name, "tune", self.seed, number)
+            classes = len(self.data.classes)
+            with torch_threads(self.threads):
+                fitted = fit(system, clips, train, validation, classes, recipe.train, seed, device)
+            values.append(fitted.history[fitted.best_epoch - 1].validation_ua)
+        return float(np.mean(values))
+
+
+_ROOTS = {"train", "system"}
+
+
+def _nested(point: Point) -> dict[str, Any]:
+    """Dotted keys as nested tables.
+
+    >>> _nested({"train.warp": 1, "train.augment.gain": 2})
+    {'train': {'warp': 1, 'augment': {'gain': 2}}}
+    """
+    nested: dict[str, Any] = {}
+    for key, value in point.items():
+        *parents, name = key.split(".")
+        table = nested
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[name] = value
+    return nested
+
+
+def _overlaid(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(table)
+    for name, change in changes.items():
+        old = result.get(name)
+        both = isinstance(old, Mapping) and isinstance(change, Mapping)
+        result[name] = _overlaid(old, change) if both else change  # type: ignore[arg-type]
+    return result
+
+
+def plan_search(
+    manifest: Manifest,
+    system: System,
+    *,
+    protocol: str | Path = "random",
+    folds: int = 5,
+    fold_seed: int = 0,
+    fold: int = 0,
+    recipe: str | Recipe = "quick",
+    space: Space | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    labels: LabelSet | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    on_progress: Callable[[str, int, int], object] = lambda what, done, total: None,
+) -> Search:
+    """Make the folds, then decode one fold's training and validation part; its test part is left alone.
+
+    Args:
+        manifest: the utterances.
+        system: what is tuned.
+        protocol, folds, fold_seed: see :func:`affekt.protocols.make_folds`; copies of a recording are not looked for,
+            since that would take the audio of the test part. The experiment that follows looks for them.
+        fold: which fold.
+        recipe: what the settings under `train` change.
+        space: what is searched; by default :func:`default_space`.
+        seeds: trainings of each trial.
+        seed: of the search and of the trainings.
+        labels: which labels are classes.
+        device: "auto", "cpu", "cuda" or "mps".
+        cache: where decoded audio is kept.
+        on_progress: called with what is done, how much of it, and of how much.
+
+    Raises:
+        AudioError: recordings that cannot be decoded.
+        ConfigError: no such fold, or a space with settings that do not exist or are out of range.
+        ProtocolError: folds that share what their protocol forbids.
+    """
+    recipe = find_recipe(recipe)
+    system = recipe.apply(system)
+    manifest = manifest.select(labels) if labels is not None else manifest
+    plan = make_folds(manifest, protocol, folds, fold_seed)
+    if not 0 <= fold < len(plan.folds) or seeds < 1:
+        got, expected = f"fold {fold}, {seeds} seeds", f"a fold from 0 to {len(plan.folds) - 1}, at least 1 seed"
+        raise ConfigError("search", got=got, expected=expected)
+    chosen = replace(plan.folds[fold], index=0)
+    seen = {*chosen.train, *chosen.validation}
+    part = manifest.where(np.isin(manifest.ids, sorted(seen)))
+    data, _, failures = load_data(part, [system], labels, cache, choose_device(device), on_progress)
+    if failures:
+        raise AudioError.of(failures)
+    space = space if space is not None else default_space(system)
+    search = Search(data, replace(plan, folds=(chosen,)), system, recipe, space, seeds, seed, device)
+    _check_space(search)
+    return search
+
+
+def _check_space(search: Search) -> None:
+    """Try the ends of every range alone: what cannot be fails now."""
+    faults: dict[str, Fault] = {}
+    for key, dimension in search.space.items():
+        for end in dimension.ends:
+            try:
+                system, _ = search.at({key: end})
+                if system.features != search.system.features:
+                    faults[key] = Fault(f"space: {key}", "a setting of the features", "others: these are computed once")
+            except ConfigError as error:
+                faults |= {str(fault): replace(fault, what=f"space: {fault.what}") for fault in error.faults}
+    if faults:
+        raise ConfigError.of(faults.values())
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has come to.
+
+    Attributes:
+        value: validation UA of the best trial; it was chosen for being the largest, so it flatters.
+        point: its settings.
+        trials: how many have ended.
+        failed: how many of these diverged.
+        config: the file for `affekt experiment --config`.
+    """
+
+    value: float
+    point: Point
+    trials: int
+    failed: int
+    config: Path
+
+
+def tune(
+    search: Search,
+    out: str | Path,
+    trials: int,
+    workers: int = 1,
+    on_trial: Callable[[int, float | None, Point], object] = lambda number, value, point: None,
+    **options: str,
+) -> Found:
+    """Search until so many trials have ended, those of earlier calls included; write what was found.
+
+    With one worker the same search finds the same, whether or not it was interrupted; with more, a trial's settings
+    depend on which others have ended.
+
+    Args:
+        search: what to search.
+        out: folder for `journal.log`, `trials.csv`, `best.toml`, `tuned.toml` and `folds.json`.
+        trials: how many in all.
+        workers: trials side by side, each in a process.
+        on_trial: called with a trial's number, its value (None: it diverged) and its settings.
+        options: more options of `affekt experiment` for `best.toml`, such as `labels`.
+
+    Raises:
+        ConfigError: `out` holds another search or is in use, or every trial diverged.
+        AffektError: a worker died.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    if trials < 1 or workers < 1:
+        raise ConfigError("trials and workers", got=f"{trials}, {workers}", expected="at least 1 each")
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            _write_plan(search, out)
+            study = _open_study(out)
+            _run_trials(search, study, trials, workers, on_trial)
+            return _write_found(search, study, out, options)
+    except Timeout as error:
+        raise ConfigError(str(out), got="in use", expected="a folder that no other process searches in") from error
+
+
+def _write_plan(search: Search, out: Path) -> None:
+    """folds.json and search.json; a folder of another search is refused."""
+    facts = {
+        "corpus": search.data.manifest.name,
+        "labels": dict(zip(search.data.manifest.ids, search.data.manifest.labels, strict=True)),
+        "system": search.system.to_dict(),
+        "train": asdict(search.recipe.train),
+        "space": {key: asdict(dimension) for key, dimension in search.space.items()},
+        "folds": [fold.parts() for fold in search.plan.folds],
+        "seeds": search.seeds,
+        "seed": search.seed,
+        "threads": search.threads,
+    }
+    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    path = out / "search.json"
+    if path.exists() and path.read_bytes() != text:
+        got, remedy = "another search", "choose another folder with -o"
+        raise ConfigError(str(path), got=got, expected="the one that was begun here", remedy=remedy)
+    write_bytes(path, text)
+    search.plan.write(out / "folds.json")
+
+
+def _open_study(out: Path) -> optuna.Study:
+    """The study in the folder, without the trials of a process that died; their turn comes again."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = JournalStorage(JournalFileBackend(str(out / "journal.log")))
+    study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True)
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that were trained; those that a process left behind when it died were not."""
+    return [trial for trial in study.get_trials() if "point" in trial.user_attrs]
+
+
+def _run_trials(
+    search: Search,
+    study: optuna.Study,
+    trials: int,
+    workers: int,
+    on_trial: Callable[[int, float | None, Point], object],
+) -> None:
+    running: dict[Future[float], tuple[optuna.Trial, Point]] = {}
+    with _pool(search, workers) as submit:
+        while (ended := len(_ended(study))) < trials:
+            while len(running) < min(workers, trials - ended):
+                trial, point = _ask(search, study, ended + len(running), parallel=workers > 1)
+                running[submit(point)] = trial, point
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                trial, point = running.pop(future)
+                value = _result(future)
+                _tell(study, trial, value, point)
+                on_trial(len(_ended(study)), value, point)
+
+
+def _ask(search: Search, study: optuna.Study, number: int, parallel: bool) -> tuple[optuna.Trial, Point]:
+    """The next settings to try; they follow from the seed, the trial's number, and what the others have found."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        seed = derive_seed(search.seed, "trial", number) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=parallel)
+    trial = study.ask()
+    return trial, {key: dimension.suggest(trial, key) for key, dimension in search.space.items()}
+
+
+def _result(future: Future[float]) -> float | None:
+    """A trial's value, or None if its training diverged."""
+    try:
+        return future.result()
+    except ConfigError:
+        return None
+    except BrokenProcessPool as error:
+        remedy = "is there enough memory? --jobs 1 needs least; what has ended is kept"
+        raise AffektError("tuning", got="a worker that died", expected="one that lives", remedy=remedy) from error
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, value: float | None, point: Point) -> None:
+    import optuna
+
+    trial.set_user_attr("point", dict(point))
+    if value is None:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(trial, value)
+
+
+@contextmanager
+def _pool(search: Search, workers: int) -> Iterator[Callable[[Point], Future[float]]]:
+    """Where trials are trained: in this process, or in processes of their own, which end with the block."""
+    if workers == 1:
+        yield lambda point: _here(search, point)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_set_up, initargs=(search,))
+    try:
+        yield lambda point: pool.submit(_there, point)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _here(search: Search, point: Point) -> Future[float]:
+    future: Future[float] = Future()
+    try:
+        future.set_result(search.value(point))
+    except ConfigError as error:
+        future.set_exception(error)
+    return future
+
+
+_SEARCH: list[Search] = []
+"""In a worker: what it searches."""
+
+
+def _set_up(search: Search) -> None:
+    _SEARCH.append(search)
+
+
+def _there(point: Point) -> float:
+    return _SEARCH[0].value(point)
+
+
+def _write_found(search: Search, study: optuna.Study, out: Path, options: Mapping[str, str]) -> Found:
+    ended = _ended(study)
+    best = max(
+        (trial for trial in ended if trial.value is not None), key=lambda trial: trial.value or 0.0, default=None
+    )
+    write_bytes(out / "trials.csv", _table(ended))
+    if best is None or best.value is None:
+        remedy = "choose a space with smaller learning rates"
+        raise ConfigError(
+            "tuning", got=f"{len(ended)} trials that diverged", expected="one that did not", remedy=remedy
+        )
+    point: Point = best.user_attrs["point"]
+    failed = sum(trial.value is None for trial in ended)
+    return Found(best.value, point, len(ended), failed, _write_config(search, point, out, options))
+
+
+def _table(trials: Iterable[optuna.trial.FrozenTrial]) -> bytes:
+    rows: Sequence[dict[str, Any]] = [
+        {"trial": number, "validation_ua": trial.value, **trial.user_attrs["point"]}
+        for number, trial in enumerate(trials, start=1)
+    ]
+    return pd.DataFrame(rows).to_csv(index=False).encode()
+
+
+def _write_config(search: Search, point: Point, out: Path, options: Mapping[str, str]) -> Path:
+    """tuned.toml: the system; best.toml: the options of `affekt experiment` that test it on this fold."""
+    system, recipe = search.at(point)
+    row = {key: value for key, value in system.to_dict().items() if key != "name" and value is not None}
+    write_bytes(out / "tuned.toml", tomli_w.dumps({f"{system.name}-tuned": row}).encode())
+    chosen = {
+        **options,
+        "systems": str((out / "tuned.toml").resolve()),
+        "protocol": str((out / "folds.json").resolve()),
+        "recipe": next((name for name, known in RECIPES.items() if known.name == recipe.name), "paper"),
+        "train": as_table(recipe.train),
+    }
+    write_bytes(out / "best.toml", tomli_w.dumps(chosen).encode())
+    return out / "best.toml"

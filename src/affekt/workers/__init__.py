@@ -1,0 +1,52 @@
+"""Engines: where the jobs of an experiment run. Each is one file with one function, an :class:`Engine`.
+
+:func:`run_parallel` uses processes of this machine, :func:`run_on_ray` the nodes of a Ray cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from affekt.errors import AudioError
+from affekt.experiment import finish, plan_experiment
+from affekt.manifest import Manifest
+from affekt.results import Results
+from affekt.systems import System
+from affekt.workers.engine import Engine, OnDone, OnEpoch
+from affekt.workers.local import run_parallel
+from affekt.workers.ray import RayJobs, run_on_ray
+
+__all__ = ["Engine", "OnDone", "OnEpoch", "RayJobs", "run_experiment", "run_on_ray", "run_parallel"]
+
+
+def run_experiment(
+    manifest: Manifest,
+    systems: Sequence[System],
+    out: str | Path,
+    *,
+    workers: int = 1,
+    engine: Engine | None = None,
+    on_epoch: OnEpoch = lambda job, epoch: None,
+    on_done: OnDone = lambda job: None,
+    **options: Any,
+) -> Results:
+    """An experiment from manifest to results, in one call; resumes what `out` holds.
+
+    Args:
+        manifest, systems, out: what is compared, on what, and where it is kept.
+        workers: jobs side by side on this machine; own classes then have to be importable from a module.
+        engine: where the jobs run instead, e.g. ``partial(run_on_ray, cluster=RayJobs("auto"))``.
+        on_epoch, on_done: called as the jobs go.
+        options: of :func:`affekt.experiment.plan_experiment`: protocol, folds, seeds, labels, recipe, device, ...
+
+    Raises:
+        AudioError: recordings that cannot be decoded. (The command line leaves them out and says so.)
+    """
+    planned, failures = plan_experiment(manifest, systems, out, **options)
+    if failures:
+        raise AudioError.of(failures)
+    (engine or partial(run_parallel, workers=workers))(planned, planned.jobs, on_epoch=on_epoch, on_done=on_done)
+    return finish(planned)

@@ -1,0 +1,311 @@
+"""Jobs of an experiment on the nodes of a Ray cluster.
+
+No file system is shared. The features of all utterances go through Ray's object store, once to each node; a job's
+epochs, its state from time to time, and its files at the end come back as a stream of messages, and this process writes
+them into the run directory, under the same locks and checked against the same hashes as everywhere. When a node dies,
+its jobs go on elsewhere from the last state that came back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from affekt.atomic import write_bytes
+from affekt.batching import Clips
+from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
+from affekt.environment import LIBRARIES
+from affekt.errors import AffektError, ConfigError, Fault
+from affekt.experiment import FEATURE_FILES, STATE, Experiment, Job, faults_of, run_job
+from affekt.features import FrontEnd
+from affekt.results import damage
+from affekt.training import Epoch, choose_device
+from affekt.workers.engine import OnDone, OnEpoch, still_open
+
+FILES = (*FEATURE_FILES, "result.json")
+"""What a job writes; `result.json` last."""
+MOST_IN_FLIGHT = 256
+"""Jobs that Ray knows of; each holds a lock here, and a lock is an open file."""
+LAST_WORDS = ("done", "failed", "broken")
+
+
+@dataclass(frozen=True)
+class RayJobs(RayCluster):
+    """How jobs are laid out on a cluster; each has as many CPUs as threads.
+
+    Attributes:
+        gpus_per_job: share of a GPU that a job has; 0.25 puts four jobs on one, 0 computes on CPUs.
+        state_seconds: how often a job's state comes back, from which it goes on when its node dies.
+
+    Raises:
+        ConfigError: an amount of GPUs that Ray cannot give.
+    """
+
+    gpus_per_job: float = 0.0
+    state_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        gpus = self.gpus_per_job
+        if not (0 <= gpus <= 1 or gpus == int(gpus) > 0):
+            raise ConfigError("ray.gpus-per-job", got=f"{gpus:g}", expected="0 to 1, or a whole number")
+
+
+def run_on_ray(
+    experiment: Experiment,
+    jobs: Sequence[Job],
+    on_epoch: OnEpoch = lambda job, epoch: None,
+    on_done: OnDone = lambda job: None,
+    *,
+    cluster: RayJobs | None = None,
+) -> None:
+    """Run jobs on a cluster: an :class:`affekt.workers.Engine`.
+
+    Args:
+        experiment, jobs, on_epoch, on_done: as for every engine.
+        cluster: which one, and what each job has of it.
+
+    Raises:
+        ConfigError: no such cluster, or none of its nodes has what a job needs.
+        AffektError: why some jobs failed, once the others are done.
+    """
+    cluster = cluster or RayJobs()
+    experiment = replace(experiment, device=_device(experiment.device, cluster))
+    open_jobs = still_open(jobs, on_done)
+    if not open_jobs:
+        return
+    with connected(cluster) as ray:
+        check_room(ray, CPU=experiment.threads, GPU=cluster.gpus_per_job)
+        _Driver(ray, experiment, cluster, on_epoch, on_done).run(open_jobs)
+
+
+def _device(wanted: str, cluster: RayJobs) -> str:
+    """Where jobs compute, which the share of a GPU decides; a wish to the contrary is refused."""
+    device = "cuda" if cluster.gpus_per_job else "cpu"
+    if wanted.partition(":")[0] not in ("auto", device):
+        remedy = "--ray.gpus-per-job 1, or a fraction" if wanted.startswith("cuda") else f"--device {device}, or auto"
+        got = f"{wanted} with {cluster.gpus_per_job:g} GPUs a job"
+        raise ConfigError("device", got=got, expected=device, remedy=remedy)
+    return device
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """An experiment as it travels: its features as arrays, which all processes of a node read from one copy."""
+
+    experiment: Experiment
+    arrays: dict[FrontEnd, tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]]
+
+    @classmethod
+    def pack(cls, experiment: Experiment) -> Shipment:
+        """Take the features out."""
+        clips = experiment.data.clips
+        arrays = {
+            front_end: (part.values.cpu().numpy(), part.offsets.cpu().numpy(), part.silence.cpu().numpy())
+            for front_end, part in clips.items()
+        }
+        return cls(replace(experiment, data=replace(experiment.data, clips={})), arrays)
+
+    def unpack(self, front_end: FrontEnd) -> Experiment:
+        """Put the features of one front end back, on the device of the jobs."""
+        device = choose_device(self.experiment.device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of memory that is read-only; we only read
+            clips = Clips(*map(torch.from_numpy, self.arrays[front_end])).to(device)
+        return replace(self.experiment, data=replace(self.experiment.data, clips={front_end: clips}))
+
+
+@dataclass
+class _Run:
+    """A job on the cluster, and the lock that we hold for it here."""
+
+    job: Job
+    lock: FileLock
+
+
+class _Driver:
+    """Sends jobs out, hears what they say, and writes what they bring."""
+
+    def __init__(self, ray: Any, experiment: Experiment, cluster: RayJobs, on_epoch: OnEpoch, on_done: OnDone) -> None:
+        self.ray, self.cluster, self.on_epoch, self.on_done = ray, cluster, on_epoch, on_done
+        self.shipment = ray.put(Shipment.pack(experiment))
+        self.work = ray.remote(work).options(
+            num_cpus=experiment.threads, num_gpus=cluster.gpus_per_job, max_retries=0, num_returns="streaming"
+        )
+        self.libraries = libraries(*LIBRARIES)
+        self.running: dict[Any, _Run] = {}
+        self.deaths: dict[str, int] = {}
+        self.faults: list[Fault] = []
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """First all jobs that are free, then those that another process held."""
+        try:
+            held = self._round(jobs, wait=False)
+            self._round(held, wait=True)
+        finally:
+            for stream, run in self.running.items():
+                self.ray.cancel(stream, force=True)
+                run.lock.release()
+        if self.faults:
+            raise AffektError.of(self.faults)
+
+    def _round(self, jobs: Sequence[Job], wait: bool) -> list[Job]:
+        waiting, held = deque(jobs), []
+        while waiting or self.running:
+            while waiting and len(self.running) < MOST_IN_FLIGHT:
+                job = waiting.popleft()
+                if not self._start(job, wait):
+                    held.append(job)
+            if self.running:
+                ready, _ = self.ray.wait(list(self.running), num_returns=1)
+                for stream in ready:
+                    self._listen(stream)
+        return held
+
+    def _start(self, job: Job, wait: bool) -> bool:
+        """Send a job out unless it is done; False where another process holds it."""
+        job.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(job.folder / ".lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            return False
+        if job.done:
+            lock.release()
+            self.on_done(job)
+        else:
+            self._send(_Run(job, lock))
+        return True
+
+    def _send(self, run: _Run) -> None:
+        state = run.job.folder / STATE
+        kept = state.read_bytes() if state.exists() else None
+        stream = self.work.remote(self.shipment, run.job.name, kept, self.cluster.state_seconds, self.libraries)
+        self.running[stream] = run
+
+    def _listen(self, stream: Any) -> None:
+        """Take in one message; a stream that breaks off has lost its node or process."""
+        run = self.running[stream]
+        try:
+            kind, content = self.ray.get(next(stream))
+        except self.ray.exceptions.RayTaskError as error:  # it could not even begin
+            self._end(stream, [Fault(f"job {run.job.name}", _line(error.cause), "a node that affekt is installed on")])
+            return
+        except (self.ray.exceptions.RayError, StopIteration) as error:
+            self._lost(stream, _line(error))
+            return
+        if kind == "epoch":
+            self.on_epoch(run.job, content)
+        elif kind == "state":
+            write_bytes(run.job.folder / STATE, content)
+        elif kind == "done":
+            self._deliver(stream, content)
+        elif kind == "failed":
+            self._end(stream, faults_of(run.job, content))
+        else:
+            raise RuntimeError(f"job {run.job.name}:\n{content}")
+
+    def _deliver(self, stream: Any, files: Mapping[str, bytes]) -> None:
+        """Write a job's files, `result.json` last, and check them against it."""
+        job = self.running[stream].job
+        for name in FILES:
+            write_bytes(job.folder / name, files[name])
+        if faults := damage(job.folder):
+            self._lost(stream, str(faults[0]))
+            return
+        (job.folder / STATE).unlink(missing_ok=True)
+        self._end(stream, [])
+        self.on_done(job)
+
+    def _lost(self, stream: Any, reason: str) -> None:
+        """Begin anew elsewhere, but not for ever."""
+        run = self.running[stream]
+        name = run.job.name
+        self.deaths[name] = self.deaths.get(name, 0) + 1
+        if self.deaths[name] < self.cluster.attempts:
+            del self.running[stream]
+            self._send(run)
+            return
+        expected = f"an end, within {self.cluster.attempts} attempts"
+        remedy = "are the nodes up, and large enough? what is finished is kept"
+        self._end(stream, [Fault(f"job {name}", reason, expected, remedy)])
+
+    def _end(self, stream: Any, faults: list[Fault]) -> None:
+        self.faults += faults
+        self.running.pop(stream).lock.release()
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error that has many."""
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}"[:300]
+
+
+def work(
+    shipment: Shipment, name: str, state: bytes | None, state_seconds: float, expected: Mapping[str, str]
+) -> Iterator[tuple[str, Any]]:
+    """On a node: run a job and say how it goes; the last message is one of :data:`LAST_WORDS`.
+
+    Args:
+        shipment: the experiment.
+        name: of the job.
+        state: what it goes on from.
+        state_seconds: how often its state is sent.
+        expected: versions of the libraries.
+    """
+    messages: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            check_libraries(expected)
+            messages.put(("done", _files(shipment, name, state, state_seconds, messages.put)))
+        except AffektError as error:
+            messages.put(("failed", error))
+        except OSError as error:
+            fault = Fault(f"job {name}", str(error), "a node that can write files", "is its disk full?")
+            messages.put(("failed", AffektError.of([fault])))
+        except Exception:  # it cannot be raised here, so it is raised where the command was given
+            messages.put(("broken", traceback.format_exc()))
+
+    threading.Thread(target=attempt, daemon=True).start()
+    kind = ""
+    while kind not in LAST_WORDS:
+        kind, content = messages.get()
+        yield kind, content
+
+
+def _files(
+    shipment: Shipment, name: str, state: bytes | None, state_seconds: float, send: Callable[[tuple[str, Any]], None]
+) -> dict[str, bytes]:
+    """Run a job in a folder of the node, which is gone afterwards; its files."""
+    job = next(job for job in shipment.experiment.jobs if job.name == name)
+    experiment = shipment.unpack(job.system.features)
+    with tempfile.TemporaryDirectory(prefix="affekt-") as place:
+        folder = Path(place)
+        if state is not None:
+            write_bytes(folder / STATE, state)
+        sent = time.monotonic()
+
+        def on_epoch(epoch: Epoch) -> None:
+            nonlocal sent
+            send(("epoch", epoch))
+            if time.monotonic() - sent >= state_seconds and (folder / STATE).exists():
+                sent = time.monotonic()
+                send(("state", (folder / STATE).read_bytes()))  # of the epoch before: this one's is not kept yet
+
+        run_job(experiment, replace(job, folder=folder), on_epoch)
+        return {name: (folder / name).read_bytes() for name in FILES}

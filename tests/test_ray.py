@@ -1,0 +1,410 @@
+"""Work on a real Ray cluster: two nodes on this machine's loopback, one of which is killed in the middle.
+
+All of it is in one file, which runs in one process: a cluster is started once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from affekt import cli, cluster, shards
+from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
+from affekt.config import load
+from affekt.errors import AffektError, ConfigError
+from affekt.experiment import Experiment, Job, finish, plan_experiment
+from affekt.inference import Recognizer
+from affekt.manifest import Manifest
+from affekt.prediction import Failure
+from affekt.recipes import Recipe
+from affekt.systems import resolve
+from affekt.training import Epoch
+from affekt.workers import RayJobs, run_on_ray, run_parallel
+from affekt.workers.ray import FILES, Shipment, work
+
+EXACT = ("model.safetensors", "predictions.csv", "embeddings.npy", "summary.json", "folds.json")
+EPOCHS = 8
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_memory_monitor_refresh_ms": "0",  # the tests of others on this machine are no reason to kill ours
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on every system: nothing listens but at 127.0.0.1
+}
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Any]:
+    """A cluster of one node, to which tests add theirs; when it is gone, so are all its processes."""
+    place = tempfile.mkdtemp(prefix="affekt-ray-")  # short, for the names of sockets
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (QUIET | {"RAY_TMPDIR": place, "TMPDIR": place}).items():
+            patch.setenv(name, value)
+        import ray  # which reads these variables
+        from ray.cluster_utils import Cluster
+
+        started = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+        try:
+            ray.init(started.address, log_to_driver=False, logging_level=logging.ERROR)
+            yield started
+        finally:
+            ray.shutdown()
+            started.shutdown()
+            wait_until(lambda: not processes(place))
+            shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def nodes(head: Any) -> Iterator[Callable[..., Any]]:
+    """Adds nodes to the cluster, with a process each that has imported what is needed; they go with the test."""
+    import ray
+
+    added: list[Any] = []
+
+    def add(ready_for: str = "", **changes: Any) -> Any:
+        added.append(head.add_node(**(NODE | changes)))
+        head.wait_for_nodes()
+        if ready_for:
+            warm = ray.remote(lambda: (time.sleep(0.2), __import__(ready_for), os.getpid())[-1])
+            assert len(set(ray.get([warm.remote(), warm.remote()]))) == 2
+        return added[-1]
+
+    yield add
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    for node in added:
+        if node.node_id in alive and node in head.worker_nodes:
+            head.remove_node(node, allow_graceful=False)
+    wait_until(lambda: len([node for node in ray.nodes() if node["Alive"]]) == 1)
+
+
+def processes(word: str) -> list[str]:
+    """Commands of this machine's processes that name a word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if word in command:
+            found.append(command)
+    return found
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def plan(bursts: Path) -> Callable[..., Experiment]:
+    def make(out: Path, **changes: Any) -> Experiment:
+        manifest, recipe = Manifest.read(bursts / "manifest.csv"), load(Recipe, bursts / "recipe.toml")
+        recipe = replace(recipe, train=replace(recipe.train, max_epochs=EPOCHS, patience=EPOCHS))
+        options = {"folds": 2, "recipe": recipe, "device": "cpu", "cache": bursts / "cache"}
+        return plan_experiment(manifest, resolve(str(bursts / "systems.toml")), out, **(options | changes))[0]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def reference(bursts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the local engine computes, one job after the other."""
+    out = tmp_path_factory.mktemp("reference") / "run"
+    manifest, recipe = Manifest.read(bursts / "manifest.csv"), load(Recipe, bursts / "recipe.toml")
+    recipe = replace(recipe, train=replace(recipe.train, max_epochs=EPOCHS, patience=EPOCHS))
+    systems, cache = resolve(str(bursts / "systems.toml")), bursts / "cache"
+    planned, _ = plan_experiment(manifest, systems, out, folds=2, recipe=recipe, device="cpu", cache=cache)
+    run_parallel(planned, planned.jobs, 1)
+    finish(planned)
+    return numbers(out)
+
+
+def numbers(out: Path) -> dict[str, bytes]:
+    """Every file that holds no times."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.name in EXACT}
+
+
+class Watch:
+    """Counts epochs and finished jobs, and kills a node once two jobs are in their middle."""
+
+    def __init__(self, kill: Callable[[], None] = lambda: None) -> None:
+        self.kill, self.killed = kill, False
+        self.epochs: list[tuple[str, int]] = []
+        self.done: list[str] = []
+
+    def on_epoch(self, job: Job, epoch: Epoch) -> None:
+        self.epochs.append((job.name, epoch.epoch))
+        under_way = {name for name, _ in self.epochs} - set(self.done)
+        if len(under_way) == 2 and epoch.epoch >= 3 and not self.killed:
+            self.killed = True
+            self.kill()
+
+    def on_done(self, job: Job) -> None:
+        self.done.append(job.name)
+
+
+# -------------------------------------------------------------------------------------------------------- experiments
+
+
+def test_a_node_that_dies_loses_nothing(head: Any, nodes: Any, plan: Any, reference: Any, tmp_path: Path) -> None:
+    experiment, node = plan(tmp_path / "run"), nodes("affekt.workers.ray")
+    watch = Watch(lambda: head.remove_node(node, allow_graceful=False))
+    run_on_ray(experiment, experiment.jobs, watch.on_epoch, watch.on_done, cluster=RayJobs(state_seconds=0.0))
+    finish(experiment)
+    assert watch.killed
+    assert numbers(tmp_path / "run") == reference
+    assert sorted(watch.done) == sorted(job.name for job in experiment.jobs)
+    whole = [(job.name, epoch) for job in experiment.jobs for epoch in range(1, EPOCHS + 1)]
+    assert set(watch.epochs) == set(whole)
+    again = len(watch.epochs) - len(whole)
+    assert 0 <= again < 3  # it went on from the state that had come back, and not from its first epoch
+    assert not list((tmp_path / "run").rglob("state.pt"))
+    run_on_ray(experiment, experiment.jobs, watch.on_epoch, watch.on_done)
+    assert len(watch.epochs) == len(whole) + again  # what is done is reported, and not run again
+    assert len(watch.done) == 2 * len(experiment.jobs)
+
+
+def test_a_job_that_never_ends_is_listed_and_the_others_are_delivered(
+    head: Any, nodes: Any, plan: Any, reference: Any, tmp_path: Path
+) -> None:
+    experiment, node = plan(tmp_path / "run"), nodes("affekt.workers.ray")
+    watch = Watch(lambda: head.remove_node(node, allow_graceful=False))
+    with pytest.raises(AffektError) as raised:
+        run_on_ray(experiment, experiment.jobs, watch.on_epoch, watch.on_done, cluster=RayJobs(attempts=1))
+    (fault,) = raised.value.faults
+    lost = {f"job {job.name}" for job in experiment.jobs} - {f"job {name}" for name in watch.done}
+    assert {fault.what} == lost
+    assert fault.expected == "an end, within 1 attempts"
+    finish(experiment)
+    files = {name: content for name, content in numbers(tmp_path / "run").items() if name != "summary.json"}
+    assert files.items() < reference.items()
+    run_on_ray(experiment, experiment.jobs)  # the command again, now that the cluster is well
+    finish(experiment)
+    assert numbers(tmp_path / "run") == reference
+
+
+def test_what_a_node_says_of_a_job(plan: Any, reference: Any, tmp_path: Path) -> None:
+    """The same function that runs on nodes, in this process."""
+    experiment = plan(tmp_path / "run")
+    shipment, job = Shipment.pack(experiment), experiment.jobs[1]
+    versions = libraries("numpy")
+    messages = list(work(shipment, job.name, None, 0.0, versions))
+    kinds = [kind for kind, _ in messages]
+    assert kinds == ["epoch", *["epoch", "state"] * (EPOCHS - 1), "done"]
+    assert [content.epoch for kind, content in messages if kind == "epoch"] == list(range(1, EPOCHS + 1))
+    files = messages[-1][1]
+    assert set(files) == {*FILES}
+    for name in ("model.safetensors", "predictions.csv", "embeddings.npy"):
+        assert files[name] == reference[f"{job.name}/{name}"]
+    last_state = messages[-2][1]
+    rest = list(work(shipment, job.name, last_state, 60.0, versions))
+    assert [kind for kind, _ in rest] == ["epoch", "done"]
+    assert rest[-1][1]["model.safetensors"] == files["model.safetensors"]
+    ((kind, error),) = work(shipment, job.name, None, 0.0, {"numpy": "1.0"})
+    assert (kind, str(error).split()[0]) == ("failed", "numpy")
+    wrong = replace(experiment, data=replace(experiment.data, labels=experiment.data.labels + 1))
+    ((kind, trace),) = work(Shipment.pack(wrong), job.name, None, 0.0, versions)
+    assert (kind, trace.splitlines()[0]) == ("broken", "Traceback (most recent call last):")
+    assert not (tmp_path / "run" / job.system.name).exists()  # it knows nothing of the run directory
+
+
+def test_jobs_share_a_gpu_and_fail_one_by_one_where_it_is_none(nodes: Any, plan: Any, tmp_path: Path) -> None:
+    nodes(num_cpus=2, num_gpus=1)  # so it says
+    experiment = plan(tmp_path / "run", device="auto")
+    done: list[str] = []
+    half = RayJobs(gpus_per_job=0.5)
+    with pytest.raises(AffektError) as raised:
+        run_on_ray(experiment, experiment.jobs, on_done=lambda job: done.append(job.name), cluster=half)
+    failed = sorted(fault.what for fault in raised.value.faults)
+    assert failed == sorted(f"job {job.name}: device" for job in experiment.jobs)
+    assert {fault.got for fault in raised.value.faults} == {"'cuda'"}
+    assert done == []
+    with pytest.raises(ConfigError, match=r"the largest node: got CPU 2, GPU 1, expected at least CPU 1, GPU 2"):
+        run_on_ray(experiment, experiment.jobs, cluster=RayJobs(gpus_per_job=2))
+
+
+def test_the_command_is_interrupted_and_goes_on(head: Any, bursts: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends it in order; called again, it goes on from the epochs that it has."""
+    import ray
+
+    out = tmp_path / "run"
+    words = ["experiment", str(bursts / "manifest.csv"), "-o", str(out), "--systems", str(bursts / "systems.toml")]
+    words += ["--folds", "2", "--recipe", "paper", "--cache", str(bursts / "cache"), "--device", "cpu"]
+    words += ["--train.max-epochs", "40", "--train.patience", "40", "--train.batch-size", "8", "--engine", "ray"]
+    words += ["--ray.address", head.address, "--ray.state-seconds", "0", "--log-format", "json"]
+    command = [sys.executable, "-m", "affekt", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    records = []
+    for line in process.stderr:
+        records.append(json.loads(line))
+        if records[-1]["message"] == "epoch" and records[-1]["epoch"] == 3:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = [json.loads(line) for line in process.stderr]
+    assert process.wait(60) == 130
+    assert rest[-1]["message"] == "interrupted"
+    job = records[-1]["job"]
+    assert (out / job / "state.pt").exists()
+    wait_until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])  # nobody computes
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = [json.loads(line) for line in done.stderr.splitlines()]
+    first = next(record["epoch"] for record in again if record.get("job") == job)
+    assert first > 1
+    assert (out / "report.html").exists()
+
+
+# -------------------------------------------------------------------------------------------------------- recognition
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory, babble: Any) -> Path:
+    """Forty recordings of many lengths, and two files that are none."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for number in range(40):
+        soundfile.write(folder / f"r{number:02}.wav", babble(0.3 + 0.05 * (number * 7 % 11), seed=number), 16_000)
+    (folder / "r11x.wav").write_text("no audio")
+    (folder / "r30x.wav").write_bytes(b"")
+    return folder
+
+
+def test_predictions_are_those_of_this_machine(
+    head: Any, recordings: Path, small_model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recordings.parent)
+    words = ["predict", recordings.name, "--model", str(small_model), "--format", "jsonl"]
+    assert cli.main(words) == 1
+    local = capfd.readouterr()
+    assert cli.main([*words, "--engine", "ray"]) == 1
+    spread = capfd.readouterr()
+    assert spread.out == local.out
+    assert spread.err == local.err
+    assert len(local.out.splitlines()) == 40
+    assert [line.split(":")[2].strip() for line in local.err.splitlines() if "failed" in line] == [
+        f"{recordings.name}/{name}" for name in ("r11x.wav", "r30x.wav")
+    ]
+
+
+def test_shards_keep_their_order_though_a_node_dies(head: Any, nodes: Any, recordings: Path, small_model: Path) -> None:
+    node = nodes("affekt.shards")
+    sources = [str(path) for path in sorted(recordings.iterdir())] * 8
+    model = small_model.read_bytes()
+    answers = shards.predict_on_ray(model, "small", sources, shard_recordings=shards.CHUNK_RECORDINGS)
+    got = [next(answers) for _ in range(20)]
+    head.remove_node(node, allow_graceful=False)
+    got += answers
+    expected = list(Recognizer(model, "small", threads=1).predict_many(sources, jobs=1))
+    assert [str(answer) for answer in got] == [str(answer) for answer in expected]
+    assert got[0] == expected[0]
+    assert sum(isinstance(answer, Failure) for answer in got) == 2 * 8
+
+
+# ------------------------------------------------------------------------------------------------------- what is wrong
+
+
+def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nowhere:
+        @staticmethod
+        def is_initialized() -> bool:
+            return False
+
+        @staticmethod
+        def init(address: str, **options: object) -> None:
+            raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setitem(sys.modules, "ray", Nowhere)
+    with pytest.raises(ConfigError, match=r"ray\.address: got Could not find .*; start one: `ray start --head`"):
+        connected(RayCluster("auto")).__enter__()
+
+
+@pytest.mark.parametrize("verb", ["experiment", "predict"])
+def test_without_the_extra(
+    verb: str, bursts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    words = {
+        "experiment": ["experiment", str(bursts / "manifest.csv"), "-o", str(tmp_path / "run"), "--folds", "2"],
+        "predict": ["predict", str(bursts)],
+    }
+    more = ["--systems", str(bursts / "systems.toml"), "--device", "cpu", "--cache", str(bursts / "cache")]
+    assert cli.main([*words[verb], *(more if verb == "experiment" else []), "--engine", "ray"]) == 2
+    assert capfd.readouterr().err.splitlines() == ["affekt: error: ray is not installed; pip install 'affekt[ray]'"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--timeline", "--engine", "ray"], "engine: got ray with --timeline, expected local: a timeline is one"),
+        (["--jobs", "2", "--engine", "ray"], "engine: got ray with --jobs, expected local: a cluster has its own CPUs"),
+        (["-", "--engine", "ray"], "paths: got -, which nodes cannot read, expected files"),
+        (["--ray.address", "auto"], "ray: got options of a cluster, expected --engine ray with them"),
+        (["--engine", "ray", "--ray.attempts", "0"], "ray.attempts: got 0, expected at least 1"),
+    ],
+)
+def test_contradictions(words: list[str], expected: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", "a.wav", *words]) == 2
+    assert expected in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [
+        ("cuda", 0.0, "device: got cuda with 0 GPUs a job, expected cpu; --ray.gpus-per-job 1, or a fraction"),
+        ("cpu", 0.5, "device: got cpu with 0.5 GPUs a job, expected cuda; --device cuda, or auto"),
+        ("mps", 0.0, "device: got mps with 0 GPUs a job, expected cpu; --device cpu, or auto"),
+    ],
+)
+def test_the_share_of_a_gpu_decides_about_the_device(
+    device: str, gpus: float, expected: str, plan: Any, tmp_path: Path
+) -> None:
+    experiment = replace(plan(tmp_path / "run"), device=device)
+    with pytest.raises(ConfigError) as raised:
+        run_on_ray(experiment, experiment.jobs, cluster=RayJobs(gpus_per_job=gpus))
+    assert str(raised.value) == expected
+    for amount in (-0.5, 1.5):
+        with pytest.raises(ConfigError, match="expected 0 to 1, or a whole number"):
+            RayJobs(gpus_per_job=amount)
+
+
+def test_other_libraries_are_refused() -> None:
+    here = libraries("numpy", "torch")
+    assert here["numpy"] == np.__version__
+    check_libraries(here)
+    with pytest.raises(AffektError) as raised:
+        check_libraries(here | {"numpy": "1.0", "torch": "0.4"})
+    assert [fault.what.split()[0] for fault in raised.value.faults] == ["numpy", "torch"]
+    assert raised.value.faults[0].expected == "1.0, as where the command was given"
+
+
+def test_work_that_no_node_has_room_for() -> None:
+    class Small:
+        @staticmethod
+        def nodes() -> list[dict[str, Any]]:
+            return [
+                {"Alive": True, "Resources": {"CPU": 4.0}},
+                {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 1.0}},
+                {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+            ]
+
+    check_room(Small, CPU=4, GPU=0)
+    with pytest.raises(ConfigError, match=r"got CPU 4, GPU 1, expected at least CPU 4, GPU 1;"):
+        check_room(Small, CPU=4, GPU=1)  # both are there, but not on one node
+    assert cluster.LOOPBACK == "127.0.0.1"
