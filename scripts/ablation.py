@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -138,6 +139,7 @@ class Bench:
         }
         if not self.path.exists():
             return fresh
+        Ablation.read(self.path)  # or it says what is wrong with it
         kept: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
         other = [key for key in fresh if key != "rows" and kept.get(key) != fresh[key]]
         if other:
@@ -227,4 +229,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AffektError as error:
+        sys.exit("\n".join(f"error: {fault}" for fault in error.faults))

@@ -6,8 +6,10 @@ python scripts/study.py [RESULTS] [FOLDER]
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from affekt.errors import AffektError
 from affekt.report import write_study
 from affekt.results.ablation import Ablation
 from affekt.results.study import Study
@@ -26,6 +28,9 @@ if __name__ == "__main__":
     parser.add_argument("results", type=Path, nargs="?", default=REPOSITORY / "results")
     parser.add_argument("folder", type=Path, nargs="?", default=REPOSITORY / "docs")
     arguments = parser.parse_args()
-    study, ablations = read(arguments.results)
-    for path in write_study(study, arguments.folder, ("markdown",), ablations):
-        print(path)
+    try:
+        study, ablations = read(arguments.results)
+        for path in write_study(study, arguments.folder, ("markdown",), ablations):
+            print(path)
+    except AffektError as error:
+        sys.exit("\n".join(f"error: {fault}" for fault in error.faults))

@@ -84,6 +84,7 @@ def test_a_plan_is_collected_with_its_costs(tmp_path: Path, make_run: Callable[.
     run = make_run(tmp_path / "run", systems=("baseline",), folds=2, seeds=1)
     shutil.rmtree(run / "baseline")
     (run / "costs.json").write_text("{}")
+    (run / "config.toml").write_text((run / "config.toml").read_text() + "[recipe]\n[systems]\n")
     script("collect_results").collect(run, tmp_path / "kept")
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"config.toml", "folds.json", "costs.json"}
     assert Study.read([tmp_path / "kept"]).runs == ()

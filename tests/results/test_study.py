@@ -213,7 +213,7 @@ def test_a_run_that_was_only_planned_brings_its_costs(folder: Path, tmp_path: Pa
     planned = tmp_path / "nemo-random"
     planned.mkdir()
     config = (folder / "emodb-random" / "config.toml").read_text().replace('"emodb"', '"nemo"')
-    (planned / "config.toml").write_text(config)
+    (planned / "config.toml").write_text(f"{config}\n[recipe]\n[systems]\n")
     with pytest.raises(AffektError, match=r"folds\.json"):
         Study.read([planned])  # neither finished jobs nor costs
     shutil.copy(folder / "emodb-random" / "folds.json", planned)
@@ -236,5 +236,14 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path, folder: Path) -> None
         (True, False),
         (False, True),
     ]
-    with pytest.raises(CheckpointError, match=r"costs\.json"):
-        study.read_costs(broken)
+    for text in ("[]", "3", '{"Z80": 3}', '{"Z80": {"baseline": {"training": 1}}}', "[" * 100_000):
+        (broken / "costs.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"costs\.json: got .* expected device -> system -> training"):
+            study.read_costs(broken)
+    (broken / "costs.json").write_text("{}")
+    shutil.rmtree(broken / "focal")
+    shutil.rmtree(broken / "baseline")
+    shutil.rmtree(broken / "lstm")
+    (broken / "config.toml").write_text("x = 3\n")
+    with pytest.raises(AffektError, match=r"config\.toml: got something else, expected the plan of an experiment"):
+        Study.read([broken])

@@ -24,13 +24,14 @@ from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
 from affekt import metrics, statistics
-from affekt.config import read_toml
-from affekt.errors import AffektError, CheckpointError, Fault
+from affekt.config import is_run_config, read_toml
+from affekt.errors import AffektError, CheckpointError, ConfigError, Fault
 from affekt.results.reading import Results, codes
 from affekt.results.summary import GEOMETRY, measure_jobs, summarise
 from affekt.systems import GROUPS
 
 COSTS = "costs.json"
+COST_KEYS = ("training", "scoring", "front_end", "recognition", "job_hours", "longest_job_hours")
 PROPOSALS = {
     "AM-softmax": ("am-softmax", "am-softmax-s10-m0.4"),
     "focal": ("focal", "focal-g2-a2"),
@@ -109,16 +110,20 @@ def read_costs(path: Path) -> dict[str, Any]:
     """The costs that were measured in a run directory; empty if none were.
 
     Raises:
-        CheckpointError: a file that is no JSON object.
+        CheckpointError: a file of something else.
     """
     file = path / COSTS
     if not file.exists():
         return {}
     try:
-        costs = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(str(file), got=str(error), expected="a JSON object") from error
-    return dict(costs)
+        costs: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        numbers = [cost[name] for systems in costs.values() for cost in systems.values() for name in COST_KEYS]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("a cost that is no number")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        got, expected = f"{type(error).__name__}: {error}", f"device -> system -> {', '.join(COST_KEYS)}"
+        raise CheckpointError(str(file), got=got, expected=expected, remedy="delete it and plan again") from error
+    return costs
 
 
 def gain(first: Run, system: str, second: Run, other: str, measure: str = "ua") -> Row | None:
@@ -360,6 +365,19 @@ class Planned:
     recipe: str
     costs: Mapping[str, Mapping[str, Mapping[str, float]]]
 
+    @classmethod
+    def read(cls, path: Path) -> Planned:
+        """The plan in a run directory of which no job is finished.
+
+        Raises:
+            ConfigError: a configuration of something else.
+        """
+        data = read_toml(path / "config.toml")
+        if not is_run_config(data):
+            raise ConfigError(str(path / "config.toml"), got="something else", expected="the plan of an experiment")
+        corpus, protocol, recipe = (str(data["experiment"].get(name)) for name in ("corpus", "protocol", "recipe"))
+        return cls(corpus, protocol, recipe, read_costs(path))
+
     @property
     def name(self) -> str:
         """Its folder's name in `results/`.
@@ -392,9 +410,7 @@ class Study:
                 if next(path.glob("*/fold-*/seed-*/result.json"), None) or not (path / COSTS).exists():
                     runs.append(Run.read(path))
                 else:
-                    names = read_toml(path / "config.toml")["experiment"]
-                    costs = read_costs(path)
-                    planned.append(Planned(names["corpus"], names["protocol"], names["recipe"], costs))
+                    planned.append(Planned.read(path))
             except AffektError as error:
                 faults += error.faults
         if faults:
