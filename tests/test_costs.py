@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from affekt import costs
+from affekt import costs, training
 from affekt.batching import Clips
 from affekt.config import load
 from affekt.costs import Cost, device_name, estimate, measure, write_costs
@@ -64,7 +65,7 @@ def test_finished_jobs_cost_nothing_and_a_network_s_own_epochs_count(plan: Any) 
 
 
 def test_measured_on_the_utterances_themselves(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock that says how often it was asked: what is timed is one step of a batch, and one scoring of it."""
+    """One step of a batch, and one scoring of another."""
     experiment, shown = plan(), []
     fit = costs.fit
 
@@ -82,8 +83,33 @@ def test_measured_on_the_utterances_themselves(plan: Any, monkeypatch: pytest.Mo
     assert found["baseline"].parameters == sum(parameter.numel() for parameter in network.parameters())
     assert found["baseline"].epochs == 3
     for each in found.values():
-        assert min(each.training, each.scoring) >= 0
-        assert min(each.front_end, each.recognition) > 0
+        assert min(each.training, each.scoring, each.front_end, each.recognition) >= 0
+
+
+def test_an_epoch_is_a_step_and_a_scoring(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that each scoring moves by a second and each step by three."""
+    experiment, now = plan(), [0.0]
+    monkeypatch.setattr(costs, "_clock", lambda experiment: lambda: now[0])
+
+    def ticking(work: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            now[0] += seconds
+            return work(*arguments, **options)
+
+        return timed
+
+    monkeypatch.setattr(costs, "score", ticking(costs.score, 1.0))
+    monkeypatch.setattr(training, "score", ticking(training.score, 1.0))
+    monkeypatch.setattr(training, "augment", ticking(training.augment, 3.0))  # once a batch
+    found = measure(experiment, experiment.systems)["baseline"]
+    assert (found.training, found.scoring) == pytest.approx((3.0 / 8, 1.0 / 8))
+    assert (found.front_end, found.recognition) == (0.0, 1.0)
+
+
+def test_other_programs_do_not_count_where_a_job_has_one_thread(plan: Any) -> None:
+    experiment = plan()
+    assert costs._clock(experiment) is time.process_time
+    assert costs._clock(replace(experiment, threads=2)) is time.perf_counter
 
 
 def test_batches_are_as_the_recipe_makes_them() -> None:
