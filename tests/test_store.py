@@ -42,9 +42,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     load = audio.load
 
-    def record(source: Path, *arguments: float) -> np.ndarray:
+    def record(source: Path, *arguments: float, **options: float) -> np.ndarray:
         files.append(source)
-        return load(source, *arguments)
+        return load(source, *arguments, **options)
 
     monkeypatch.setattr(audio, "load", record)
     return files

@@ -25,6 +25,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from affekt import opus
 from affekt.errors import AudioError
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
@@ -153,8 +154,34 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is u
     whose header leaves the length open or lies about it.
     """
 
+    def __init__(self, stream: _Forgiving) -> None:
+        super().__init__(stream)
+        self._stream = stream
+        self._ahead: Samples | None = None  # what is left of a recording that was decoded ahead
+
     def seekable(self) -> bool:
         return False
+
+    def decode_ahead(self) -> None:
+        """Decode a short Opus recording at once, by a faster decoder if this machine has one; see :mod:`affekt.opus`.
+
+        To be called before anything is read. What that decoder does not see as libsndfile does is left to the latter.
+        """
+        if self.subtype != "OPUS" or self.frames > opus.LONGEST_SECONDS * self.samplerate:
+            return
+        position = self._stream.tell()
+        self._stream.seek(0)
+        samples = opus.decode(self._stream.read(opus.LARGEST_BYTES + 1))
+        self._stream.seek(position)
+        if samples is not None and samples.shape == (self.frames, self.channels):
+            self._ahead = samples
+
+    def next_frames(self, frames: int) -> NDArray[np.float32]:
+        """The next [frames, channels], fewer at the end."""
+        if self._ahead is None:
+            return np.asarray(self.read(frames, dtype="float32", always_2d=True), np.float32)
+        part, self._ahead = self._ahead[:frames], self._ahead[frames:]
+        return part
 
 
 class _Forgiving:
@@ -220,6 +247,8 @@ def _decoded(file: _ForwardFile, name: str, start_seconds: float, stop_seconds: 
     stop = UNKNOWN_FRAMES if stop_seconds == np.inf else round(stop_seconds * file.samplerate)
     if start:
         _seek(file, name, start)
+    else:
+        file.decode_ahead()
     position = start
     while position < stop:
         frames = _read(file, name, min(READ_FRAMES, stop - position), first=position == start)
@@ -258,7 +287,7 @@ def _seek(file: _ForwardFile, name: str, frame: int) -> None:
 def _read(file: _ForwardFile, name: str, frames: int, first: bool) -> NDArray[np.float32]:
     """The next frames [frames, channels]; none at the end, or where decoding breaks off after some were read."""
     try:
-        return np.asarray(file.read(frames, dtype="float32", always_2d=True), np.float32)
+        return file.next_frames(frames)
     except soundfile.LibsndfileError as error:
         if first:
             raise AudioError(name, got=f"damaged audio ({error.error_string})", expected=FORMATS) from error

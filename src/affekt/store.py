@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from affekt import atomic, audio
+from affekt import atomic, audio, opus
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.manifest import Manifest
 
@@ -243,7 +243,8 @@ def _signature(status: os.stat_result) -> tuple[int, int]:
 
 def _key(clips: Sequence[_Clip], sample_rate_hz: int) -> str:
     """Name of the cache: a hash of everything that decides what is in it."""
-    lines = [f"{FORMAT} {sample_rate_hz} {soxr.__version__} {soundfile.__libsndfile_version__}"]
+    decoders = f"{soundfile.__libsndfile_version__} {opus.version()}".rstrip()
+    lines = [f"{FORMAT} {sample_rate_hz} {soxr.__version__} {decoders}"]
     lines += [f"{clip.file.sha256 or clip.file.fault} {clip.start_seconds} {clip.end_seconds}" for clip in clips]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
