@@ -1,7 +1,11 @@
 # make demo   the paper's systems on an embedded synthetic corpus, end to end
 # make test   every check and every test
 # make bench  how fast it is, beside what it replaces and how near to the limit; a quarter of an hour
-# make load   a server under load for a minute
+# make faults  an experiment killed, its disk filled, its files damaged: nothing may be lost
+# make fuzz   hostile input for five minutes a target; SECONDS=20 for less
+# make load   a server under load: good requests for a minute, all kinds at twice its capacity for ten; MINUTES=1 for less
+# make reliability  results/reliability.md from what these three measured
+# make audit  the pinned libraries against a database of known weaknesses, which wants a network
 # make screenshots  the page in a real Chromium, for docs/images
 # make clean  remove what these made; results under runs/ stay
 #
@@ -10,7 +14,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench load screenshots clean
+.PHONY: demo test bench faults fuzz load reliability audit screenshots clean
 .DELETE_ON_ERROR:
 
 demo: .venv/train/installed
@@ -31,8 +35,27 @@ test: .venv/dev/installed
 bench: .venv/bench/installed .venv/core/installed
 	.venv/bench/bin/python -m benchmarks --core .venv/core/bin/python $(BENCH)
 
+RELIABILITY := results/reliability
+
+faults: .venv/train/installed
+	.venv/train/bin/python scripts/faults.py -o $(RELIABILITY)
+	.venv/train/bin/python scripts/reliability.py $(RELIABILITY)
+
+SECONDS ?= 300
+fuzz: .venv/fuzz/installed
+	.venv/fuzz/bin/python -m fuzz --seconds $(SECONDS) -o $(RELIABILITY)
+	.venv/fuzz/bin/python scripts/reliability.py $(RELIABILITY)
+
+MINUTES ?= 10
 load: .venv/dev/installed
-	.venv/dev/bin/python -m benchmarks.load
+	.venv/dev/bin/python -m benchmarks.load --minutes $(MINUTES) -o $(RELIABILITY)
+	.venv/dev/bin/python scripts/reliability.py $(RELIABILITY)
+
+reliability: .venv/train/installed
+	.venv/train/bin/python scripts/reliability.py $(RELIABILITY)
+
+audit: .venv/audit/installed
+	.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 screenshots: .venv/dev/installed
 	AFFEKT_SCREENSHOTS=docs/images .venv/dev/bin/python -m pytest -k real_speech tests/serving/test_browser.py

@@ -180,7 +180,7 @@ TABLES: tuple[dict[str, Any], ...] = (
 
 def toml() -> SearchStrategy[bytes]:
     texts = [dumped(table) for table in TABLES]
-    deep = st.sampled_from([b"a = " + b"[" * 100_000, b"a = " + b"1" * 5_000, b"[" + b"a." * 20_000 + b"a]\n"])
+    deep = st.sampled_from([b"a = " + b"[" * 100_000, b"a = " + b"1" * 5_000, b"[" + b"a." * 4_000 + b"a]\n"])
     return mutated(texts) | st.sampled_from(TABLES).flatmap(edited).map(dumped) | deep
 
 

@@ -18,6 +18,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -69,6 +70,8 @@ FILES = (
     "run/environment.json",
 )
 """What is damaged in a finished experiment; `STATE` in an unfinished one."""
+NAMED = {"manifest.csv": r"manifest\.csv|row \d+|as it was begun"}
+"""How refusals name what is damaged, if not by its file: of a manifest also by its row, or what it says now."""
 WAYS = ("changed in one bit", "removed", "cut in half")
 LIBRARIES = ("torch._dynamo", "affekt.report.plots", "matplotlib.backends.backend_svg", "sklearn.metrics", "PIL.Image")
 """Imported while an experiment runs: here before, so that no fork has to."""
@@ -154,7 +157,7 @@ class Bench:
         whole = summary.exists() and summary.read_bytes() == self.expected
         if again.code == 0 and whole:
             outcome = RECOVERED
-        elif again.code in (1, 2) and damaged and damaged in again.said and (whole or not summary.exists()):
+        elif again.code in (1, 2) and damaged and re.search(damaged, again.said) and (whole or not summary.exists()):
             outcome = REFUSED
         else:
             outcome = LOST
@@ -251,7 +254,10 @@ def damage(bench: Bench, pattern: str, how: str) -> None:
     else:
         content[bench.rng.integers(len(content))] ^= 1 << bench.rng.integers(8)
         path.write_bytes(content)
-    bench.judge(f"{path.name if path.suffix != '.wav' else 'a recording'} {how}", folder, path.name)
+    name = "a recording" if path.suffix == ".wav" else path.name
+    bench.judge(
+        f"{name} {how}", folder, path.stem if path.suffix == ".wav" else NAMED.get(path.name, re.escape(path.name))
+    )
 
 
 def fill(bench: Bench, mounted: bool) -> None:

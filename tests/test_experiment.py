@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
+import stat
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -193,15 +196,88 @@ def test_a_damaged_job_is_run_again_and_comes_back(
 
 @pytest.mark.parametrize("measure", ["wa", "ua", "macro_f1", "confusion", "seed"])
 def test_a_result_that_was_tampered_with_is_refused(copy: Path, plan: Any, measure: str) -> None:
-    """Its files are whole, so it is not run again; but no number is computed from it."""
+    """An older one, which does not say its own hash: it is not run again; but no number is computed from it."""
     path = copy / JOB / "result.json"
     result = json.loads(path.read_text())
+    del result["digest"]
     result[measure] = [[0] * 4] * 4 if measure == "confusion" else 0.123
     path.write_text(json.dumps(result))
     experiment, _ = plan(copy)
     assert run(experiment) == []
     with pytest.raises(CheckpointError, match=rf"{measure} = .*delete .* and run the experiment again"):
         finish(experiment)
+
+
+@pytest.mark.parametrize("name", ["best_epoch", "parameters", "total_seconds"])
+def test_a_changed_number_that_no_prediction_gives_is_noticed(copy: Path, finished: Path, plan: Any, name: str) -> None:
+    path = copy / JOB / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {name: result[name] + 1}))
+    experiment, _ = plan(copy)
+    assert [job.name for job in experiment.jobs if not job.done] == [str(JOB)]
+    with pytest.raises(CheckpointError, match=r"result\.json: got content that is not what was written"):
+        finish(experiment)
+
+
+def test_every_changed_bit_of_the_configuration_is_refused_or_changes_nothing(copy: Path, plan: Any) -> None:
+    """Systems and seeds may be added, so that a changed name or number would pass for that."""
+    path = copy / "config.toml"
+    content = path.read_bytes()
+    for name in (b"seeds = 1", b'"focal"', b"experiment"):
+        place = content.index(name) + len(name) - 2
+        for bit in (1, 2, 4):
+            path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            with pytest.raises(ConfigError, match=r"config\.toml: got "):
+                plan(copy)
+    path.write_bytes(content)
+    plan(copy)
+    assert path.read_bytes() == content
+
+
+def test_a_full_disk_is_said_of_each_job_and_all_goes_on_afterwards(
+    finished: Path, plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, _ = plan(tmp_path / "run")
+    fsync = os.fsync
+
+    def full(number: int) -> None:
+        if os.fstat(number).st_size > 10_000 and stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(AffektError) as raised:
+            run(experiment)
+    assert len(raised.value.faults) == 4
+    assert re.match(r"job baseline/fold-0/seed-0: .*/state\.pt: got No space left on device", str(raised.value))
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    run(experiment)
+    finish(experiment)
+    assert numbers(tmp_path / "run") == numbers(finished)
+
+
+@pytest.mark.parametrize(("column", "value"), [("speaker", "s9"), ("label", "sad"), ("text_id", "t9")])
+def test_an_utterance_that_is_another_now_is_named(
+    copy: Path, plan: Any, bursts: Path, column: str, value: str
+) -> None:
+    table = Manifest.read(bursts / "manifest.csv").table
+    table.loc[0, column] = value
+    lines = faults_of(lambda: plan(copy, manifest=Manifest(table, bursts)))
+    assert lines[0].startswith(f"s0-angry-0: {column}: got '{value}', expected '")
+    assert "as it was begun" in lines[0]
+
+
+def test_utterances_that_are_gone_are_named(copy: Path, plan: Any, bursts: Path) -> None:
+    """Before anything else that follows from it, such as folds that cannot be made any more."""
+    manifest = Manifest.read(bursts / "manifest.csv")
+    few = manifest.where(np.arange(len(manifest)) < 4)
+    with pytest.raises(AffektError) as raised:
+        plan(copy, manifest=few)
+    lines = [str(fault) for fault in raised.value.faults]
+    assert lines[0].startswith("s0-neutral-0: got nothing, expected an utterance, as it was begun")
+    assert sum("as it was begun" in line and "nothing" in line for line in lines) == 20
+    assert "24 more utterances: got others, expected those that it was begun with" in lines
 
 
 def test_what_a_killed_process_left_is_cleared(copy: Path, plan: Any) -> None:
@@ -325,7 +401,10 @@ def test_the_same_names_with_other_content_are_refused(
         options["protocol"] = tmp_path / "folds.json"
     lines = faults_of(lambda: plan(copy, manifest=Manifest(table, root), **options))
     expected = f"{copy / 'config.toml'}: got other recordings, labels or folds, expected those that it was begun with"
-    assert lines == [f"{expected}; choose another folder with -o"]
+    assert lines[-1] == f"{expected}; choose another folder with -o"
+    named = {line.partition(": got")[0] for line in lines[:-1]}
+    changed = [f"s0-angry-{take}: label" for take in (0, 1)] + [f"s5-neutral-{take}: label" for take in (0, 1)]
+    assert named == {"label": {*changed}, "recording": {"s0-angry-0: audio"}, "fold": set()}[change]
 
 
 @pytest.mark.parametrize("content", ["", "[experiment]\nname = 3\n", "experiment = 3\n", "[experiment\n"])

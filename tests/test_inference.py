@@ -221,6 +221,11 @@ def test_bundled_model_is_verified(
     bundled.write_bytes(content[:-1] + b"\0")
     with pytest.raises(CheckpointError, match=r"bundled model: got SHA-256 .* reinstall affekt"):
         Recognizer.load()
+    bundled.write_bytes(content)
+    for unlisted in (lambda path: path.write_text(""), lambda path: path.unlink()):
+        unlisted(bundled.with_suffix(".sha256"))
+        with pytest.raises(CheckpointError, match=r"got SHA-256 .*, expected no file that says it"):
+            Recognizer.load()
 
 
 def test_padded_models_are_heard_too(make_pipeline: Callable[..., Any], babble: Babble, tmp_path: Path) -> None:

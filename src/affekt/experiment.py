@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,15 +30,15 @@ from affekt import metrics
 from affekt.atomic import write_bytes
 from affekt.batching import Clips
 from affekt.checkpoint import Checkpoint
-from affekt.config import as_table, build, read_toml
+from affekt.config import as_table, build, read_toml, sealed
 from affekt.environment import environment, usable_cores
-from affekt.errors import AffektError, ConfigError, Fault
+from affekt.errors import AffektError, ConfigError, Fault, ProtocolError
 from affekt.features import FrontEnd
 from affekt.labels import LabelSet
 from affekt.manifest import Manifest
 from affekt.protocols import Fold, FoldPlan, make_folds
 from affekt.recipes import Recipe, find_recipe
-from affekt.results import Results, damage, file_sha256, summarise, write_summary
+from affekt.results import DIGEST, Results, damage, file_sha256, result_digest, summarise, write_summary
 from affekt.seeds import derive_seed
 from affekt.store import WaveformStore
 from affekt.systems import System, from_system_dict
@@ -45,6 +46,9 @@ from affekt.training import Epoch, Fitted, Part, Scored, choose_device, fit, sco
 
 FEATURE_FILES = ("model.safetensors", "history.csv", "predictions.csv", "embeddings.npy")
 STATE = "state.pt"
+UTTERANCES, DESCRIBED = ".utterances.json", ("label", "speaker", "session", "text_id")
+MOST_NAMED = 20
+"""Utterances that are named one by one, if a run directory was begun with others."""
 FIXED = ("corpus", "utterances", "classes", "protocol", "folds", "fold_seed", "recipe", "threads")
 """What of `config.toml` cannot change once a run directory is begun."""
 
@@ -68,6 +72,14 @@ class Data:
     def part(self, ids: Sequence[str]) -> Part:
         """Rows and labels of a part of a fold."""
         rows = self._rows.loc[list(ids)].to_numpy(np.int64)
+        return Part(rows, self.labels[rows])
+
+    def balanced(self, part: Part) -> Part:
+        """A training part in which utterances of smaller corpora come round(sqrt(largest / own)) times."""
+        corpora = self.manifest.table["corpus"].to_numpy()[part.rows]
+        sizes = Counter(corpora)
+        repeats = {corpus: round(math.sqrt(max(sizes.values()) / size)) for corpus, size in sizes.items()}
+        rows = np.repeat(part.rows, [repeats[corpus] for corpus in corpora])
         return Part(rows, self.labels[rows])
 
     @property
@@ -225,10 +237,18 @@ def plan_experiment(
     begun = _read_plan(out / "config.toml")
     data, hashes, failures = load_data(manifest, applied, labels, cache, choose_device(device), on_progress)
     _check_systems(applied, len(data.classes))
-    plan = make_folds(data.manifest, protocol, folds, fold_seed, hashes)
     threads = threads or (begun["experiment"]["threads"] if begun else 1)
-    experiment = Experiment(out, data, plan, applied, seeds, recipe, threads, device)
-    _write_plan(experiment, _content_hash(data, hashes, plan), labels)
+    utterances = _describe_utterances(data.manifest, hashes)
+    changed = _changed_utterances(out / UTTERANCES, utterances)
+    try:
+        plan = make_folds(data.manifest, protocol, folds, fold_seed, hashes)
+        experiment = Experiment(out, data, plan, applied, seeds, recipe, threads, device)
+        _write_plan(experiment, _content_hash(data, hashes, plan), labels)
+    except (ConfigError, ProtocolError) as error:  # what cannot be decoded any more, or is another now, may be why
+        raise type(error).of([*failures, *changed, *error.faults]) from error
+    if changed:
+        raise ConfigError.of(changed)
+    write_bytes(out / UTTERANCES, json.dumps(utterances).encode())
     return experiment, failures
 
 
@@ -256,6 +276,37 @@ def _content_hash(data: Data, hashes: Sequence[str], plan: FoldPlan) -> str:
     """A hash of which recordings have which labels, and of which part of which fold they are."""
     rows = list(zip(data.manifest.ids, data.manifest.labels, hashes, strict=True))
     return hashlib.sha256(json.dumps([rows, [fold.parts() for fold in plan.folds]]).encode()).hexdigest()
+
+
+def _describe_utterances(manifest: Manifest, hashes: Sequence[str]) -> dict[str, list[str]]:
+    """What results depend on, of every utterance by its id: some columns, and the hash of its audio."""
+    columns = [manifest.table[name].tolist() for name in DESCRIBED]
+    return {name: list(values) for name, *values in zip(manifest.ids, *columns, hashes, strict=True)}
+
+
+def _changed_utterances(path: Path, now: Mapping[str, list[str]]) -> list[Fault]:
+    """Utterances that a run directory was begun with and that are gone or others now; none where it does not say."""
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name, described in begun.items() if now.get(name) != described]
+        faults = [
+            fault for name in changed[:MOST_NAMED] for fault in _utterance_faults(name, now.get(name), begun[name])
+        ]
+    except (OSError, ValueError, TypeError, AttributeError):  # damaged: the content hash in config.toml notices too
+        return []
+    more = len(changed) - MOST_NAMED
+    return [*faults, Fault(f"{more} more utterances", "others", "those that it was begun with")] if more > 0 else faults
+
+
+def _utterance_faults(name: str, now: list[str] | None, begun: list[str]) -> Iterator[Fault]:
+    remedy = "restore it, or choose another folder with -o"
+    if now is None:
+        yield Fault(name, "nothing", "an utterance, as it was begun", remedy)
+        return
+    for column, got, expected in zip((*DESCRIBED, "audio"), now, begun, strict=True):
+        if got != expected:
+            got, expected = ("another", "the recording") if column == "audio" else (repr(got), repr(expected))
+            yield Fault(f"{name}: {column}", got, f"{expected}, as it was begun", remedy)
 
 
 def _read_plan(path: Path) -> dict[str, Any] | None:
@@ -302,7 +353,7 @@ def _write_plan(experiment: Experiment, content: str, labels: LabelSet | None) -
         table["experiment"]["line"] = plan.line(data.manifest.name, len(data.classes), seeds)
         plan.write(out / "folds.json")
         write_bytes(out / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
-        write_bytes(out / "config.toml", tomli_w.dumps(table).encode())
+        write_bytes(out / "config.toml", sealed(tomli_w.dumps(table)))
 
 
 def _without_none(value: Any) -> Any:
@@ -387,6 +438,8 @@ def _train(experiment: Experiment, job: Job, on_epoch: Callable[[Epoch], object]
     data, config, device = experiment.data, experiment.recipe.train, choose_device(experiment.device)
     clips = data.clips[job.system.features]
     train, validation, test = (data.part(ids) for ids in (job.fold.train, job.fold.validation, job.fold.test))
+    if experiment.recipe.balance_corpora:
+        train = data.balanced(train)
     seed, state = experiment.job_seed(job), job.folder / STATE
     classes = len(data.classes)
     fitted = fit(job.system, clips, train, validation, classes, config, seed, device, state=state, on_epoch=on_epoch)
@@ -423,6 +476,7 @@ def _write_result(
         "temperature": temperature,
         "sha256": {name: file_sha256(job.folder / name) for name in FEATURE_FILES},
     }
+    result[DIGEST] = result_digest(result)
     write_bytes(job.folder / "result.json", (json.dumps(result, indent=2, sort_keys=True) + "\n").encode())
 
 
@@ -465,16 +519,22 @@ def _npy(array: NDArray[np.float32]) -> bytes:
 
 def take(experiment: Experiment, job: Job, on_epoch: Callable[[Job, Epoch], object], wait: bool = False) -> bool:
     """Run a job unless it is done; False where another process holds it (with `wait`, until that one lets go)."""
-    if job.done:
-        return True
-    job.folder.mkdir(parents=True, exist_ok=True)
     try:
+        if job.done:
+            return True
+        job.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(job.folder / ".lock", timeout=-1 if wait else 0):
             if not job.done:
                 run_job(experiment, job, lambda epoch: on_epoch(job, epoch))
             return True
     except Timeout:
         return False
+    except ConnectionError:  # of whoever is told about the epochs
+        raise
+    except OSError as error:
+        remedy = "what is finished is kept: start it again when the disk can be written"
+        place = error.filename or job.folder
+        raise AffektError(str(place), got=error.strerror or str(error), expected="a file", remedy=remedy) from error
 
 
 def run_jobs(

@@ -286,9 +286,7 @@ def test_a_recording_that_cannot_be_decoded_leaves_the_others(
 # --------------------------------------------------------------------------------------------------------------- Ctrl-C
 
 
-HEARS_CTRL_C = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from affekt.cli import main"
-)
+HEARS_CTRL_C = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
 """A shell's background jobs ignore Ctrl-C, and so does all that they start: these tests too, and what they start."""
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from affekt.errors import AffektError, CheckpointError, ConfigError
-from affekt.results import Job, Results, damage, file_sha256
+from affekt.results import Job, Results, damage, file_sha256, result_digest
 
 JOB = "focal/fold-1/seed-0"
 
@@ -118,7 +118,18 @@ def test_all_damage_is_reported_at_once(run: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\xff", "{}"])
+def test_a_result_that_says_its_own_hash_is_held_to_it(run: Path) -> None:
+    """Numbers that no prediction gives, such as the best epoch, can only be known by the hash."""
+    result = json.loads((run / JOB / "result.json").read_text())
+    result["digest"] = result_digest(result)
+    (run / JOB / "result.json").write_text(json.dumps(result))
+    assert len(Results.read(run).jobs) == 12
+    for name in ("best_epoch", "parameters", "seconds"):
+        (run / JOB / "result.json").write_text(json.dumps(result | {name: result[name] + 1}))
+        assert f"{JOB}/result.json: got content that is not what was written" in refusal(run)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff", "{}", "[" * 100_000])
 def test_a_result_that_is_none_is_refused(run: Path, text: str) -> None:
     (run / JOB / "result.json").write_text(text, encoding="latin-1")
     assert f"{JOB}/result.json: got" in refusal(run)
@@ -149,14 +160,18 @@ def test_a_result_must_fit_its_job(run: Path, change: dict[str, Any], expected: 
 def test_large_files_may_be_left_out_but_not_unlisted(run: Path) -> None:
     for path in run.glob("*/*/*/model.safetensors"):
         path.unlink()
-    (run / JOB / "embeddings.npy").unlink()
-    results = Results.read(run)
-    assert results.embeddings("focal", 1, 0) is None
-    assert results.embeddings("focal", 1, 1).shape == (32, 8)
-    rewrite(run / "baseline/fold-0/seed-0", sha256={"history.csv": "0" * 64})
+    assert Results.read(run).embeddings("focal", 1, 1).shape == (32, 8)
+    text = (run / JOB / "result.json").read_text()
+    rewrite(run / JOB, sha256={"history.csv": "0" * 64})
     message = refusal(run)
     assert "embeddings.npy: got no hash in result.json" in message
     assert "predictions.csv: got no hash in result.json" in message
+    (run / JOB / "result.json").write_text(text)
+    (run / JOB / "embeddings.npy").unlink()  # means over the other jobs would be other numbers
+    assert f"{JOB}/embeddings.npy: got no such file, expected the deep features of all jobs, or of none" in refusal(run)
+    for path in run.glob("*/*/*/embeddings.npy"):
+        path.unlink()
+    assert Results.read(run).embeddings("focal", 1, 0) is None
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ class Actor:
 
     def __post_init__(self) -> None:
         self.pipe, self.theirs = multiprocessing.Pipe()
-        self.process = SimpleNamespace(exitcode=-9, join=lambda: None, terminate=lambda: None)
+        self.process = SimpleNamespace(exitcode=-9, join=lambda: None, kill=lambda: None)
         threading.Thread(target=self.act, daemon=True).start()
 
     def act(self) -> None:

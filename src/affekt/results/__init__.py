@@ -1,16 +1,18 @@
 """Run directories, read back: what was measured, and what it amounts to."""
 
 from affekt.results.geometry import write_geometry
-from affekt.results.reading import FoldSizes, Job, Results, damage, file_sha256
+from affekt.results.reading import DIGEST, FoldSizes, Job, Results, damage, file_sha256, result_digest
 from affekt.results.summary import measure_jobs, summarise, write_summary
 
 __all__ = [
+    "DIGEST",
     "FoldSizes",
     "Job",
     "Results",
     "damage",
     "file_sha256",
     "measure_jobs",
+    "result_digest",
     "summarise",
     "write_geometry",
     "write_summary",

@@ -30,6 +30,8 @@ OPTIONAL = ("model.safetensors", "embeddings.npy")
 HISTORY_COLUMNS = ("epoch", "train_accuracy", "validation_accuracy")
 PREDICTION_COLUMNS = ("id", "speaker", "label", "predicted")
 PROBABILITY_PREFIX = "prob."
+DIGEST = "digest"
+"""What `result.json` calls the hash of itself."""
 NUMBERS = {"parameters": int, "best_epoch": int, "epochs": int, "seconds": float}
 TOLERANCE = 1e-6
 """How far a measure in `result.json` may be from the one that its predictions give."""
@@ -182,12 +184,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def result_digest(result: Mapping[str, Any]) -> str:
+    """A hash of all that a `result.json` says, but for this hash, which it holds too."""
+    rest = {name: value for name, value in result.items() if name != DIGEST}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def damage(folder: Path) -> list[Fault]:
     """What is wrong with the files of a finished job, by the hashes in its `result.json`; empty if nothing is."""
     try:
-        hashes = _read_json(folder / "result.json").get("sha256")
+        result = _read_json(folder / "result.json")
     except CheckpointError as error:
         return list(error.faults)
+    if result.get(DIGEST, digest := result_digest(result)) != digest:
+        return [_fault(folder / "result.json", "content that is not what was written", f"{DIGEST} {digest[:12]}...")]
+    hashes = result.get("sha256")
     if not isinstance(hashes, dict):
         return [_fault(folder / "result.json", f"sha256 = {hashes!r}", "a hash per file")]
     return [fault for name in (*NEEDED, *OPTIONAL) for fault in _file_faults(folder / name, hashes.get(name))]
@@ -210,7 +221,7 @@ def _fault(path: Path, got: str, expected: str) -> Fault:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, lists in lists in lists
         raise CheckpointError.of([_fault(path, str(error), "a JSON object")]) from error
     if not isinstance(data, dict):
         raise CheckpointError.of([_fault(path, f"a {type(data).__name__}", "a JSON object")])
@@ -268,7 +279,7 @@ def _folds(path: Path) -> dict[int, Mapping[str, Sequence[str]]]:
     try:
         folds = json.loads(path.read_text(encoding="utf-8"))["folds"]
         return {int(fold["index"]): {part: fold[part] for part in ("train", "validation", "test")} for fold in folds}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         got = f"no {error}" if isinstance(error, KeyError) else str(error)
         expected = "folds, each with index, train, validation and test"
         raise ConfigError(str(path), got=got, expected=expected, remedy="start the experiment again") from error
@@ -290,9 +301,18 @@ def _read_jobs(
         faults += list(_array_faults(folder, len(table)))
         rows.append(job._asdict() | {name: result.get(name) for name in (*NUMBERS, *metrics.MEASURES)})
         predictions.append(table.assign(**job._asdict()))
+    if not (path / "geometry.csv").exists():  # which says of every job what its deep features say
+        faults += _missing_embeddings([path / str(job) for job in jobs])
     if faults:
         raise CheckpointError.of(faults)
     return pd.DataFrame(rows), pd.concat(predictions, ignore_index=True).astype({"system": "category"})
+
+
+def _missing_embeddings(folders: Sequence[Path]) -> list[Fault]:
+    """A copy may leave out all embeddings; if only some are gone, means over the others would be other numbers."""
+    gone = [folder / "embeddings.npy" for folder in folders if not (folder / "embeddings.npy").exists()]
+    expected = "the deep features of all jobs, or of none"
+    return [_fault(path, "no such file", expected) for path in gone] if len(gone) < len(folders) else []
 
 
 def _read_predictions(path: Path, test: Sequence[str], classes: Sequence[str]) -> tuple[pd.DataFrame, list[Fault]]:

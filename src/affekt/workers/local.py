@@ -8,6 +8,7 @@ interrupted experiment go on from their last epoch.
 from __future__ import annotations
 
 import signal
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -82,7 +83,7 @@ class _Pool:
                     self._listen(next(worker for worker in self.workers if worker.pipe is pipe))
         finally:
             for worker in self.workers:
-                worker.process.terminate()
+                worker.process.kill()  # even one that is stopped; what it wrote is whole, as after any other death
             for worker in self.workers:
                 worker.process.join()
         try:
@@ -141,13 +142,24 @@ class _Pool:
 
 @contextmanager
 def _sigint_held() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: the parent hears it and ends them."""
+    """Start processes that Ctrl-C does not reach: the parent hears it, once they are started, and ends them.
+
+    They inherit the mask. It is this thread's alone: where another takes the signal, Python would interrupt the main
+    thread all the same, with half a process started. So the signal is noted, and raised again after the block.
+    """
     resource_tracker.ensure_running()  # when it starts later, it lets the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    heard: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if in_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _work(experiment: Experiment, pipe: Any) -> None:

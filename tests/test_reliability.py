@@ -1,0 +1,80 @@
+"""results/reliability.md says what was measured, and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+FOLDER = REPOSITORY / "results" / "reliability"
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("reliability", REPOSITORY / "scripts" / "reliability.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_command_writes(script: Any) -> None:
+    assert (REPOSITORY / "results" / "reliability.md").read_text(encoding="utf-8") == script.page(FOLDER)
+
+
+MACHINE = {"cpu": "a CPU", "cores": "2", "platform": "Linux", "python": "3.11", "affekt": "0.1"}
+MEASURED: dict[str, dict[str, Any]] = {
+    "faults": {
+        "machine": MACHINE,
+        "seed": 7,
+        "seconds": 99.4,
+        "full_disk": "a small tmpfs",
+        "faults": {
+            "killed": {"recovered": 25, "refused": 0, "lost": 0},
+            "changed": {"recovered": 3, "refused": 2, "lost": 1},
+        },
+    },
+    "fuzz": {
+        "machine": MACHINE,
+        "guided_by": "chance",
+        "targets": [
+            {"target": "audio", "inputs": 12_345, "refused": 99, "slowest_seconds": 0.5, "seconds": 300.2}
+            | {"findings": {"a": "b"}}
+        ],
+    },
+    "load": {
+        "machine": MACHINE,
+        "rows": {
+            "good": {
+                "clients": 64,
+                "seconds": 60.0,
+                "good_per_second": 41.25,
+                "answers": {"good 200": 2_475},
+                "errors": [],
+                "different": 0,
+                "recovery_seconds": 0.25,
+                "memory_mib": {"second_third": 200.0, "last_third": 201.0, "peak": 230.0},
+            }
+            | {"p50_seconds": 0.1, "p95_seconds": 0.2, "p99_seconds": 0.3}
+        },
+    },
+}
+
+
+def test_every_figure_comes_from_the_measurements(script: Any, tmp_path: Path) -> None:
+    assert script.page(tmp_path).count("Not measured yet.") == 3
+    for name, facts in MEASURED.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(facts))
+    page = script.page(tmp_path)
+    assert "| killed | 25 | 25 | 0 | 0 |\n| changed | 6 | 3 | 2 | 1 |" in page
+    assert "In all 31 faults: 28 recovered identically, 2 refused, 1 lost. A full disk was a small tmpfs." in page
+    assert "| audio | 12,345 | 99 | 0.50 s | 300 s | 1 |" in page
+    assert "| p95 | 200 ms |" in page
+    assert "| good answers a second | 41.2 |" in page
+    assert "Answers, good: good 200 2,475." in page
+    assert page.count("a CPU, 2 cores, Linux, Python 3.11") == 3
