@@ -213,8 +213,8 @@ def test_files_that_change_meanwhile_are_refused(
     growing, vanishing = manifest.audio_paths()[1:3]
     load = audio.load
 
-    def load_and_change(source: Path, *arguments: float) -> np.ndarray:
-        samples = load(source, *arguments)
+    def load_and_change(source: Path, *arguments: float, **options: float) -> np.ndarray:
+        samples = load(source, *arguments, **options)
         if source == growing:
             with source.open("ab") as file:
                 file.write(b"more")
