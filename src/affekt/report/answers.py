@@ -208,8 +208,8 @@ def compactness(study: Study) -> Iterator[Block]:
         larger = sum(row["low"] > 0 for row in ratios)
         known = [row for answer in found.values() if (row := answer["association"]["fisher_ratio"])]
         yield Paragraph(
-            f"The Fisher ratio (scatter between classes over scatter within) is larger than the baseline's, by its "
-            f"whole interval, in {larger} of {len(ratios)} comparisons; its rank correlation with UA has an interval above 0 "
+            "The Fisher ratio (scatter between classes over scatter within) is larger than the baseline's by its whole "
+            f"interval, in {larger} of {len(ratios)} comparisons; its rank correlation with UA has an interval above 0 "
             f"in {sum(row['low'] > 0 for row in known)} of {len(known)} runs."
         )
     changes = tuple(
