@@ -30,7 +30,14 @@ def test_a_server_keeps_to_it_at_twice_its_capacity(small_model: Path, tmp_path:
 
 def row(**changes: Any) -> dict[str, Any]:
     memory = {"first_third": 100.0, "second_third": 100.0, "last_third": 100.0, "peak": 100.0}
-    usual = {"seconds": 600.0, "good_per_second": 1.0, "errors": [], "different": 0, "memory_mib": memory, "recovery_seconds": 0.1}
+    usual = {
+        "seconds": 600.0,
+        "good_per_second": 1.0,
+        "errors": [],
+        "different": 0,
+        "memory_mib": memory,
+        "recovery_seconds": 0.1,
+    }
     return usual | {"replaced_seconds": 3.0} | changes
 
 
@@ -59,6 +66,5 @@ def test_what_counts_as_an_error() -> None:
     for status, head in ((500, b""), (500, b"retry-after: 1"), (503, b""), (429, b""), (502, b"")):
         load._count("good", Answer(status, head, b""))
     assert len(load.tally.errors) == 5
-    assert summary(load.tally, 1.0)["answers"] == {
-        f"good {s}": n for s, n in ((200, 1), (422, 1), (429, 2), (500, 2), (502, 1), (503, 2))
-    }
+    counts = {200: 1, 422: 1, 429: 2, 500: 2, 502: 1, 503: 2}
+    assert summary(load.tally, 1.0)["answers"] == {f"good {status}": count for status, count in counts.items()}
