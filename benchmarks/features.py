@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import scipy.fft
 import torch
+from threadpoolctl import threadpool_limits
 
-from affekt.features import FeatureConfig, LogMel, mel_filterbank
+from affekt.features import FeatureConfig, LogMel
 from benchmarks.recognition import librosa_features
 from benchmarks.rows import Row, Target, compared, seconds_in_turns
 from benchmarks.setting import RATE_HZ, Setting, noise, paper_pipeline
@@ -28,10 +29,10 @@ def rows(setting: Setting) -> list[Row]:
         "ours": lambda: log_mel(samples),
         "librosa": lambda: librosa_features(pipeline, waveform),
         "kaldi-native-fbank": lambda: kaldi_features(config, waveform),
-        "torch.stft": lambda: stft_features(config, samples),
+        "torch.stft": lambda: stft_features(log_mel, samples),
         "transform": lambda: transform_alone(config, waveform),
     }
-    with torch.inference_mode():
+    with torch.inference_mode(), threadpool_limits(1):  # BLAS, too, is to use one thread
         repeated = {name: repeat(work) for name, work in works.items()}
         each = {
             name: [1_000 * one / REPEATS for one in times]
@@ -69,14 +70,14 @@ def kaldi_features(config: FeatureConfig, waveform: np.ndarray) -> np.ndarray:
     return np.stack([online.get_frame(frame) for frame in range(online.num_frames_ready)])
 
 
-def stft_features(config: FeatureConfig, samples: torch.Tensor) -> torch.Tensor:
+def stft_features(log_mel: LogMel, samples: torch.Tensor) -> torch.Tensor:
     """As one would write them in PyTorch."""
-    window = torch.hann_window(config.window_samples)
+    config, window = log_mel.config, log_mel.window
     spectrum = torch.stft(
         samples, config.fft_samples, config.hop_samples, config.window_samples, window, return_complex=True
     )
     power = spectrum.abs().square().transpose(1, 2)
-    return (power @ torch.from_numpy(mel_filterbank(config))).clamp_min(config.floor).log()
+    return (power @ log_mel.filterbank).clamp_min(config.floor).log()
 
 
 def transform_alone(config: FeatureConfig, waveform: np.ndarray) -> np.ndarray:

@@ -28,11 +28,12 @@ UNIT = "ms an utterance"
 def rows(setting: Setting) -> list[Row]:
     """Steps of 32 full clips, and an epoch of EmoDB as it is."""
     torch.set_num_threads(setting.cores)
-    with Worker("benchmarks.keras_peer") as keras:
+    with Worker("benchmarks.keras_peer") as keras, Worker("benchmarks.keras_peer", "--bfloat16") as mixed:
         check_parameters(keras.facts["parameters"])
         works: dict[str, Callable[[], object]] = {
             "keras": keras.call("train"),
             "keras predicts": keras.call("predict"),
+            "keras bf16": mixed.call("train"),
             "fp32": plain_step(torch.float32),
             "bf16": plain_step(torch.bfloat16),
             "ours": our_epoch(full_clips(), SYSTEMS["baseline"], TrainConfig(batch_size=BATCH)),
@@ -61,6 +62,7 @@ def training_rows(each: dict[str, list[float]], setting: Setting) -> list[Row]:
     target = Target("ratio", at_least=4.5)
     return [
         compared(work, each["ours"], "Keras 3, TensorFlow, fp32", each["keras"], UNIT, target=target, **limit),
+        compared(work, each["ours"], "Keras 3, mixed bfloat16", each["keras bf16"], UNIT, **limit),
         compared(work, each["ours"], "PyTorch fp32", each["fp32"], UNIT, **limit),
         compared(work, each["ours"], "PyTorch bf16, channels last", each["bf16"], UNIT, **limit),
     ]
