@@ -89,6 +89,7 @@ ROWS: Mapping[str, Change] = {
     "focal": _loss("focal loss", "focal", gamma=2, alpha=1),
     "contrastive": _loss("softmax and a supervised contrastive loss", "supervised-contrastive", weight=0.3),
     "more-corpora": Change("trained on the other corpora as well", corpora=True),
+    "unbalanced-corpora": Change("likewise, small corpora not repeated", {"balance_corpora": False}, corpora=True),
 }
 
 
@@ -166,6 +167,8 @@ class Bench:
         learnt = [*fold.train, *(self._others() if change.corpora else ())]
         job = derive_seed("ablation", self.corpus, fold.index, seed)  # the same for every row: they are paired
         train, validation = data.part(learnt), data.part(fold.validation)
+        if recipe.balance_corpora:
+            train = data.balanced(train)
         fitted = fit(system, clips, train, validation, len(data.classes), recipe.train, job)
         history = fitted.history
         return {"ua": history[fitted.best_epoch - 1].validation_ua, "last": history[-1].validation_ua}
@@ -215,7 +218,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if unknown := sorted(set(names) - set(ROWS)):
         parser.error(f"no row {', '.join(unknown)}; there are {', '.join(ROWS)}")
     if any(ROWS[name].corpora for name in names) and not given.others:
-        parser.error("more-corpora needs them: --with OTHER.csv")
+        parser.error("rows of more corpora need them: --with OTHER.csv")
     torch.set_num_threads(1)  # so that the numbers do not depend on the machine's cores
     (system,) = resolve(given.system)
     manifests = [Manifest.read(path) for path in (given.manifest, *given.others)]
