@@ -26,7 +26,7 @@ from torch import Tensor
 from affekt.checkpoint import Checkpoint
 from affekt.config import load
 from affekt.errors import AffektError, CheckpointError, ConfigError, Fault
-from affekt.experiment import Experiment, Job, finish, plan_experiment, run_jobs, take
+from affekt.experiment import Data, Experiment, Job, finish, plan_experiment, run_job, run_jobs, take
 from affekt.features import LogMel
 from affekt.labels import LABEL_SETS
 from affekt.manifest import Manifest
@@ -34,7 +34,7 @@ from affekt.recipes import Recipe
 from affekt.results import Results
 from affekt.store import WaveformStore
 from affekt.systems import System, resolve
-from affekt.training import Epoch
+from affekt.training import Epoch, fit
 
 FILES = ("model.safetensors", "history.csv", "predictions.csv", "embeddings.npy", "result.json")
 EXACT = ("model.safetensors", "predictions.csv", "embeddings.npy")  # the others hold times
@@ -507,6 +507,34 @@ def test_recordings_that_cannot_be_decoded_are_left_out_and_named(plan: Any, tmp
 def test_labels_choose_the_classes(plan: Any, tmp_path: Path) -> None:
     experiment, _ = plan(tmp_path / "run", labels=LABEL_SETS["iemocap4"])
     assert experiment.data.classes == ("angry", "happy", "neutral", "sad")
+
+
+def test_utterances_of_small_corpora_are_repeated(bursts: Path) -> None:
+    """48 utterances: 36 of a corpus, 9 of another (4 times smaller: twice), 3 of a third (12 times: round(3.46))."""
+    table = Manifest.read(bursts / "manifest.csv").table.copy()
+    table["corpus"] = ["large"] * 36 + ["small"] * 9 + ["tiny"] * 3
+    data = Data(Manifest(table, bursts), ("a", "b"), np.arange(48) % 2, {})
+    part = data.balanced(data.part(table["id"]))
+    assert np.bincount(part.rows).tolist() == [1] * 36 + [2] * 9 + [3] * 3
+    assert np.array_equal(part.labels, part.rows % 2)
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_the_recipe_says_whether_training_is_balanced(
+    plan: Any, tmp_path: Path, bursts: Path, monkeypatch: pytest.MonkeyPatch, balance: bool
+) -> None:
+    table = Manifest.read(bursts / "manifest.csv").table.copy()
+    table["corpus"] = ["large"] * 42 + ["small"] * 6
+    recipe = replace(load(Recipe, bursts / "recipe.toml"), balance_corpora=balance)
+    experiment, _ = plan(tmp_path / "run", manifest=Manifest(table, bursts), recipe=recipe)
+    parts = []
+    monkeypatch.setattr("affekt.experiment.fit", lambda *given, **_: parts.extend(given[2:4]) or fit(*given))
+    run_job(experiment, experiment.jobs[0])
+    train, validation = (np.bincount(part.rows, minlength=48) for part in parts)
+    assert set(train[:42]) == {0, 1} == set(validation)
+    ratio = (train[:42] > 0).sum() / (train[42:] > 0).sum()
+    assert set(train[42:]) == {0, round(ratio**0.5) if balance else 1}
+    assert ratio > 2.25  # so that the first differs from the second
 
 
 def test_every_system_has_waveforms_at_its_own_rate(plan: Any, tmp_path: Path, bursts: Path) -> None:

@@ -78,7 +78,7 @@ def train_model(
     fitted = fit(
         system,
         data.clips[system.features],
-        train,
+        data.balanced(train) if recipe.balance_corpora else train,
         validation,
         len(data.classes),
         recipe.train,

@@ -23,12 +23,15 @@ class Recipe:
         train: optimiser, schedule, stopping, precision, augmentation.
         masked: whether the paper's network hides padding; None leaves the system as it is.
         level: root mean square that all clips are scaled to before log-mel; 0 leaves the system as it is.
+        balance_corpora: whether training repeats the utterances of smaller corpora, each about
+            sqrt(largest / own) times, so that a large one does not decide alone what emotions sound like.
     """
 
     name: str = "paper"
     train: TrainConfig = field(default_factory=TrainConfig)
     masked: bool | None = None
     level: float = 0.0
+    balance_corpora: bool = False
 
     def apply(self, system: System) -> System:
         """The system as this recipe trains it."""
@@ -52,17 +55,18 @@ RECIPES: Mapping[str, Recipe] = {
             batch_size=16,
             learning_rate=2e-3,
             weight_decay=1e-2,
-            max_epochs=16,
-            patience=16,
+            max_epochs=24,
+            patience=24,
             monitor="ua",
             schedule="one-cycle",
             averaging=0.99,
             gradient_clip=5.0,
             bucketed=True,
-            augment=AugmentConfig(channel_db=2.0, noise_probability=0.15, noise_snr_db=(10.0, 30.0), warp=0.05),
+            augment=AugmentConfig(channel_db=3.0, noise_probability=0.2, noise_snr_db=(5.0, 30.0), warp=0.1),
         ),
         masked=True,
         level=0.05,
+        balance_corpora=True,
     ),
 }
 

@@ -221,6 +221,8 @@ class Search:
         system, recipe = self.at(point)
         fold, clips, device = self.plan.folds[0], self.data.clips[system.features], choose_device(self.device)
         train, validation = self.data.part(fold.train), self.data.part(fold.validation)
+        if recipe.balance_corpora:
+            train = self.data.balanced(train)
         values = []
         for number in range(self.seeds):
             seed = derive_seed(self.data.manifest.name, "tune", self.seed, number)
