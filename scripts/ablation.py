@@ -74,7 +74,7 @@ ROWS: Mapping[str, Change] = {
     "no-channel": _augment("no random frequency response", channel_db=0.0),
     "no-noise": _augment("no noise", noise_probability=0.0),
     "no-warp": _augment("vocal tract as it is", warp=0.0),
-    "more-warp": _augment("vocal tract +- 12 %", warp=0.12),
+    "more-warp": _augment("vocal tract +- 20 %", warp=0.2),
     "tempo": _augment("speaking rate +- 15 %", tempo=0.15),
     "masks": _augment("SpecAugment: two masks in time, one in frequency", time_masks=2, mel_masks=1),
     "more-gain": _augment("loudness +- 6 dB", gain_db=6.0),
