@@ -88,18 +88,18 @@ def trainer(
     rows = np.arange(EPOCH_STEPS * BATCH)
     part = Part(rows, rows % len(CLASSES))
     run = _Run(system, clips, part, part, len(CLASSES), TrainConfig(batch_size=BATCH), 0, device)
-    if compiled:
-        run.network = torch.compile(run.network, mode="reduce-overhead" if device.type == "cuda" else "default")
+    if compiled and device.type == "cuda":  # elsewhere the plain path is all there is
+        run.network = torch.compile(run.network, mode="reduce-overhead")
 
     return lambda: run._train_epoch(1), lambda: score(run.fitted(), clips, rows, run.config, device)
 
 
-def feature_seconds(device: torch.device, clips: int = 64) -> float:
-    """Log-mel features of one clip, computed in batches that the device holds."""
+def feature_seconds(device: torch.device) -> float:
+    """Log-mel features of one clip, computed in batches."""
     config = FeatureConfig()
-    log_mel, waveforms = LogMel(config).to(device), torch.randn(clips, config.clip_samples, device=device)
+    log_mel, waveforms = LogMel(config).to(device), torch.randn(BATCH, config.clip_samples, device=device)
     with torch.inference_mode():
-        return seconds_each({"features": lambda: log_mel(waveforms)}, 10, device)["features"] / clips
+        return seconds_each({"features": lambda: log_mel(waveforms)}, 10, device)["features"] / BATCH
 
 
 def seconds_each(works: dict[str, Callable[[], object]], steps: int, device: torch.device) -> dict[str, float]:

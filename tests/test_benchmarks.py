@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from affekt.nn import NetworkConfig, parameter_ledger
+from affekt.training import TrainConfig, as_part, fit
 from benchmarks import __main__ as driver
 from benchmarks import gpu_table2, keras_peer
 from benchmarks.growth import grown
@@ -216,3 +219,35 @@ def test_without_cuda_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert gpu_table2.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("not measured: no CUDA device")
+
+
+def test_table_2_is_measured_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_table2, "EPOCH_STEPS", 1)
+    monkeypatch.setattr(gpu_table2, "BATCH", 2)
+    measured = gpu_table2.measure(torch.device("cpu"), steps=1, utterances=4)
+    assert min(measured.features, measured.training, measured.compiled, measured.validation) > 0
+    assert "Extrapolated to 14 systems x 5 folds x 100 epochs" in gpu_table2.report(measured, torch.device("cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_compiled_step_equals_a_plain_one_on_a_gpu() -> None:
+    device = torch.device("cuda")
+    clips = gpu_table2.random_clips(gpu_table2.EPOCH_STEPS * gpu_table2.BATCH).to(device)
+    system = replace(gpu_table2.TABLE2[0], network=NetworkConfig(dropout=0.0))
+    plain, compiled = (gpu_table2.trainer(clips, system, device, compiled)[0] for compiled in (False, True))
+    (loss, _), (compiled_loss, _) = plain(), compiled()
+    assert compiled_loss == pytest.approx(loss, rel=0.02)  # an epoch in bfloat16, in another order of operations
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_on_a_gpu_equals_training_on_the_cpu() -> None:
+    system = replace(gpu_table2.TABLE2[0], network=NetworkConfig(dropout=0.0))
+    clips, part = gpu_table2.random_clips(8), as_part(range(8), np.arange(8) % 4)
+    config = TrainConfig(batch_size=8, max_epochs=2, precision="float32")
+    history = [
+        fit(system, clips.to(device), part, part, 4, config, seed=0, device=device).history
+        for device in ("cpu", "cuda")
+    ]
+    for on_cpu, on_gpu in zip(*history, strict=True):
+        assert on_gpu.train_loss == pytest.approx(on_cpu.train_loss, rel=1e-3)
+        assert on_gpu.validation_loss == pytest.approx(on_cpu.validation_loss, rel=1e-2)
