@@ -5,6 +5,7 @@ All of it is in one file, which runs in one process: a cluster is started once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -13,15 +14,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 from affekt import cli, cluster, shards
 from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
@@ -35,10 +39,10 @@ from affekt.recipes import Recipe
 from affekt.systems import resolve
 from affekt.training import Epoch
 from affekt.workers import RayJobs, run_on_ray, run_parallel
-from affekt.workers.ray import FILES, Shipment, work
+from affekt.workers.ray import FILES, Shipment, _Driver, work
 
 EXACT = ("model.safetensors", "predictions.csv", "embeddings.npy", "summary.json", "folds.json")
-EPOCHS = 8
+EPOCHS = 50
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
@@ -119,22 +123,27 @@ def plan(bursts: Path) -> Callable[..., Experiment]:
         manifest, recipe = Manifest.read(bursts / "manifest.csv"), load(Recipe, bursts / "recipe.toml")
         recipe = replace(recipe, train=replace(recipe.train, max_epochs=EPOCHS, patience=EPOCHS))
         options = {"folds": 2, "recipe": recipe, "device": "cpu", "cache": bursts / "cache"}
-        return plan_experiment(manifest, resolve(str(bursts / "systems.toml")), out, **(options | changes))[0]
+        return plan_experiment(manifest, resolve(str(bursts / "systems.toml"))[1:], out, **(options | changes))[0]
 
     return make
 
 
 @pytest.fixture(scope="module")
-def reference(bursts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def local_run(bursts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the local engine computes, one job after the other."""
-    out = tmp_path_factory.mktemp("reference") / "run"
+    out = tmp_path_factory.mktemp("local") / "run"
     manifest, recipe = Manifest.read(bursts / "manifest.csv"), load(Recipe, bursts / "recipe.toml")
     recipe = replace(recipe, train=replace(recipe.train, max_epochs=EPOCHS, patience=EPOCHS))
-    systems, cache = resolve(str(bursts / "systems.toml")), bursts / "cache"
+    systems, cache = resolve(str(bursts / "systems.toml"))[1:], bursts / "cache"
     planned, _ = plan_experiment(manifest, systems, out, folds=2, recipe=recipe, device="cpu", cache=cache)
     run_parallel(planned, planned.jobs, 1)
     finish(planned)
-    return numbers(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def reference(local_run: Path) -> dict[str, bytes]:
+    return numbers(local_run)
 
 
 def numbers(out: Path) -> dict[str, bytes]:
@@ -143,22 +152,35 @@ def numbers(out: Path) -> dict[str, bytes]:
 
 
 class Watch:
-    """Counts epochs and finished jobs, and kills a node once two jobs are in their middle."""
+    """Counts epochs and finished jobs, and does something once two jobs are in their middle."""
 
-    def __init__(self, kill: Callable[[], None] = lambda: None) -> None:
-        self.kill, self.killed = kill, False
+    def __init__(self, strike: Callable[[], None] = lambda: None) -> None:
+        self.strike, self.struck = strike, False
         self.epochs: list[tuple[str, int]] = []
         self.done: list[str] = []
 
     def on_epoch(self, job: Job, epoch: Epoch) -> None:
         self.epochs.append((job.name, epoch.epoch))
-        under_way = {name for name, _ in self.epochs} - set(self.done)
-        if len(under_way) == 2 and epoch.epoch >= 3 and not self.killed:
-            self.killed = True
-            self.kill()
+        reached = {name for name, number in self.epochs if number >= 3} - set(self.done)
+        if len(reached) == 2 and not self.struck:
+            self.struck = True
+            self.strike()
 
     def on_done(self, job: Job) -> None:
         self.done.append(job.name)
+
+
+def kill(head: Any, node: Any) -> None:
+    """A node dies at once, with all that it computes."""
+    (raylet,) = node.all_processes["raylet"]
+    stats = {path.parent.name: path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()}
+    children = [
+        int(pid) for pid, stat in stats.items() if int(stat.rpartition(")")[2].split()[1]) == raylet.process.pid
+    ]
+    head.remove_node(node, allow_graceful=False)
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 # -------------------------------------------------------------------------------------------------------- experiments
@@ -166,39 +188,133 @@ class Watch:
 
 def test_a_node_that_dies_loses_nothing(head: Any, nodes: Any, plan: Any, reference: Any, tmp_path: Path) -> None:
     experiment, node = plan(tmp_path / "run"), nodes("affekt.workers.ray")
-    watch = Watch(lambda: head.remove_node(node, allow_graceful=False))
+    watch = Watch(lambda: kill(head, node))
     run_on_ray(experiment, experiment.jobs, watch.on_epoch, watch.on_done, cluster=RayJobs(state_seconds=0.0))
     finish(experiment)
-    assert watch.killed
+    assert watch.struck
     assert numbers(tmp_path / "run") == reference
     assert sorted(watch.done) == sorted(job.name for job in experiment.jobs)
     whole = [(job.name, epoch) for job in experiment.jobs for epoch in range(1, EPOCHS + 1)]
     assert set(watch.epochs) == set(whole)
     again = len(watch.epochs) - len(whole)
-    assert 0 <= again < 3  # it went on from the state that had come back, and not from its first epoch
+    assert 1 <= again <= 2  # it went on from the last state that had come back, and not from its first epoch
     assert not list((tmp_path / "run").rglob("state.pt"))
     run_on_ray(experiment, experiment.jobs, watch.on_epoch, watch.on_done)
     assert len(watch.epochs) == len(whole) + again  # what is done is reported, and not run again
     assert len(watch.done) == 2 * len(experiment.jobs)
 
 
-def test_a_job_that_never_ends_is_listed_and_the_others_are_delivered(
-    head: Any, nodes: Any, plan: Any, reference: Any, tmp_path: Path
-) -> None:
-    experiment, node = plan(tmp_path / "run"), nodes("affekt.workers.ray")
-    watch = Watch(lambda: head.remove_node(node, allow_graceful=False))
+class Stage:
+    """In the place of Ray: nodes that say what the play has for a job's first, second, ... attempt."""
+
+    class exceptions:  # noqa: N801  (as Ray calls it)
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            cause = ModuleNotFoundError("No module named 'affekt'")
+
+    def __init__(self, play: dict[str, list[list[Any]]]) -> None:
+        self.play, self.sent, self.cancelled = play, [], 0
+
+    def put(self, thing: object) -> object:
+        return thing
+
+    def remote(self, function: object) -> Any:
+        return SimpleNamespace(options=lambda **options: SimpleNamespace(remote=self.send))
+
+    def send(self, shipment: object, name: str, state: bytes | None, *rest: object) -> Iterator[Any]:
+        self.sent.append((name, state))
+        return iter(self.play[name].pop(0))
+
+    def wait(self, streams: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return streams[:1], streams[1:]
+
+    def get(self, message: Any) -> Any:
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def cancel(self, stream: object, force: bool) -> None:
+        self.cancelled += 1
+
+
+def drive(stage: Stage, experiment: Experiment, attempts: int = 3) -> list[str]:
+    """Run the jobs of an experiment on a stage; which are done."""
+    done: list[str] = []
+    driver = _Driver(
+        stage, experiment, RayJobs(attempts=attempts), lambda *epoch: None, lambda job: done.append(job.name)
+    )
+    driver.run(experiment.jobs)
+    return done
+
+
+@pytest.fixture(scope="module")
+def files(local_run: Path) -> dict[str, dict[str, bytes]]:
+    """What each job of the local engine wrote."""
+    folders = [path.parent for path in local_run.rglob("result.json")]
+    return {str(path.relative_to(local_run)): {name: (path / name).read_bytes() for name in FILES} for path in folders}
+
+
+def test_attempts_are_counted_and_go_on_from_the_last_state(plan: Any, files: Any, tmp_path: Path) -> None:
+    experiment = plan(tmp_path / "run")
+    first, second = (job.name for job in experiment.jobs)
+    dies = Stage.exceptions.RayError("the node died\nand more")
+    spoilt = files[first] | {"predictions.csv": b"id\n"}
+    stage = Stage(
+        {
+            first: [[("state", b"one"), dies], [("state", b"two"), ("done", spoilt)], [("done", files[first])]],
+            second: [[dies], [("state", b"three")], [dies]],
+        }
+    )
+    done = drive_and_fail(stage, experiment, "the node died, expected an end, within 3 attempts", second)
+    assert done == [first]
+    assert [state for name, state in stage.sent if name == first] == [None, b"one", b"two"]
+    assert [state for name, state in stage.sent if name == second] == [None, None, b"three"]
+    assert experiment.jobs[0].done
+    assert (tmp_path / "run" / second / "state.pt").read_bytes() == b"three"  # for the next time
+    assert stage.cancelled == 0
+
+
+def drive_and_fail(stage: Stage, experiment: Experiment, why: str, job: str) -> list[str]:
     with pytest.raises(AffektError) as raised:
-        run_on_ray(experiment, experiment.jobs, watch.on_epoch, watch.on_done, cluster=RayJobs(attempts=1))
+        drive(stage, experiment)
     (fault,) = raised.value.faults
-    lost = {f"job {job.name}" for job in experiment.jobs} - {f"job {name}" for name in watch.done}
-    assert {fault.what} == lost
-    assert fault.expected == "an end, within 1 attempts"
-    finish(experiment)
-    files = {name: content for name, content in numbers(tmp_path / "run").items() if name != "summary.json"}
-    assert files.items() < reference.items()
-    run_on_ray(experiment, experiment.jobs)  # the command again, now that the cluster is well
-    finish(experiment)
-    assert numbers(tmp_path / "run") == reference
+    assert fault.what.startswith(f"job {job}")
+    assert why in str(fault)
+    return [other.name for other in experiment.jobs if other.done]
+
+
+def test_failures_are_listed_and_a_defect_ends_it_all(plan: Any, files: Any, tmp_path: Path) -> None:
+    experiment = plan(tmp_path / "run")
+    first, second = (job.name for job in experiment.jobs)
+    stage = Stage(
+        {first: [[("failed", ConfigError("training", got="a loss of nan"))]], second: [[("done", files[second])]]}
+    )
+    assert drive_and_fail(stage, experiment, "training: got a loss of nan", first) == [second]
+    stage = Stage({first: [[Stage.exceptions.RayTaskError("...")]]})
+    assert drive_and_fail(stage, experiment, "ModuleNotFoundError: No module named 'affekt'", first) == [second]
+    stage = Stage({first: [[("broken", "Traceback: what happened")]]})
+    with pytest.raises(RuntimeError, match=rf"job {first}:\nTraceback: what happened"):
+        drive(stage, experiment)
+    assert stage.cancelled == 1
+
+
+def test_jobs_that_another_process_holds_are_waited_for(plan: Any, files: Any, tmp_path: Path) -> None:
+    experiment = plan(tmp_path / "run")
+    first, second = experiment.jobs
+    first.folder.mkdir(parents=True)
+    held = threading.Event()
+
+    def hold() -> None:
+        with FileLock(first.folder / ".lock"):
+            held.set()
+            time.sleep(0.3)
+
+    threading.Thread(target=hold).start()
+    held.wait()
+    stage = Stage({second.name: [[("done", files[second.name])]], first.name: [[("done", files[first.name])]]})
+    assert drive(stage, experiment) == [second.name, first.name]
 
 
 def test_what_a_node_says_of_a_job(plan: Any, reference: Any, tmp_path: Path) -> None:
@@ -362,6 +478,15 @@ def test_without_the_extra(
 def test_contradictions(words: list[str], expected: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", "a.wav", *words]) == 2
     assert expected in capfd.readouterr().err
+
+
+def test_contradictions_of_an_experiment(bursts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["experiment", str(bursts / "manifest.csv"), "-o", str(tmp_path / "run")]
+    assert cli.main([*words, "--engine", "ray", "--jobs", "2"]) == 2
+    assert "--jobs: got 2 with --engine ray, expected none" in capfd.readouterr().err
+    assert cli.main([*words, "--ray.gpus-per-job", "1"]) == 2
+    assert "--ray: got options of a cluster, expected --engine ray with them" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

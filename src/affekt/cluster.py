@@ -28,7 +28,7 @@ class RayCluster:
     Attributes:
         address: of the cluster's head, such as 10.0.0.1:6379; `auto` for the one that this machine belongs to,
             `local` for a new one on this machine alone; by default Ray looks for one and else starts it here.
-        attempts: how often work is begun anew when its node or process dies.
+        attempts: that work has, if its node or process dies each time.
 
     Raises:
         ConfigError: fewer than one attempt.

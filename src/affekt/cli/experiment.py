@@ -108,6 +108,8 @@ def experiment(
     chosen = changed_recipe(recipe, train)
     workers = side_by_side(jobs, device)
     runs = choose_engine(engine, workers, ray)
+    if engine == "ray" and jobs is not None:
+        raise ConfigError("--jobs", got=f"{jobs} with --engine ray", expected="none: a cluster has its own CPUs")
     with make_progress(chosen.train.max_epochs) as progress:
         planned, failures = plan_experiment(
             Manifest.read(manifest),
