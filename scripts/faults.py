@@ -68,6 +68,7 @@ FILES = (
     "corpus/manifest.csv",
     "run/summary.json",
     "run/environment.json",
+    "run/.utterances.json",
 )
 """What is damaged in a finished experiment; `STATE` in an unfinished one."""
 NAMED = {"manifest.csv": r"manifest\.csv|row \d+|as it was begun"}

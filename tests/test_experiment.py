@@ -268,6 +268,16 @@ def test_an_utterance_that_is_another_now_is_named(
     assert "as it was begun" in lines[0]
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", None])
+def test_damage_to_what_is_known_of_them_blames_no_utterance(copy: Path, plan: Any, content: bytes | None) -> None:
+    path = copy / ".utterances.json"
+    whole = path.read_bytes()
+    place = whole.index(b'"s0"') + 2
+    path.write_bytes(whole[:place] + b"9" + whole[place + 1 :] if content is None else content)
+    plan(copy)
+    assert path.read_bytes() == whole
+
+
 def test_utterances_that_are_gone_are_named(copy: Path, plan: Any, bursts: Path) -> None:
     """Before anything else that follows from it, such as folds that cannot be made any more."""
     manifest = Manifest.read(bursts / "manifest.csv")

@@ -248,7 +248,7 @@ def plan_experiment(
         raise type(error).of([*failures, *changed, *error.faults]) from error
     if changed:
         raise ConfigError.of(changed)
-    write_bytes(out / UTTERANCES, json.dumps(utterances).encode())
+    write_bytes(out / UTTERANCES, json.dumps({"sha256": _hash(utterances), "utterances": utterances}).encode())
     return experiment, failures
 
 
@@ -275,7 +275,12 @@ def _check_systems(systems: Sequence[System], classes: int) -> None:
 def _content_hash(data: Data, hashes: Sequence[str], plan: FoldPlan) -> str:
     """A hash of which recordings have which labels, and of which part of which fold they are."""
     rows = list(zip(data.manifest.ids, data.manifest.labels, hashes, strict=True))
-    return hashlib.sha256(json.dumps([rows, [fold.parts() for fold in plan.folds]]).encode()).hexdigest()
+    return _hash([rows, [fold.parts() for fold in plan.folds]])
+
+
+def _hash(plain: Any) -> str:
+    """A hash of what JSON can hold."""
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 
 def _describe_utterances(manifest: Manifest, hashes: Sequence[str]) -> dict[str, list[str]]:
@@ -287,12 +292,15 @@ def _describe_utterances(manifest: Manifest, hashes: Sequence[str]) -> dict[str,
 def _changed_utterances(path: Path, now: Mapping[str, list[str]]) -> list[Fault]:
     """Utterances that a run directory was begun with and that are gone or others now; none where it does not say."""
     try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        begun = kept["utterances"]
+        if kept["sha256"] != _hash(begun):
+            return []
         changed = [name for name, described in begun.items() if now.get(name) != described]
         faults = [
             fault for name in changed[:MOST_NAMED] for fault in _utterance_faults(name, now.get(name), begun[name])
         ]
-    except (OSError, ValueError, TypeError, AttributeError):  # damaged: the content hash in config.toml notices too
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # damaged, and soon written anew
         return []
     more = len(changed) - MOST_NAMED
     return [*faults, Fault(f"{more} more utterances", "others", "those that it was begun with")] if more > 0 else faults
