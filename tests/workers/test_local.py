@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -255,6 +255,35 @@ def test_what_a_worker_answers(plan: Any, tmp_path: Path, monkeypatch: pytest.Mo
     assert [str(fault) for fault in pickle.loads(pickle.dumps(error)).faults] == [str(error)]  # as the pipe carries it
     ours.close()
     workers._work(experiment, theirs)  # ends, for its parent is gone
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Tests in the background of a shell ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("by", ["this thread", "another"])
+def test_ctrl_c_while_a_worker_is_started_is_heard_when_it_is(hears_ctrl_c: None, by: str) -> None:
+    """Whichever thread takes the signal; and what is started meanwhile does not hear it."""
+    now, started = threading.Event(), []
+    thread = threading.Thread(target=lambda: now.wait(30) and by == "another" and signal.raise_signal(signal.SIGINT))
+    thread.start()  # before the block, whose mask it would inherit
+
+    def start_something() -> None:
+        if by == "this thread":
+            signal.raise_signal(signal.SIGINT)
+        now.set()
+        thread.join()
+        started.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+    with pytest.raises(KeyboardInterrupt), workers._sigint_held():
+        start_something()
+    assert started == [True]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def squares(scores: Tensor, embedding: Tensor, labels: Tensor) -> Tensor:
