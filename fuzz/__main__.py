@@ -123,6 +123,7 @@ def attack(name: str, options: argparse.Namespace) -> None:
             one = attempt(name, tally, Path(work), options)
         beginnings = Path(work) / "beginnings"
         beginnings.mkdir()
+        options.findings.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(options.seed)
         for number in range(BEGINNINGS):
             (beginnings / str(number)).write_bytes(rng.bytes(int(rng.integers(64, LONGEST_BYTES))))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pickle
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,7 @@ from affekt.labels import label_set
 from affekt.manifest import Manifest
 from affekt.protocols import FoldPlan
 from affekt.store import WaveformStore
+from fuzz.__main__ import Tally
 from fuzz.targets import TARGETS, WEBM, checkpoint, exported, packed, recognizer, recordings, voice
 from fuzz.watch import MOST_GROWTH_MIB, ViolationError, watched
 
@@ -253,3 +257,26 @@ def test_a_table_of_a_billion_rows(tmp_path: Path) -> None:
     with watched(tmp_path) as refusals:
         Manifest.read(tmp_path / "m.parquet")
     assert "not more rows than its bytes" in str(refusals[0])
+
+
+def test_the_long_run_counts_and_keeps_what_it_finds(tmp_path: Path) -> None:
+    words = ["--seconds", "1", "--targets", "folds", "--findings", str(tmp_path / "findings"), "-o", str(tmp_path)]
+    command = [sys.executable, "-m", "fuzz", *words]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads((tmp_path / "fuzz.json").read_text())["targets"]
+    assert (row["target"], row["findings"]) == ("folds", {})
+    assert row["inputs"] > row["refused"] > 0
+    assert re.search(rf"^folds +{row['inputs']:,} +{row['refused']:,} ", done.stdout, re.MULTILINE)
+    tally = Tally("folds", input=b"bad")
+    for _ in range(2):
+        tally.find(ValueError("what happened").with_traceback(traceback_of(ZeroDivisionError)), tmp_path / "findings")
+    assert list(tally.findings.values()) == [f"what happened ({next((tmp_path / 'findings').glob('folds-*.txt'))})"]
+    assert next((tmp_path / "findings").glob("folds-*.txt")).read_text().startswith("b'bad'\n")
+
+
+def traceback_of(kind: type[Exception]) -> TracebackType | None:
+    try:
+        raise kind
+    except kind as error:
+        return error.__traceback__
