@@ -109,11 +109,11 @@ def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
 def attack(name: str, options: argparse.Namespace) -> None:
     """What a target's process does until its time is up."""
     with tempfile.TemporaryDirectory() as work:
-        tally, started = Tally(name), time.monotonic()
+        tally = Tally(name)
         if guide() == "chance":
             one = attempt(name, tally, Path(work), options)
-            rng = np.random.default_rng(options.seed)
-            while time.monotonic() < started + options.seconds:
+            rng, started = np.random.default_rng(options.seed), time.monotonic()
+            while time.monotonic() < started + options.seconds or not tally.inputs:
                 one(rng.bytes(int(rng.integers(64, LONGEST_BYTES))))
             tally.save(options.tally, started)
             return
@@ -152,7 +152,8 @@ def attempt(name: str, tally: Tally, work: Path, options: argparse.Namespace) ->
             target.use(value, work)
         tally.note(time.process_time() - before, bool(refusals))
 
-    started = saved = time.monotonic()
+    started = time.monotonic()
+    saved = started - SAVE_SECONDS
 
     def one(data: bytes) -> None:
         nonlocal saved

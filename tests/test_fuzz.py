@@ -260,7 +260,7 @@ def test_a_table_of_a_billion_rows(tmp_path: Path) -> None:
 
 
 def test_the_long_run_counts_and_keeps_what_it_finds(tmp_path: Path) -> None:
-    words = ["--seconds", "1", "--targets", "folds", "--findings", str(tmp_path / "findings"), "-o", str(tmp_path)]
+    words = ["--seconds", "3", "--targets", "folds", "--findings", str(tmp_path / "findings"), "-o", str(tmp_path)]
     command = [sys.executable, "-m", "fuzz", *words]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
