@@ -130,14 +130,17 @@ def measure(record: Record, name: str, options: argparse.Namespace) -> None:
 
 
 def run(words: Sequence[str]) -> str:
-    """Run a command from the repository's root; "", or the end of what it complained about."""
+    """Run a command from the repository's root; "", or the last line of what it complained about."""
+    options: Record = {"cwd": REPOSITORY, "capture_output": True, "text": True, "timeout": LONGEST_SECONDS}
     try:
-        done = subprocess.run(
-            words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=LONGEST_SECONDS
-        )
+        done = subprocess.run(words, check=False, **options)
     except subprocess.TimeoutExpired:
         return f"took longer than {LONGEST_SECONDS} s"
-    return done.stderr.strip()[-600:] or f"exit code {done.returncode}" if done.returncode else ""
+    if done.returncode == 0:
+        return ""
+    print(done.stderr, file=sys.stderr)
+    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return said[-1].replace(str(REPOSITORY), ".")[-300:]
 
 
 def deliver(record: Record, stem: Path) -> None:

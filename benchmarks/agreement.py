@@ -44,7 +44,7 @@ def rows(setting: Setting) -> list[Row]:
     missing = [
         Row(f"int8 decides as fp32, {name}", note=NO_CORPUS.format(name)) for name in CORPORA if name not in spoken
     ]
-    checkpoints = setting.checkpoints or (BUNDLED_CHECKPOINT,)
+    checkpoints = (BUNDLED_CHECKPOINT, *setting.checkpoints)
     return [*(row for path in checkpoints for row in model_rows(path, spoken)), *missing] if spoken else missing
 
 
@@ -61,7 +61,7 @@ def model_rows(path: Path, spoken: dict[str, Spoken]) -> Iterator[Row]:
     checkpoint = Checkpoint.load(path)
     everything = [waveform for part in spoken.values() for waveform in part.waveforms]
     chosen = np.random.default_rng(0).choice(len(everything), min(CALIBRATION, len(everything)), replace=False)
-    name = "the bundled model" if path == BUNDLED_CHECKPOINT else f"{checkpoint.system.name} ({path.parent.name})"
+    name = "the bundled model" if path == BUNDLED_CHECKPOINT else f"system {checkpoint.system.name}"
     with tempfile.TemporaryDirectory() as folder:
         recognizers = {}
         for precision in ("float32", "int8"):

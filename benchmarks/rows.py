@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, Self
 
 import numpy as np
 
 RATES = ("x real time", "utterances/s", "GFLOP/s", "GB/s", "%")
 """Units of which more is better; of all others less is."""
+PAUSE_SECONDS = 0.02
+"""Before each call, so that threads which still spin after the one before it disturb nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def seconds_in_turns(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(-warm_ups, turns):
         for name, call in calls.items():
+            sleep(PAUSE_SECONDS)
             start = perf_counter()
             own = call()
             elapsed = own if isinstance(own, float) else perf_counter() - start
