@@ -439,6 +439,21 @@ def test_shards_keep_their_order_though_a_node_dies(head: Any, nodes: Any, recor
     assert sum(isinstance(answer, Failure) for answer in got) == 2 * 8
 
 
+def test_what_a_node_says_of_a_shard(recordings: Path, small_model: Path) -> None:
+    """The same function that runs on nodes, in this process; what it refuses is raised where the command was given."""
+    model, versions = small_model.read_bytes(), libraries(*shards.LIBRARIES)
+    sources = tuple(str(path) for path in sorted(recordings.iterdir()))
+    answers = shards.recognise(model, "small", sources, 0.9, "/nowhere", versions)
+    expected = Recognizer(model, "small", threads=1).predict_many(sources, jobs=1, min_confidence=0.9)
+    assert isinstance(answers, list)
+    assert [str(answer) for answer in answers] == [str(answer) for answer in expected]
+    refused = shards.recognise(model, "small", sources, None, "/nowhere", {"numpy": "1.0"})
+    with pytest.raises(AffektError, match=r"numpy on node .*: got .*, expected 1\.0, as where the command was given"):
+        shards._answers(Stage({}), refused)
+    with pytest.raises(AffektError, match="a shard of recordings: got RayError: it died, expected answers"):
+        shards._answers(Stage({}), Stage.exceptions.RayError("it died"))
+
+
 # ------------------------------------------------------------------------------------------------------- what is wrong
 
 
