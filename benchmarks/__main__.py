@@ -24,6 +24,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from affekt import opus
 from affekt.atomic import write_bytes
 from affekt.environment import cpu_flags, environment
 from benchmarks.rows import Row
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "recordings": "growth:recordings_row",
     "corpora": "growth:corpora",
     "workers": "growth:workers",
+    "gpu": "gpu_table2:rows",
 }
 """Names and the functions that measure: (Setting) -> list of rows."""
 LONGEST_SECONDS = 600
@@ -164,7 +166,14 @@ def facts() -> Record:
     flags = ", ".join(flag for flag in FLAGS if flag in cpu_flags()) or "unknown"
     peers = {name: installed(name) for name in PEERS}
     when = datetime.now(UTC).strftime("%Y-%m-%d")
-    return {**here, "instruction sets": flags, **peers, "command": "make bench", "date": when}
+    return {
+        **here,
+        "instruction sets": flags,
+        "system's libopus": opus.version() or "not installed",
+        **peers,
+        "command": "make bench",
+        "date": when,
+    }
 
 
 def installed(distribution: str) -> str:

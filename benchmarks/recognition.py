@@ -34,7 +34,7 @@ def rows(setting: Setting) -> list[Row]:
     plain = plain_model(paper_pipeline())
     with paper_models() as models:
         found = [row for count in threads for row in clip(models, plain, count, setting)]
-        return [*found, stream(models["int8"])]
+        return [*found, opensmile_row(), stream(models["int8"])]
 
 
 def clip(models: dict[str, Path], plain: bytes, threads: int, setting: Setting) -> list[Row]:
@@ -131,6 +131,22 @@ def wav2vec2(waveform: Floats, threads: int) -> Callable[[], object]:
         return model(samples).logits.softmax(-1)
 
     return run
+
+
+def opensmile_row() -> Row:
+    """openSMILE's eGeMAPS functionals of one clip, which are features alone."""
+    work, peer = "features of one 7.5 s clip, 1 thread", "openSMILE eGeMAPS"
+    try:
+        import opensmile
+    except ModuleNotFoundError:
+        return Row(work, peer=peer, note=f"{peer} not measured: not installed, because of its licence")
+    smile, pipeline, waveform = opensmile.Smile(), paper_pipeline(), noise()
+    works = {
+        "ours": lambda: torch_features(pipeline, waveform),
+        "theirs": lambda: smile.process_signal(waveform, RATE_HZ),
+    }
+    each = {name: [1_000 * one for one in times] for name, times in seconds_in_turns(works, TURNS).items()}
+    return compared(work, each["ours"], peer, each["theirs"], UNIT, note="log-mel beside 88 functionals")
 
 
 def stream(model: Path) -> Row:
