@@ -19,7 +19,7 @@ from affekt.export import Pipeline
 from affekt.inference import Recognizer
 from benchmarks.limits import INT8
 from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
-from benchmarks.setting import CLIP_SECONDS, Setting, forward_gflop, noise, paper_models, paper_pipeline
+from benchmarks.setting import CLIP_SECONDS, RATE_HZ, Setting, forward_gflop, noise, paper_models, paper_pipeline
 
 TURNS, HOPS = 21, 30
 WORK = "one 7.5 s clip, waveform to probabilities"
