@@ -23,6 +23,7 @@ import soxr
 from numpy.typing import NDArray
 
 from affekt import LABEL_SETS, Manifest, Recognizer, audio, prepare, resolve, run_experiment, train_model
+from affekt.atomic import write_bytes
 from affekt.checkpoint import Checkpoint
 from affekt.export import Precision, export_checkpoint
 from affekt.manifest import concatenate
