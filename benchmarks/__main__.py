@@ -105,7 +105,12 @@ def begin(path: Path, options: argparse.Namespace) -> Record:
         found: Record = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return fresh
-    if options.again or found.get("identity") != fresh["identity"] or (found["complete"] and not options.names):
+    if options.again or (found["complete"] and not options.names):
+        return fresh
+    if found.get("identity") != fresh["identity"]:
+        earlier = path.with_suffix(".json.earlier")
+        path.replace(earlier)
+        print(f"other code, versions or options measured what was there; it is kept as {earlier}", flush=True)
         return fresh
     for name in options.names:
         found["rows"].pop(name, None)
@@ -186,7 +191,7 @@ def installed(distribution: str) -> str:
 def identity(options: argparse.Namespace) -> str:
     """A hash of what decides the figures but the machine's mood: code, versions, options."""
     digest = hashlib.sha256(json.dumps({**facts(), "date": ""}, sort_keys=True).encode())
-    digest.update(repr((options.core, options.checkpoint, os.environ.get("AFFEKT_CORPORA"))).encode())
+    digest.update(repr((options.core, os.environ.get("AFFEKT_CORPORA"))).encode())
     for folder in ("src/affekt", "benchmarks"):
         for path in sorted((REPOSITORY / folder).rglob("*")):
             if path.suffix in (".py", ".cpp", ".onnx", ".safetensors"):

@@ -59,9 +59,10 @@ CARD_TEXT = """# The bundled model
 
 ## Across corpora: what to expect on recordings of your own
 
-{across_line}. The same recipe, trained on two corpora and tested on the third: another language, other
-microphones, other speakers. Trials of two strengths of augmentation had seen these folds before the recipe was fixed, so
-they are not wholly blind (results/README.md).
+{across_line}.
+The same recipe, trained on two corpora and tested on the third: another language,
+other microphones, other speakers. Trials of two strengths of augmentation had seen these folds before the recipe was
+fixed, so they are not wholly blind (results/README.md).
 
 {across}
 

@@ -180,16 +180,20 @@ def test_a_complete_run_is_followed_by_a_fresh_one_and_a_name_by_that_alone(benc
     assert bench()[1] == ["first", "second"]
 
 
-def test_other_code_starts_anew(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench(failing="second")
+def test_other_code_starts_anew_and_keeps_what_was_there(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = bench()[2]
     monkeypatch.setattr(driver, "identity", lambda options: "other code")
-    assert bench()[1] == ["first", "second"]
+    assert list(bench("second")[2]["rows"]) == ["second"]
+    (kept,) = tmp_path.glob("*.json.earlier")
+    assert json.loads(kept.read_text())["rows"] == before["rows"]
 
 
-def test_identity_follows_code_and_options() -> None:
-    options = argparse.Namespace(core=None, checkpoint=[])
+def test_identity_follows_the_environments() -> None:
+    options = argparse.Namespace(core=None)
     assert driver.identity(options) == driver.identity(options)
-    assert driver.identity(argparse.Namespace(core=Path("x"), checkpoint=[])) != driver.identity(options)
+    assert driver.identity(argparse.Namespace(core=Path("x"))) != driver.identity(options)
 
 
 def test_every_benchmark_is_a_function() -> None:
