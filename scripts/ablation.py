@@ -67,12 +67,15 @@ def _loss(words: str, loss: str, **options: Any) -> Change:
     return Change(words, system={"loss": loss, "loss_options": options})
 
 
-NOTHING = {"gain_db": 0.0, "channel_db": 0.0, "noise_probability": 0.0, "warp": 0.0, "tempo": 0.0}
+AMOUNTS = ("gain_db", "channel_db", "noise_probability", "band_probability", "warp", "tempo")
 ROWS: Mapping[str, Change] = {
     REFERENCE: Change("as it is"),
-    "no-augmentation": _augment("no variation of the features", **NOTHING, time_masks=0, mel_masks=0),
+    "no-augmentation": _augment(
+        "no variation of the features", **dict.fromkeys(AMOUNTS, 0.0), time_masks=0, mel_masks=0
+    ),
     "no-channel": _augment("no random frequency response", channel_db=0.0),
     "no-noise": _augment("no noise", noise_probability=0.0),
+    "no-band": _augment("all bands, none of a telephone's", band_probability=0.0),
     "no-warp": _augment("vocal tract as it is", warp=0.0),
     "more-warp": _augment("vocal tract +- 20 %", warp=0.2),
     "tempo": _augment("speaking rate +- 15 %", tempo=0.15),

@@ -19,7 +19,14 @@ MELS = 24
 SILENCE = torch.full((MELS,), math.log(1e-8))
 LENGTHS = torch.tensor([50, 7, 1, 33])
 EVERYTHING = AugmentConfig(
-    gain_db=10.0, channel_db=4.0, noise_probability=0.5, warp=0.2, tempo=0.3, time_masks=2, mel_masks=2
+    gain_db=10.0,
+    channel_db=4.0,
+    noise_probability=0.5,
+    band_probability=0.5,
+    warp=0.2,
+    tempo=0.3,
+    time_masks=2,
+    mel_masks=2,
 )
 
 
@@ -47,7 +54,7 @@ def test_off_is_the_same_object() -> None:
 
 
 EACH = [{"gain_db": 1.0}, {"channel_db": 1.0}, {"noise_probability": 1.0}, {"warp": 0.1}, {"tempo": 0.1}]
-EACH += [{"time_masks": 1}, {"mel_masks": 1}]
+EACH += [{"time_masks": 1}, {"mel_masks": 1}, {"band_probability": 1.0, "band_lowest": 0.4, "band_highest": 0.5}]
 
 
 @pytest.mark.parametrize("amount", EACH)
@@ -134,6 +141,18 @@ def test_noise_comes_to_its_share_of_the_utterances() -> None:
     assert changed.float().mean().item() == pytest.approx(0.3, abs=0.05)
 
 
+def test_a_pass_band_leaves_its_middle_and_silence_beside_it_in_its_share_of_the_utterances() -> None:
+    batch = Batch(torch.ones(2_000, 3, MELS), torch.full((2_000,), 3))
+    narrowed = vary(batch, band_probability=0.4, band_lowest=0.25, band_highest=0.5).features
+    kept = (narrowed == 1).all(1)
+    assert ((narrowed == 1) | (narrowed == SILENCE)).all()
+    assert kept[:, 6:12].all()  # bands 6 to 11 of 24 lie within a quarter and a half of the axis
+    assert (~kept).any(1).float().mean().item() == pytest.approx(0.4, abs=0.05)
+    assert (~kept)[:, 0].float().mean().item() == pytest.approx(0.4 * (1 - 0.5 / MELS / 0.25), abs=0.04)
+    assert (~kept)[:, 18].float().mean().item() == pytest.approx(0.4 * (18.5 / MELS - 0.5) / 0.5, abs=0.04)
+    assert (kept.int().diff(dim=1).abs().sum(1) <= 2).all()  # one stretch
+
+
 def test_a_silent_utterance_stays_finite() -> None:
     silent = Batch(SILENCE.expand(2, 9, MELS).clone(), torch.tensor([9, 4]))
     assert torch.isfinite(augment(silent, EVERYTHING, SILENCE, torch.Generator().manual_seed(0)).features).all()
@@ -205,12 +224,12 @@ def test_time_masks_hide_at_most_a_quarter_each() -> None:
 
 def test_all_faults_of_a_configuration_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
-        AugmentConfig(-1.0, -1.0, 1.5, (30.0, 5.0), 1.0, 1.0, -1, -1, -1, -1)
+        AugmentConfig(-1.0, -1.0, 1.5, (30.0, 5.0), 1.5, -0.1, 1.1, 1.0, 1.0, -1, -1, -1, -1)
     named = [fault.what.removeprefix("augment.") for fault in raised.value.faults]
     assert named == list(vars(AugmentConfig()))
 
 
 def test_values_that_are_no_numbers_are_refused() -> None:
-    for name in ("gain_db", "channel_db", "noise_probability", "warp", "tempo"):
+    for name in ("gain_db", "channel_db", "noise_probability", "band_probability", "warp", "tempo"):
         with pytest.raises(ConfigError, match=name):
             replace(EVERYTHING, **{name: math.nan})

@@ -1,8 +1,9 @@
-"""Variation of training features: loudness, microphone, noise, vocal tract, tempo, and masks.
+"""Variation of training features: loudness, microphone, noise, pass band, vocal tract, tempo, and masks.
 
 All work on log-mel features before they are normalised, on the device where those are, a batch at a time, drawn from a
 generator that is an argument. What a microphone or a room does to a recording is, per mel band, an addition to the
-logarithm; noise is an addition to the energy; a longer vocal tract shifts the bands; a faster speaker has fewer frames.
+logarithm; noise is an addition to the energy; a telephone's pass band leaves the others empty; a longer vocal tract
+shifts the bands; a faster speaker has fewer frames.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class AugmentConfig:
         channel_db: standard deviation of a smooth random frequency response (microphone, room, codec).
         noise_probability: share of utterances to which stationary coloured noise is added.
         noise_snr_db: range of its signal-to-noise ratio, lowest and highest.
+        band_probability: share of utterances that keep only a pass band, as a telephone or a codec leaves it.
+        band_lowest, band_highest: how far its edges move in from the ends of the mel axis, as shares of that axis; each
+            is uniform from the end to this. Of 0 to 8 kHz, 0.14 is 300 Hz and 0.7 is 3.4 kHz.
         warp: vocal tract length, uniform in 1 +- this (Jaitly & Hinton 2013, on the mel axis).
         tempo: speaking rate, uniform in 1 +- this.
         time_masks, time_mask_frames: masks in time and the longest of them (Park et al. 2019, SpecAugment).
@@ -44,6 +48,9 @@ class AugmentConfig:
     channel_db: float = 0.0
     noise_probability: float = 0.0
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    band_probability: float = 0.0
+    band_lowest: float = 0.14
+    band_highest: float = 0.65
     warp: float = 0.0
     tempo: float = 0.0
     time_masks: int = 0
@@ -58,6 +65,9 @@ class AugmentConfig:
             ("channel_db", 0 <= self.channel_db < math.inf, "0 or more"),
             ("noise_probability", 0 <= self.noise_probability <= 1, "in [0, 1]"),
             ("noise_snr_db", -math.inf < lowest_db <= highest_db < math.inf, "the lowest, then the highest"),
+            ("band_probability", 0 <= self.band_probability <= 1, "in [0, 1]"),
+            ("band_lowest", 0 <= self.band_lowest < self.band_highest, "in [0, band_highest)"),
+            ("band_highest", self.band_highest <= 1, "at most 1"),
             ("warp", 0 <= self.warp < 1, "in [0, 1)"),
             ("tempo", 0 <= self.tempo < 1, "in [0, 1)"),
             *((name, getattr(self, name) >= 0, "0 or more") for name in MASK_FIELDS),
@@ -71,7 +81,7 @@ class AugmentConfig:
     @property
     def active(self) -> bool:
         """Whether anything varies at all."""
-        amounts = (self.gain_db, self.channel_db, self.noise_probability, self.warp, self.tempo)
+        amounts = (self.gain_db, self.channel_db, self.noise_probability, self.band_probability, self.warp, self.tempo)
         return any(amounts) or self.time_masks > 0 or self.mel_masks > 0
 
 
@@ -94,6 +104,8 @@ def augment(batch: Batch, config: AugmentConfig, silence: Float[Tensor, " mels"]
     features = features + _response(features, config, generator)
     if config.noise_probability:
         features = _add_noise(features, lengths, config, generator)
+    if config.band_probability:
+        features = _narrow(features, config, silence, generator)
     features = _mask(features, lengths, config, generator)
     valid = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
     return Batch(torch.where(valid[..., None], features, silence), lengths)
@@ -152,6 +164,17 @@ def _add_noise(features: Tensor, lengths: Tensor, config: AugmentConfig, generat
     noisy = torch.logaddexp(features, (level[:, None] + tilt)[:, None])
     chosen = _uniform((utterances, 1, 1), 0, 1, generator, features) < config.noise_probability
     return torch.where(chosen, noisy, features)
+
+
+def _narrow(features: Tensor, config: AugmentConfig, silence: Tensor, generator: torch.Generator) -> Tensor:
+    """Leave nothing but silence outside a pass band, in some utterances."""
+    utterances, _, mels = features.shape
+    lowest = _uniform((utterances, 1), 0, config.band_lowest, generator, features)
+    highest = _uniform((utterances, 1), config.band_highest, 1, generator, features)
+    chosen = _uniform((utterances, 1), 0, 1, generator, features) < config.band_probability
+    place = (torch.arange(mels, device=features.device) + 0.5) / mels
+    empty = chosen & ((place < lowest) | (place > highest))
+    return torch.where(empty[:, None], silence, features)
 
 
 def _mask(features: Tensor, lengths: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
