@@ -89,23 +89,28 @@ def train_model(
         on_epoch=on_epoch,
     )
     temperature, measures = _validate(fitted, data, validation, recipe, device)
-    provenance = {
-        "corpora": data.manifest.name,
+    provenance = _provenance(data, train, recipe, seed, start) | {
         "licence": licence,
-        "recipe": recipe.name,
-        "seed": seed,
-        "training_utterances": len(train.rows),
         "validation": line,
         "left_out": len(failures),
-        "affekt": environment()["affekt"],
     }
-    if start is not None:
-        provenance["started_from"] = dict(start.provenance)
     weights, loss_weights = fitted.network.state_dict(), fitted.loss.state_dict()
     made = Checkpoint(system, data.classes, fitted.normalizer, weights, loss_weights, temperature, provenance)
     held_out = [data.manifest.ids[row] for row in validation.rows]
     _write(out, made, fitted, recipe, {**measures, "ids": held_out})
     return made, measures
+
+
+def _provenance(data: Data, train: Part, recipe: Recipe, seed: int, start: Checkpoint | None) -> dict[str, Any]:
+    """Where a model comes from."""
+    facts = {
+        "corpora": data.manifest.name,
+        "recipe": recipe.name,
+        "seed": seed,
+        "training_utterances": len(train.rows),
+        "affekt": environment()["affekt"],
+    }
+    return facts if start is None else facts | {"started_from": dict(start.provenance)}
 
 
 def _split(data: Data, hashes: Sequence[str], seed: int) -> tuple[Part, Part, str]:
