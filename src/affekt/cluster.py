@@ -49,12 +49,25 @@ def connected(cluster: RayCluster) -> Iterator[Any]:
     Raises:
         ConfigError: no cluster at that address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if ray.is_initialized():
+    ray = _import_ray()
+    ours = not ray.is_initialized()
+    connect(cluster)
+    try:
         yield ray
-        return
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def connect(cluster: RayCluster) -> Any:
+    """The module `ray`, connected to a cluster until this process ends, or as it was connected before.
+
+    Raises:
+        ConfigError: no cluster at that address.
+    """
+    ray = _import_ray()
+    if ray.is_initialized():
+        return ray
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if cluster.address == "local":
         options["_node_ip_address"] = LOOPBACK
@@ -64,10 +77,14 @@ def connected(cluster: RayCluster) -> Iterator[Any]:
         got = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = "start one: `ray start --head` here, `ray start --address HEAD:6379` on the other nodes"
         raise ConfigError("ray.address", got=got, expected="a cluster that runs", remedy=remedy) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    return ray
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    return ray
 
 
 def check_room(ray: Any, **needed: float) -> None:

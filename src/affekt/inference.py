@@ -57,6 +57,8 @@ class Recognizer:
     """An exported model, ready to listen.
 
     Attributes:
+        content: the model file.
+        name: how messages name it.
         card: the model's card.
         labels: class names in the order of the probabilities.
         threads: how many a single recording may use, and how many recordings are worked on at once.
@@ -74,8 +76,8 @@ class Recognizer:
             CheckpointError: anything but such a file.
         """
         self.threads = available_cores() if threads is None else max(1, threads)
-        self._model = model
-        self._name = name
+        self.content = model
+        self.name = name
         self._session = _session(model, name, self.threads)
         self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, name)
         self.labels = self.card.labels
@@ -107,7 +109,7 @@ class Recognizer:
                 or type, values that are not finite or no rate.
         """
         waveform, name = self.waveform(source, sample_rate_hz), _name(source)
-        return self._predictions([waveform], [name], self._session, min_confidence)[0]
+        return self._predictions([waveform], [name], self.probabilities, min_confidence)[0]
 
     def predict_many(
         self,
@@ -183,12 +185,16 @@ class Recognizer:
 
     def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognised]:
         """Answers for a long row of batches, in order, on all threads; only a few batches are held at a time."""
-        return _in_order(lambda batch: _run(self._shared_session, batch), batches, self.threads)
+        return _in_order(self._beside_others, batches, self.threads)
+
+    def _beside_others(self, waveforms: Sequence[Floats]) -> Recognised:
+        """One batch of many, on one core."""
+        return _run(self._shared_session, waveforms)
 
     @cached_property
     def _shared_session(self) -> onnxruntime.InferenceSession:
         """For many recordings: each thread of ours runs on its own core, and none of onnxruntime's beside them."""
-        return self._session if self.threads == 1 else _session(self._model, self._name, threads=1)
+        return self._session if self.threads == 1 else _session(self.content, self.name, threads=1)
 
     def _recognise_chunk(
         self, sources: Sequence[Source], sample_rate_hz: int | None, min_confidence: float | None
@@ -203,7 +209,7 @@ class Recognizer:
         for batch in self._batches(waveforms):
             names = [_name(sources[index]) for index in batch]
             clips = [waveforms[index] for index in batch]
-            answers |= zip(batch, self._predictions(clips, names, self._shared_session, min_confidence), strict=True)
+            answers |= zip(batch, self._predictions(clips, names, self._beside_others, min_confidence), strict=True)
         return [answers[index] for index in range(len(sources))]
 
     def _batches(self, waveforms: dict[int, Floats]) -> Iterator[list[int]]:
@@ -224,11 +230,11 @@ class Recognizer:
         self,
         waveforms: Sequence[Floats],
         names: Sequence[str],
-        session: onnxruntime.InferenceSession,
+        run: Callable[[Sequence[Floats]], Recognised],
         min_confidence: float | None,
     ) -> list[Prediction]:
         rate, clip = self.card.sample_rate_hz, self.card.clip_samples
-        answers = _run(session, [waveform[:clip] for waveform in waveforms]).probabilities.tolist()
+        answers = run([waveform[:clip] for waveform in waveforms]).probabilities.tolist()
         threshold = self._threshold(min_confidence)
         return [
             Prediction.of(

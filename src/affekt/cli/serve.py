@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from affekt.errors import ConfigError
 from affekt.logs import LogFormat, log_as
+from affekt.serving.replicas import RayReplicas
 from affekt.serving.run import TOKEN_VARIABLE
 from affekt.serving.run import serve as run_server
 from affekt.serving.settings import Limits, Settings
@@ -29,6 +30,8 @@ def serve(
     access_log: Annotated[bool, Parameter(negative=())] = False,
     log_format: LogFormat = "text",
     limits: Limits | None = None,
+    engine: Literal["local", "ray"] = "local",
+    ray: RayReplicas | None = None,
     config: Path | None = None,
 ) -> int:
     """Serve a page and an API that recognise emotions in recordings and live streams.
@@ -50,6 +53,8 @@ def serve(
         access_log: a line for every request: address, path, status.
         log_format: json for lines that programs read, on standard error.
         limits: sizes, lengths, times and numbers that are bounded, e.g. --limits.body-bytes 1000000.
+        engine: `ray` runs the model on the nodes of a cluster; recordings are taken in and decoded here.
+        ray: with `--engine ray`: which cluster, and how many replicas of the model.
         config: TOML file with values for these options.
     """
     log_as(log_format)
@@ -60,7 +65,9 @@ def serve(
         raise ConfigError("host", got=f"{host} without a token", expected="a token", remedy=remedy)
     if workers < 1:
         raise ConfigError("workers", got=str(workers), expected="at least 1")
-    run_server(settings, workers, access_log)
+    if ray is not None and engine != "ray":
+        raise ConfigError("ray", got="options of a cluster", expected="--engine ray with them")
+    run_server(settings, workers, access_log, (ray or RayReplicas()) if engine == "ray" else None)
     return 0
 
 

@@ -72,15 +72,17 @@ class TimelineOptions(PredictOptions):
     ] = []
 
 
-def create_app(recognizer: Recognizer, settings: Settings) -> FastAPI:
+def create_app(recognizer: Recognizer, settings: Settings, runs: int | None = None) -> FastAPI:
     """The server as an ASGI application.
 
     Args:
         recognizer: loaded with one thread; the engine runs it in as many threads as the settings say.
         settings: limits, token, names. Where it listens is the caller's business.
+        runs: of the model at a time, where it runs elsewhere; by default as many as threads.
     """
     metrics = Metrics()
-    engine = Engine(recognizer, settings.threads or available_cores(), settings.limits, metrics)
+    threads = settings.threads or available_cores()
+    engine = Engine(recognizer, threads, runs or threads, settings.limits, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Limits]]:

@@ -42,13 +42,14 @@ class Engine:
     """What the server recognises with.
 
     Args:
-        recognizer: loaded with one thread.
-        threads: recordings that are worked on at a time.
+        recognizer: loaded with one thread, or one whose model runs elsewhere.
+        threads: recordings that are decoded at a time.
+        runs: of the model, at a time.
         limits: bounds.
         metrics: told what is done.
     """
 
-    def __init__(self, recognizer: Recognizer, threads: int, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, recognizer: Recognizer, threads: int, runs: int, limits: Limits, metrics: Metrics) -> None:
         self.recognizer = recognizer
         self.limits = limits
         self.metrics = metrics
@@ -58,12 +59,12 @@ class Engine:
         self.uploads = Budget(limits.pending_bytes)
         self._closing = threading.Event()
         self._decoders = ThreadPoolExecutor(threads, "decode")
-        self._models = ThreadPoolExecutor(threads, "model")
-        self._long = ThreadPoolExecutor(threads, "timeline")
+        self._models = ThreadPoolExecutor(runs, "model")
+        self._long = ThreadPoolExecutor(runs, "timeline")
         self._batcher = Batcher(
             lambda waveforms: recognizer.probabilities(waveforms).probabilities,
             self._models,
-            threads,
+            runs,
             limits.batch_wait_seconds,
             round(BATCH_SECONDS * recognizer.card.sample_rate_hz),
             metrics.batch_size.observe,

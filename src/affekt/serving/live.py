@@ -25,6 +25,7 @@ PIECE_SECONDS = 1.0
 """Of a stream, recognised before others have their turn."""
 PROTOCOL = "affekt"
 CLOSED_NORMALLY, CLOSED_UNSUPPORTED, CLOSED_POLICY = 1000, 1003, 1008  # RFC 6455, section 7.4.1
+CLOSED_FOR_NOW = 1013  # "try again later", in IANA's registry
 
 
 class StreamOptions(BaseModel):
@@ -101,7 +102,10 @@ class _Live:
             if message.get("bytes") is None:
                 fault = Fault("message", "text", f"binary messages of samples, or the text {END!r}")
                 return await self._part(CLOSED_UNSUPPORTED, fault)
-            await self._recognise(self._pcm.feed(message["bytes"]))
+            try:
+                await self._recognise(self._pcm.feed(message["bytes"]))
+            except RequestError as error:
+                return await self._part(CLOSED_FOR_NOW, error.faults[0])
 
     async def _recognise(self, samples: Floats) -> None:
         """Answer one message; samples that cannot be used cost one line, and the stream goes on."""

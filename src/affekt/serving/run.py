@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import sys
+from contextlib import ExitStack
 from typing import Any
 
 import uvicorn
@@ -16,37 +19,40 @@ from affekt.inference import Recognizer
 from affekt.logs import logs_json, say, uvicorn_config
 from affekt.serving.app import create_app
 from affekt.serving.connection import Connection
+from affekt.serving.replicas import Deployment, RayReplicas, Replicated, deployed
 from affekt.serving.settings import Settings
 
 SETTINGS_VARIABLE = "AFFEKT_SERVE"
+REPLICAS_VARIABLE = "AFFEKT_REPLICAS"
 TOKEN_VARIABLE = "AFFEKT_TOKEN"
 LARGEST_HEAD_BYTES = 2**16
 PING_SECONDS = 20.0
 
 
-def serve(settings: Settings, workers: int = 1, access_log: bool = False) -> None:
+def serve(settings: Settings, workers: int = 1, access_log: bool = False, cluster: RayReplicas | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C; then finish what is in flight.
 
     Args:
         settings: what to serve, where, to whom.
         workers: processes, each with the settings' limits for itself.
         access_log: a line on standard error for each request: address, path and status.
+        cluster: where the model runs; None: in each process.
 
     Raises:
         CheckpointError: no model, or none of ours.
-        ConfigError: an address that cannot be listened at.
+        ConfigError: an address that cannot be listened at, or a cluster that cannot be used.
     """
     recognizer = Recognizer.load(settings.model, threads=1)
     listener = listen(settings.host, settings.port)
-    announce(settings, listener, recognizer)
-    if workers == 1:
-        make_server(create_app(recognizer, settings), settings, access_log).run(sockets=[listener])
-    else:
-        os.environ[SETTINGS_VARIABLE] = settings.to_json()
-        os.environ[TOKEN_VARIABLE] = settings.token or ""
-        factory = f"{__name__}:app_from_environment"
-        config = _config(factory, settings, access_log, factory=True, workers=workers)
-        Multiprocess(config, sockets=[listener]).run()
+    with ExitStack() as stack:
+        place = stack.enter_context(deployed(recognizer, cluster)) if cluster else None
+        if place:
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # uvicorn sends it on at its end
+        announce(settings, listener, recognizer)
+        if workers == 1:
+            make_server(_app(recognizer, settings, place), settings, access_log).run(sockets=[listener])
+        else:
+            _serve_with_workers(settings, listener, workers, access_log, place)
 
 
 def make_server(app: FastAPI, settings: Settings, access_log: bool = False) -> uvicorn.Server:
@@ -57,7 +63,12 @@ def make_server(app: FastAPI, settings: Settings, access_log: bool = False) -> u
 def app_from_environment() -> FastAPI:
     """The application of a worker process."""
     settings = Settings.from_json(os.environ[SETTINGS_VARIABLE], os.environ[TOKEN_VARIABLE] or None)
-    return create_app(Recognizer.load(settings.model, threads=1), settings)
+    place = os.environ.get(REPLICAS_VARIABLE)
+    recognizer = Recognizer.load(settings.model, threads=1)
+    handler = signal.getsignal(signal.SIGTERM)  # uvicorn's, which Ray would replace
+    app = _app(recognizer, settings, Deployment.from_json(place) if place else None)
+    signal.signal(signal.SIGTERM, handler)
+    return app
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -90,6 +101,23 @@ def announce(settings: Settings, listener: socket.socket, recognizer: Recognizer
     print(f"affekt: labels: {', '.join(recognizer.labels)}", flush=True)
 
 
+def _app(recognizer: Recognizer, settings: Settings, place: Deployment | None) -> FastAPI:
+    if place is None:
+        return create_app(recognizer, settings)
+    return create_app(Replicated(recognizer, place), settings, place.runs)
+
+
+def _serve_with_workers(
+    settings: Settings, listener: socket.socket, workers: int, access_log: bool, place: Deployment | None
+) -> None:
+    os.environ[SETTINGS_VARIABLE] = settings.to_json()
+    os.environ[TOKEN_VARIABLE] = settings.token or ""
+    os.environ[REPLICAS_VARIABLE] = place.to_json() if place else ""
+    factory = f"{__name__}:app_from_environment"
+    config = _config(factory, settings, access_log, factory=True, workers=workers)
+    Multiprocess(config, sockets=[listener]).run()
+
+
 def _config(app: Any, settings: Settings, access_log: bool, **options: Any) -> uvicorn.Config:
     limits = settings.limits
     if logs_json():
@@ -97,6 +125,7 @@ def _config(app: Any, settings: Settings, access_log: bool, **options: Any) -> u
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return uvicorn.Config(
         app,
+        loop="asyncio",  # and not another one if that happens to be installed
         http=Connection,
         ws="websockets-sansio",
         ws_max_size=limits.stream_message_bytes,
