@@ -164,17 +164,28 @@ def test_a_verb_decides_between_done_and_partly_done(capfd: pytest.CaptureFixtur
             70,
             "internal error: ZeroDivisionError: division by zero; please report it with what AFFEKT_DEBUG=1 shows",
         ),
-        (["prob"], 2, 'error: Unknown command "prob". Did you mean "probe"?'),
-        (["probe"], 2, 'error: Command "probe" parameter --deed requires an argument; see `affekt probe --help`'),
+        (["prob"], 2, "error: prob: got an unknown command; did you mean probe?"),
+        (["--versio"], 2, "error: --versio: got an unknown option; did you mean --version?"),
+        (["xyz"], 2, "error: xyz: got an unknown command; see `affekt --help`"),
+        (["probe"], 2, "error: DEED: got nothing, expected TEXT; see `affekt probe --help`"),
         (
             ["probe", "show", "--train.max-epoch", "3"],
             2,
-            "error: Unknown option: --train.max-epoch. Did you mean --train.max-epochs?; see `affekt probe --help`",
+            "error: --train.max-epoch: got an unknown option; did you mean --train.max-epochs?",
+        ),
+        (["probe", "show", "-x"], 2, "error: -x: got an unknown option; see `affekt probe --help`"),
+        (["probe", "show", "--out"], 2, "error: --out: expected one argument; see `affekt probe --help`"),
+        (["probe", "show", "--train", "3"], 2, "error: --train: got an unknown option; did you mean --train."),
+        (
+            ["probe", "show", "again"],
+            2,
+            "error: again: got a word too many, expected `affekt probe DEED [OPTIONS]`",
         ),
         (
-            ["probe", "show", "--train.max-epochs", "many"],
+            ["probe", "--train.max-epochs", "many", "--train.filters", "1", "--train.filters", "x"],
             2,
-            'error: Invalid value for --train.max-epochs: unable to convert "many" into int; see `affekt probe --help`',
+            "error: DEED: got nothing, expected TEXT|error: --train.max-epochs: got 'many', expected a whole number"
+            "|error: --train.filters[1]: got 'x', expected a whole number",
         ),
     ],
 )

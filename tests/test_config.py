@@ -181,10 +181,12 @@ def test_whole_numbers_become_numbers_and_lists_become_tuples() -> None:
     assert recipe.window == (3, 4.0)
 
 
-def test_check_wants_no_completeness_and_describes_what_toml_cannot_hold() -> None:
+def test_reading_wants_no_completeness_and_describes_what_toml_cannot_hold() -> None:
     hints = {"train": Recipe, "out": Path | None, "loss": Annotated[str, "name"] | Callable[[], int]}
-    assert config.check(hints, {"train": {"name": "x"}, "out": "none", "loss": "focal"}, "f") == []
-    assert [fault.what for fault in config.check(hints, {"outt": 1, "loss": 1}, "f")] == ["f: outt", "f: loss"]
+    read = config.read(hints, {"train": {"name": "x"}, "out": "none", "loss": "focal"}, "f")
+    assert read == ({"train": Recipe("x"), "out": None, "loss": "focal"}, [])
+    for where, named in (("f", ["f: outt", "f: loss"]), ("", ["outt", "loss"])):
+        assert [fault.what for fault in config.read(hints, {"outt": 1, "loss": 1}, where)[1]] == named
 
 
 def test_merge_changes_nested_values_alone() -> None:

@@ -82,11 +82,14 @@ def build(kind: type[Config], data: Mapping[str, Any], where: str) -> Config:
     return config  # type: ignore[no-any-return]
 
 
-def check(hints: Mapping[str, Any], data: Mapping[str, Any], where: str) -> list[Fault]:
-    """Every fault of `data` against the types that `hints` gives its keys; keys may be missing."""
+def read(hints: Mapping[str, Any], data: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[Fault]]:
+    """The values of `data` by the types that `hints` gives its keys, and every fault of it; keys may be missing.
+
+    >>> read({"seed": int | None, "out": Path}, {"seed": "none"}, where="own.toml")
+    ({'seed': None}, [])
+    """
     reader = _Reader(where)
-    reader.table(hints, data, ())
-    return reader.faults
+    return reader.table(hints, data, ()), reader.faults
 
 
 def merge(config: Config, changes: Mapping[str, Any], where: str = "changes") -> Config:
@@ -211,8 +214,8 @@ class _Reader:
 
     def reject(self, keys: Sequence[str], got: str, expected: str = "", remedy: str = "") -> None:
         """Note a fault; what is read is None then, and never used."""
-        name = ".".join(keys)
-        self.faults.append(Fault(f"{self.where}: {name}" if name else self.where, got, expected, remedy))
+        place = ": ".join(filter(None, (self.where, ".".join(keys))))
+        self.faults.append(Fault(place, got, expected, remedy))
 
     def value(self, hint: Any, value: Any, keys: tuple[str, ...]) -> Any:
         origin, options = get_origin(hint), get_args(hint)

@@ -7,20 +7,23 @@ standard error: 2 for what the user must mend, 130 after Ctrl-C, 70 for a defect
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from affekt import __version__
+from affekt.cli.calls import call
+from affekt.cli.pages import HELP, front_page
+from affekt.config import is_run_config, read_toml
 from affekt.errors import AffektError, ConfigError
 from affekt.logs import log_as, say
-
-if TYPE_CHECKING:
-    from cyclopts import App, ArgumentCollection
 
 VERBS: dict[str, tuple[str, str]] = {
     "demo": (
@@ -93,6 +96,7 @@ EXTRAS = {
         "onnxscript",
         "pandas",
         "pyarrow",
+        "rich",
         "safetensors",
         "scipy",
         "sklearn",
@@ -103,6 +107,7 @@ EXTRAS = {
 }
 """Extra -> the modules that are missing without it."""
 
+VERSION = "--version"
 DONE, MEND, DEFECT, INTERRUPTED, PIPE_CLOSED = 0, 2, 70, 130, 141  # 70 is EX_SOFTWARE; 130 and 141 are 128 + signal
 
 
@@ -134,59 +139,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def application(verb: str = "") -> App:
-    """The command line as a cyclopts application, in which the named verb shows its whole docstring."""
-    from cyclopts import App, Parameter
-
-    app = App(
-        name="affekt",
-        help="Speech emotion recognition with a declared protocol.",
-        version=__version__,
-        help_format="markdown" if verb else "plaintext",  # markdown's renderer costs a third of the start-up
-        config=_read_config_file,
-        default_parameter=Parameter(negative_iterable=()),
-        suppress_keyboard_interrupt=False,
-    )
-    for order, (name, (function, summary)) in enumerate(VERBS.items()):
-        app.command(function, name=name, help=None if name == verb else summary, sort_key=order)
-    return app
-
-
 def _run(words: list[str]) -> int:
-    from cyclopts import CycloptsError
-
-    verb = words[0] if words and words[0] in VERBS else ""
-    try:
-        code = application(verb)(
-            words, exit_on_error=False, print_error=False, result_action="return_value", verbose=False
-        )
-    except CycloptsError as error:
-        page = f"affekt {verb} --help" if verb else "affekt --help"
-        raise ConfigError(" ".join(str(error).split()).rstrip("."), remedy=f"see `{page}`") from error
-    return code if isinstance(code, int) else DONE
+    verb, *rest = words or HELP
+    if verb in HELP:
+        summaries = ((name, summary) for name, (_, summary) in VERBS.items())
+        print(front_page("affekt", "Speech emotion recognition with a declared protocol.", summaries), end="")
+        return DONE
+    if verb == VERSION:
+        print(__version__)
+        return DONE
+    return call(_function(verb), f"affekt {verb}", rest, partial(_options_in_file, verb)) or DONE
 
 
-def _read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Give options that were not typed the values in the TOML file after `--config`, once all of them are checked."""
-    option = arguments.get("--config", None)
-    if option is None or not option.tokens:
-        return
-    from cyclopts.config import Dict
+def _function(verb: str) -> Callable[..., int | None]:
+    """The function of a verb, whose module is imported now."""
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, (*VERBS, *HELP, VERSION), n=1)
+        remedy = f"did you mean {near[0]}?" if near else "see `affekt --help`"
+        raise ConfigError(verb, got=f"an unknown {'option' if verb.startswith('-') else 'command'}", remedy=remedy)
+    module, _, name = VERBS[verb][0].partition(":")
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
-    from affekt.config import check, is_run_config, read_toml
 
-    path = option.tokens[-1].value
+def _options_in_file(verb: str, path: str) -> dict[str, Any]:
+    """The tables of a TOML file; for an experiment, the options that another run's `config.toml` stands for."""
     data = read_toml(path)
-    if commands[-1] == "experiment" and is_run_config(data):
+    if verb == "experiment" and is_run_config(data):
         from affekt.cli.changes import options_of_run
 
-        data = options_of_run(Path(path), data)
-    options = (part for part in arguments if not part.keys and part.name.startswith("--") and part is not option)
-    hints = {part.field_info.name: part.hint for part in options}
-    faults = check(hints, data, where=path)
-    if faults:
-        raise ConfigError.of(faults)
-    Dict({commands[-1]: data}, source=path)(app, commands, arguments)
+        return options_of_run(Path(path), data)
+    return data
 
 
 def _explain(error: Exception) -> int:

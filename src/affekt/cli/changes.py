@@ -21,7 +21,7 @@ def optional_fields(kind: type[Config]) -> type[Config]:
     names = [part.name for part in fields(kind)]  # type: ignore[arg-type]
     parts = [(name, _optional(hints[name]), None) for name in names]
     made: Any = make_dataclass(f"{kind.__name__}Changes", parts, frozen=True)
-    made.__doc__, made.__module__ = kind.__doc__, kind.__module__  # in `types`, cyclopts takes it for a builtin
+    made.__doc__ = kind.__doc__
     return made  # type: ignore[no-any-return]
 
 

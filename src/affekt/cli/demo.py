@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
+from affekt.cli.arguments import Option
 from affekt.cli.experiment import choose_engine, conclude, run_with_progress, side_by_side
 from affekt.cli.progress import ExperimentProgress
 from affekt.corpora import prepare, synthetic
@@ -26,19 +25,13 @@ That was synthetic audio: it shows how affekt works, and says nothing about real
 """
 
 
-def demo(
-    *, out: Annotated[Path, Parameter(alias="-o")] = Path("runs/demo"), folds: int = 3, jobs: int | None = None
-) -> int:
+def demo(*, out: Annotated[Path, Option("-o")] = Path("runs/demo"), folds: int = 3, jobs: int | None = None) -> int:
     """The paper's four systems on a synthetic corpus, from waveforms to tests and a report.
 
-    Parameters
-    ----------
-    out
-        Folder for the corpus and the run.
-    folds
-        Folds of the random protocol.
-    jobs
-        Trainings side by side; by default one per core.
+    Args:
+        out: folder for the corpus and the run.
+        folds: folds of the random protocol.
+        jobs: trainings side by side; by default one per core.
     """
     workers = side_by_side(jobs, "cpu")
     print("The embedded corpus is SYNTHETIC: a voice synthesiser, not people.")

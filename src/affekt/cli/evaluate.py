@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from affekt.atomic import write_bytes, writing
+from affekt.cli.arguments import Option
 from affekt.errors import ConfigError
 from affekt.evaluation import Evaluation, as_text
 from affekt.evaluation import evaluate as evaluate_model
@@ -24,7 +23,7 @@ def evaluate(
     model: str,
     manifest: Path,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[Path | None, Option("-o")] = None,
     diagram: Path | None = None,
     min_confidence: float | None = None,
     jobs: int | None = None,

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
-
+from affekt.cli.arguments import Option
 from affekt.cli.changes import given, optional_fields
 from affekt.cli.progress import ExperimentProgress, make_progress
 from affekt.config import merge
@@ -40,7 +39,7 @@ def experiment(
     manifest: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(alias="-o")],
+    out: Annotated[Path, Option("-o")],
     systems: str = "headline",
     protocol: str = "random",
     folds: int = 5,
@@ -61,48 +60,29 @@ def experiment(
 ) -> int:
     """Train and compare systems over folds and seeds; resumes where it was interrupted.
 
-    Parameters
-    ----------
-    manifest
-        Utterances, as `affekt prepare` writes them (CSV or Parquet).
-    out
-        Run directory. One that exists is gone on with: what is finished is not run again.
-    systems
-        Names, groups (headline, table1, table2, integration, study, poolings) or TOML files, separated by commas.
-    protocol
-        random (the paper's), speaker, session, loso, corpus or text; or a file of folds (another run's folds.json), or
-        a folder of EmoBox's lists.
-    folds
-        Number of folds, where the protocol leaves it open.
-    fold_seed
-        Seed of the folds.
-    seeds
-        Trainings of each system on each fold.
-    labels
-        Label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
-    recipe
-        paper, robust or quick; or a TOML file.
-    train
-        Changes to the recipe's training, e.g. --train.max-epochs 50.
-    device
-        auto, cpu, cuda or mps.
-    jobs
-        Jobs side by side; by default one per core on a CPU, one on an accelerator.
-    threads
-        CPU threads of each job; results are the same bit for bit only at the same number.
-    plan
-        Train nothing: print the jobs that are left, with their estimated hours on this device, and keep what was
-        measured in `costs.json`.
-    cache
-        Where decoded audio is kept.
-    engine
-        local: processes of this machine. ray: the nodes of a cluster; the results are the same.
-    ray
-        With `--engine ray`: which cluster, and what each job has of it.
-    log_format
-        json: a line for every event on standard error, for programs, and no progress bars.
-    config
-        TOML file with values for these options; or another run's config.toml, to do the same again.
+    Args:
+        manifest: utterances, as `affekt prepare` writes them (CSV or Parquet).
+        out: run directory. One that exists is gone on with: what is finished is not run again.
+        systems: names, groups (headline, table1, table2, integration, study, poolings) or TOML files, separated by
+            commas.
+        protocol: random (the paper's), speaker, session, loso, corpus or text; or a file of folds (another run's
+            folds.json), or a folder of EmoBox's lists.
+        folds: number of folds, where the protocol leaves it open.
+        fold_seed: seed of the folds.
+        seeds: trainings of each system on each fold.
+        labels: label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
+        recipe: paper, robust or quick; or a TOML file.
+        train: changes to the recipe's training, e.g. --train.max-epochs 50.
+        device: auto, cpu, cuda or mps.
+        jobs: jobs side by side; by default one per core on a CPU, one on an accelerator.
+        threads: CPU threads of each job; results are the same bit for bit only at the same number.
+        plan: train nothing: print the jobs that are left, with their estimated hours on this device, and keep what was
+            measured in `costs.json`.
+        cache: where decoded audio is kept.
+        engine: local: processes of this machine. ray: the nodes of a cluster; the results are the same.
+        ray: with `--engine ray`: which cluster, and what each job has of it.
+        log_format: json: a line for every event on standard error, for programs, and no progress bars.
+        config: TOML file with values for these options; or another run's config.toml, to do the same again.
     """
     log_as(log_format)
     chosen = changed_recipe(recipe, train)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from affekt import audio
 from affekt.card import ModelCard, Precision
 from affekt.checkpoint import Checkpoint
+from affekt.cli.arguments import Option
 from affekt.errors import AudioError, ConfigError
 from affekt.export import UNSURE_BELOW, export_checkpoint
 from affekt.manifest import Manifest
@@ -21,8 +21,8 @@ from affekt.manifest import Manifest
 def export(
     checkpoint: Path,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    int8: Annotated[bool, Parameter(negative=())] = False,
+    output: Annotated[Path, Option("-o")],
+    int8: bool = False,
     calibrate: Path | None = None,
     recordings: int = 256,
     unsure_below: float = UNSURE_BELOW,

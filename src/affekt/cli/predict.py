@@ -11,8 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from cyclopts import Parameter
-
+from affekt.cli.arguments import Option
 from affekt.cluster import RayCluster
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
 from affekt.inference import Recognizer, Source
@@ -33,12 +32,12 @@ Answer = TypeVar("Answer", Prediction, Timeline)
 
 
 def predict(
-    *paths: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *paths: str,
     model: Path | None = None,
     format: Layout | None = None,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[Path | None, Option("-o")] = None,
     min_confidence: float | None = None,
-    timeline: Annotated[bool, Parameter(negative=())] = False,
+    timeline: bool = False,
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
     activity: Literal["energy", "silero", "none"] = "energy",

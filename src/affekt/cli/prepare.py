@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
-
+from affekt.cli.arguments import Option
 from affekt.corpora import find_corpus
 from affekt.corpora import prepare as prepare_corpus
 from affekt.corpora.inspection import Sound
@@ -24,7 +23,7 @@ def prepare(
     corpus: str,
     root: Path,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: Annotated[Path, Option("-o")],
     labels: str | None = None,
     check_audio: bool = True,
     columns: dict[str, str] | None = None,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
+from affekt.cli.arguments import Option
 from affekt.errors import ConfigError
 from affekt.report import FORMATS, Format, Projection, print_table, write_report, write_study
 from affekt.results import Results, summarise, write_summary
@@ -17,7 +16,7 @@ def report(
     run: Path,
     /,
     *runs: Path,
-    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    out: Annotated[Path | None, Option("-o")] = None,
     formats: tuple[Format, ...] = FORMATS,
     baseline: str | None = None,
     projection: Projection = "pca",
@@ -27,22 +26,14 @@ def report(
 
     Every file of a run is checked against its hash first; a damaged job is named, and nothing is reported.
 
-    Parameters
-    ----------
-    run
-        Run directory, as `affekt experiment -o` makes it.
-    runs
-        More of them, e.g. under another protocol: the report is then a study, which compares them.
-    out
-        Where the report goes; by default into the run directory. A study needs one.
-    formats
-        html (one page that needs no network), markdown, latex; several by repeating the option.
-    baseline
-        The system that all others are compared with; by default the one called baseline, else the first.
-    projection
-        How deep features are shown on the plane: pca or tsne.
-    track
-        tensorboard or mlflow: hand the histories of all jobs to these tools, too; both by repeating the option.
+    Args:
+        run: run directory, as `affekt experiment -o` makes it.
+        runs: more of them, e.g. under another protocol: the report is then a study, which compares them.
+        out: where the report goes; by default into the run directory. A study needs one.
+        formats: html (one page that needs no network), markdown, latex; several by repeating the option.
+        baseline: the system that all others are compared with; by default the one called baseline, else the first.
+        projection: how deep features are shown on the plane: pca or tsne.
+        track: tensorboard or mlflow: hand the histories of all jobs to these tools, too; both by repeating the option.
     """
     if runs:
         return _study((run, *runs), out, formats)

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
+from affekt.cli.arguments import Option
 from affekt.cli.experiment import choose_engine, conclude, print_estimate, run_with_progress, side_by_side
 from affekt.cli.progress import ExperimentProgress
 from affekt.corpora import prepare
@@ -20,7 +19,7 @@ def reproduce(
     root: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(alias="-o")] = Path("runs/iemocap"),
+    out: Annotated[Path, Option("-o")] = Path("runs/iemocap"),
     systems: str = "table2",
     protocol: str = "random",
     seeds: int = 1,
@@ -30,24 +29,15 @@ def reproduce(
 ) -> int:
     """The paper's experiment on IEMOCAP: prepare, train, and report beside the paper's figures; resumes.
 
-    Parameters
-    ----------
-    root
-        The release's folder, with Session1 to Session5.
-    out
-        Folder for the manifest and the run.
-    systems
-        By default the 14 rows of Table 2.
-    protocol
-        random is the paper's; speaker and session show what a random split hides.
-    seeds
-        Trainings of each system on each fold.
-    device
-        auto, cpu, cuda or mps.
-    jobs
-        Trainings side by side; by default one per core on a CPU.
-    cache
-        Where decoded audio is kept.
+    Args:
+        root: the release's folder, with Session1 to Session5.
+        out: folder for the manifest and the run.
+        systems: by default the 14 rows of Table 2.
+        protocol: random is the paper's; speaker and session show what a random split hides.
+        seeds: trainings of each system on each fold.
+        device: auto, cpu, cuda or mps.
+        jobs: trainings side by side; by default one per core on a CPU.
+        cache: where decoded audio is kept.
     """
     workers = side_by_side(jobs, device)
     manifest, notes = prepare("iemocap", root, LABEL_SETS["iemocap4"])

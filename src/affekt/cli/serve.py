@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from affekt.errors import ConfigError
 from affekt.logs import LogFormat, log_as
@@ -22,12 +20,12 @@ def serve(
     port: int = 8000,
     model: Path | None = None,
     token_file: Path | None = None,
-    open_to_all: Annotated[bool, Parameter(negative=())] = False,
+    open_to_all: bool = False,
     hosts: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
     threads: int | None = None,
     workers: int = 1,
-    access_log: Annotated[bool, Parameter(negative=())] = False,
+    access_log: bool = False,
     log_format: LogFormat = "text",
     limits: Limits | None = None,
     engine: Literal["local", "ray"] = "local",

@@ -8,10 +8,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
-from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from affekt.errors import ConfigError
@@ -25,7 +24,7 @@ CHUNK_SECONDS = 0.02
 
 
 def stream(
-    source: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    source: str | None = None,
     *,
     model: Path | None = None,
     rate: int = 16_000,

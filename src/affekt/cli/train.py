@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from affekt.checkpoint import Checkpoint
+from affekt.cli.arguments import Option
 from affekt.cli.experiment import TrainChanges, changed_recipe
 from affekt.cli.progress import make_model_progress
 from affekt.errors import ConfigError
@@ -24,7 +23,7 @@ def train(
     manifest: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(alias="-o")],
+    out: Annotated[Path, Option("-o")],
     system: str = "compact",
     recipe: str = "robust",
     labels: str | None = None,
@@ -39,34 +38,20 @@ def train(
 ) -> int:
     """Train one model for use, calibrate it, and export it to ONNX.
 
-    Parameters
-    ----------
-    manifest
-        Utterances, as `affekt prepare` writes them; a table of own recordings needs id, path and label.
-    out
-        Folder for model.safetensors, model.onnx, history and validation measures.
-    system
-        Name of a system, or a TOML file with one.
-    recipe
-        robust or paper.
-    labels
-        Label set; by default every label of the manifest is a class.
-    init
-        Model to start from: bundled, or a checkpoint. The classes may be others.
-    seed
-        Of every random choice.
-    licence
-        Of the weights, for the model card.
-    device
-        auto, cpu, cuda or mps.
-    cache
-        Where decoded audio is kept.
-    train
-        Changes to the recipe's training, e.g. --train.max-epochs 20.
-    log_format
-        json: a line for every event on standard error, for programs, and no progress bars.
-    config
-        TOML file with values for these options.
+    Args:
+        manifest: utterances, as `affekt prepare` writes them; a table of own recordings needs id, path and label.
+        out: folder for model.safetensors, model.onnx, history and validation measures.
+        system: name of a system, or a TOML file with one.
+        recipe: robust or paper.
+        labels: label set; by default every label of the manifest is a class.
+        init: model to start from: bundled, or a checkpoint. The classes may be others.
+        seed: of every random choice.
+        licence: of the weights, for the model card.
+        device: auto, cpu, cuda or mps.
+        cache: where decoded audio is kept.
+        train: changes to the recipe's training, e.g. --train.max-epochs 20.
+        log_format: json: a line for every event on standard error, for programs, and no progress bars.
+        config: TOML file with values for these options.
     """
     log_as(log_format)
     systems = resolve(system)

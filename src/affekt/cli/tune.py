@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
+from affekt.cli.arguments import Option
 from affekt.cli.experiment import TrainChanges, changed_recipe, side_by_side
 from affekt.cli.progress import ExperimentProgress
 from affekt.errors import ConfigError
@@ -21,7 +20,7 @@ def tune(
     manifest: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(alias="-o")],
+    out: Annotated[Path, Option("-o")],
     system: str = "baseline",
     space: Path | None = None,
     trials: int = 30,
@@ -43,46 +42,28 @@ def tune(
 
     What is found is tested by `affekt experiment MANIFEST -o RUN --config OUT/best.toml`, on the same fold.
 
-    Parameters
-    ----------
-    manifest
-        Utterances, as `affekt prepare` writes them.
-    out
-        Folder of the search. One that exists is gone on with.
-    system
-        Name of a system, or a TOML file with one.
-    space
-        TOML file with what is searched, e.g. learning_rate = { low = 1e-4, high = 1e-2, log = true } under [train], or
-        margin = { low = 0.1, high = 0.5 } under [system.loss_options]; by default the learning rate, dropout, the
-        loss's options and light augmentation.
-    trials
-        Trials in all, those of earlier calls included.
-    protocol
-        random, speaker, session, loso, corpus or text; or a file of folds.
-    folds
-        Number of folds, where the protocol leaves it open.
-    fold_seed
-        Seed of the folds.
-    fold
-        The fold that is searched on.
-    seeds
-        Trainings of each trial; their mean counts.
-    seed
-        Of the search and the trainings.
-    labels
-        Label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
-    recipe
-        paper, quick or robust.
-    train
-        Changes to the recipe's training, e.g. --train.max-epochs 10.
-    device
-        auto, cpu, cuda or mps.
-    jobs
-        Trials side by side; by default one per core on a CPU, one on an accelerator. One finds the same every time.
-    cache
-        Where decoded audio is kept.
-    config
-        TOML file with values for these options.
+    Args:
+        manifest: utterances, as `affekt prepare` writes them.
+        out: folder of the search. One that exists is gone on with.
+        system: name of a system, or a TOML file with one.
+        space: TOML file with what is searched, e.g. learning_rate = { low = 1e-4, high = 1e-2, log = true } under
+            [train], or margin = { low = 0.1, high = 0.5 } under [system.loss_options]; by default the learning rate,
+            dropout, the loss's options and light augmentation.
+        trials: trials in all, those of earlier calls included.
+        protocol: random, speaker, session, loso, corpus or text; or a file of folds.
+        folds: number of folds, where the protocol leaves it open.
+        fold_seed: seed of the folds.
+        fold: the fold that is searched on.
+        seeds: trainings of each trial; their mean counts.
+        seed: of the search and the trainings.
+        labels: label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
+        recipe: paper, quick or robust.
+        train: changes to the recipe's training, e.g. --train.max-epochs 10.
+        device: auto, cpu, cuda or mps.
+        jobs: trials side by side; by default one per core on a CPU, one on an accelerator. One finds the same every
+            time.
+        cache: where decoded audio is kept.
+        config: TOML file with values for these options.
     """
     systems = resolve(system)
     if len(systems) != 1:

@@ -1,0 +1,221 @@
+"""What a verb's function takes, as what can be typed: read from its signature, its type hints and its docstring.
+
+A positional parameter is an argument, a keyword parameter an option, and each field of a configuration that is a
+parameter is an option of its own: ``train: TrainConfig`` becomes ``--train.max-epochs``. Their help stands in the
+docstrings, under `Args:` of the function and `Attributes:` of a configuration.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+REQUIRED = inspect.Parameter.empty
+WORDS: Mapping[Any, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
+"""How the help writes what is to be typed for a value."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A short spelling of an option: ``out: Annotated[Path, Option("-o")]``."""
+
+    alias: str
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One thing that can be typed.
+
+    Attributes:
+        keys: the parameter's name, and the way from there to the field of a configuration.
+        hint: type of the value.
+        default: what it is unless it is typed; REQUIRED if it must be.
+        help: from the docstring.
+        alias: its short spelling.
+        section: what the configuration is whose field it is.
+        positional: known by its place.
+        variadic: takes all words that are left.
+    """
+
+    keys: tuple[str, ...]
+    hint: Any
+    default: Any = REQUIRED
+    help: str = ""
+    alias: str = ""
+    section: str = ""
+    positional: bool = False
+    variadic: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it is typed, and as messages call it.
+
+        >>> Argument(("train", "max_epochs"), int).name, Argument(("manifest",), Path, positional=True).name
+        ('--train.max-epochs', 'MANIFEST')
+        """
+        return self.keys[0].upper() if self.positional else "--" + ".".join(self.keys).replace("_", "-")
+
+    @property
+    def contrary(self) -> str:
+        """What switches it off again.
+
+        >>> Argument(("train", "bucketed"), bool).contrary
+        '--train.no-bucketed'
+        """
+        head, _, last = self.name[2:].rpartition(".")
+        return f"--{head}.no-{last}" if head else f"--no-{last}"
+
+    @property
+    def kind(self) -> Any:
+        """Type of the value where there is one.
+
+        >>> Argument(("seed",), int | None).kind
+        <class 'int'>
+        """
+        return _present(self.hint)
+
+    @property
+    def required(self) -> bool:
+        """Whether there is nothing to fall back on."""
+        return self.default is REQUIRED and not self.variadic
+
+
+def arguments_of(function: Callable[..., Any]) -> list[Argument]:
+    """All that can be typed for a function, in the order of its parameters.
+
+    >>> def greet(name: str, *, times: Annotated[int, Option("-n")] = 1) -> None:
+    ...     '''Say hello.
+    ...
+    ...     Args:
+    ...         name: who is greeted.
+    ...         times: how often.
+    ...     '''
+    >>> for argument in arguments_of(greet):
+    ...     print(argument.name, argument.alias, argument.help)
+    NAME  who is greeted.
+    --times -n how often.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    _, helps = documentation(function)
+    found: list[Argument] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        argument = Argument((name,), hints[name], parameter.default, helps.get(name, ""), _alias(hints[name]))
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            found += _options(argument)
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            found.append(
+                replace(argument, hint=types.GenericAlias(tuple, (argument.hint, ...)), positional=True, variadic=True)
+            )
+        else:
+            found.append(replace(argument, positional=True))
+    return found
+
+
+def documentation(documented: Any) -> tuple[str, dict[str, str]]:
+    """The prose of a docstring, and what its list of arguments or attributes says of each.
+
+    >>> documentation(Option)[0]
+    'A short spelling of an option: ``out: Annotated[Path, Option("-o")]``.'
+    >>> documentation(Argument)[1]["alias"]
+    'its short spelling.'
+    """
+    text = inspect.getdoc(documented) or ""
+    prose, *_ = re.split(r"^(?:Args|Attributes|Raises|Returns):$", text, maxsplit=1, flags=re.MULTILINE)
+    *_, listed = re.split(r"^(?:Args|Attributes):$", text, maxsplit=1, flags=re.MULTILINE)
+    entries = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
+    helps = {name: " ".join(said.split()) for names, said in entries for name in names.split(", ")}
+    return prose.strip(), helps
+
+
+def configuration(hint: Any) -> type | None:
+    """The dataclass that a type stands for, if it is one.
+
+    >>> configuration(Option | None), configuration(int)
+    (<class 'affekt.cli.arguments.Option'>, None)
+    """
+    kind = _present(hint)
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def item(hint: Any) -> Any:
+    """The type of one word of those that an option takes; the type itself where it takes one.
+
+    >>> item(tuple[int, ...]), item(dict[str, float]), item(Path)
+    (<class 'int'>, <class 'float'>, <class 'pathlib.Path'>)
+    """
+    options = get_args(hint)
+    return options[1 if is_table(hint) else 0] if is_table(hint) or is_list(hint) else hint
+
+
+def is_table(hint: Any) -> bool:
+    """Whether an option takes values by name, as ``--columns.label emotion``."""
+    return get_origin(hint) in (dict, Mapping)
+
+
+def is_list(hint: Any) -> bool:
+    """Whether an option takes several words."""
+    return get_origin(hint) in (tuple, list)
+
+
+def words_at_once(hint: Any) -> int | None:
+    """How many words a list takes together; None where each stands after an option of its own.
+
+    >>> words_at_once(tuple[float, float]), words_at_once(tuple[int, ...])
+    (2, None)
+    """
+    return len(get_args(hint)) if get_origin(hint) is tuple and Ellipsis not in get_args(hint) else None
+
+
+def word(hint: Any) -> str:
+    """What is to be typed for a value, as the help writes it.
+
+    >>> word(Literal["cpu", "cuda"]), word(tuple[Path, ...]), word(int | str)
+    ('{cpu,cuda}', 'PATH', 'N|TEXT')
+    """
+    if get_origin(hint) is Literal:
+        return f"{{{','.join(map(str, get_args(hint)))}}}"
+    return "|".join(map(word, get_args(hint))) if _is_union(hint) else WORDS.get(item(hint)) or word(item(hint))
+
+
+def _options(argument: Argument) -> Iterator[Argument]:
+    """An option, or those of a configuration's fields."""
+    kind = configuration(argument.hint)
+    if kind is None:
+        yield argument
+        return
+    hints = get_type_hints(kind, include_extras=True)
+    helps: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        helps |= documentation(base)[1] if configuration(base) else {}
+    for part in fields(kind):
+        keys, hint, said = (*argument.keys, part.name), hints[part.name], helps.get(part.name, "")
+        yield from _options(Argument(keys, hint, _default(part), said, _alias(hint), argument.help))
+
+
+def _default(part: Field[Any]) -> Any:
+    if part.default_factory is not MISSING:
+        return part.default_factory()
+    return REQUIRED if part.default is MISSING else part.default
+
+
+def _alias(hint: Any) -> str:
+    return next((note.alias for note in getattr(hint, "__metadata__", ()) if isinstance(note, Option)), "")
+
+
+def _present(hint: Any) -> Any:
+    """A type without annotations and None."""
+    if get_origin(hint) is Annotated:
+        return _present(get_args(hint)[0])
+    if not _is_union(hint):
+        return hint
+    present = [_present(option) for option in get_args(hint) if option is not types.NoneType]
+    return Union[tuple(present)]  # noqa: UP007  # of however many
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, types.UnionType)
