@@ -6,7 +6,14 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +183,52 @@ def babble() -> Callable[..., Any]:
         return (0.1 * colour * beat / np.abs(colour).max()).astype(np.float32)
 
     return make
+
+
+@dataclass(frozen=True)
+class Process:
+    """A server in a process of its own."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+@pytest.fixture(scope="session")
+def run_server() -> Callable[..., AbstractContextManager[Process]]:
+    """`with run_server(model, "--workers", "2", token="...") as server`: `affekt serve` until the context ends."""
+    return _running
+
+
+@contextmanager
+def _running(model: Path, *options: str, token: str = "") -> Iterator[Process]:
+    words = [sys.executable, "-m", "affekt", "serve", "--port", "0", "--model", str(model), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "AFFEKT_TOKEN": token}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        yield Process(_address(process), process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _address(process: subprocess.Popen[str], patience_seconds: float = 60) -> str:
+    assert process.stdout
+    ready, _, _ = select.select([process.stdout], [], [], patience_seconds)
+    line = process.stdout.readline() if ready else ""
+    found = re.search(r"http://[\w.\[\]:]+", line)
+    if not found:
+        process.kill()
+        raise RuntimeError(f"no server: {line!r} {process.communicate()[1]}")
+    return found.group()
 
 
 TINY_SYSTEMS = """

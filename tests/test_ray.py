@@ -6,6 +6,7 @@ All of it is in one file, which runs in one process: a cluster is started once.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -17,15 +18,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
 from filelock import FileLock
+from starlette.testclient import TestClient
 
 from affekt import cli, cluster, shards
 from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
@@ -34,8 +38,14 @@ from affekt.errors import AffektError, ConfigError
 from affekt.experiment import Experiment, Job, finish, plan_experiment
 from affekt.inference import Recognizer
 from affekt.manifest import Manifest
-from affekt.prediction import Failure
+from affekt.prediction import Failure, Prediction
 from affekt.recipes import Recipe
+from affekt.serving import replicas
+from affekt.serving.app import create_app
+from affekt.serving.live import CLOSED_FOR_NOW
+from affekt.serving.problems import RequestError
+from affekt.serving.replicas import Deployment, RayReplicas, Replica, Replicated, deployed
+from affekt.serving.settings import Limits, Settings
 from affekt.systems import resolve
 from affekt.training import Epoch
 from affekt.workers import RayJobs, run_on_ray, run_parallel
@@ -177,15 +187,23 @@ class Watch:
 
 def kill(head: Any, node: Any) -> None:
     """A node dies at once, with all that it computes."""
-    (raylet,) = node.all_processes["raylet"]
-    stats = {path.parent.name: path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()}
-    children = [
-        int(pid) for pid, stat in stats.items() if int(stat.rpartition(")")[2].split()[1]) == raylet.process.pid
-    ]
+    pids = children(node)
     head.remove_node(node, allow_graceful=False)
-    for pid in children:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def children(node: Any, word: str = "") -> list[int]:
+    """Processes of a node that are called so."""
+    (raylet,) = node.all_processes["raylet"]
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == raylet.process.pid and word in (place / "cmdline").read_text(errors="replace"):
+                found.append(int(place.name))
+    return found
 
 
 # -------------------------------------------------------------------------------------------------------- experiments
@@ -459,6 +477,164 @@ def test_what_a_node_says_of_a_shard(recordings: Path, small_model: Path) -> Non
         shards._answers(Stage({}), Stage.exceptions.RayError("it died"))
 
 
+# ------------------------------------------------------------------------------------------------------------- server
+
+
+@pytest.fixture
+def serving(head: Any, recordings: Path, small_model: Path) -> Callable[..., Any]:
+    """`with serving(replicas=2, predictions=64) as (place, client)`: a server here, its model on the cluster."""
+    recognizer = Recognizer(small_model.read_bytes(), "small", threads=1)
+
+    @contextlib.contextmanager
+    def run(replicas: int, **limits: Any) -> Iterator[tuple[Deployment, TestClient]]:
+        with deployed(recognizer, RayReplicas(replicas=replicas)) as place:
+            app = create_app(Replicated(recognizer, place), Settings(limits=Limits(**limits)), place.runs)
+            with TestClient(app, base_url="http://127.0.0.1") as client:
+                yield place, client
+
+    return run
+
+
+def running(place: Deployment) -> int:
+    from ray import serve
+
+    states = serve.status().applications[place.application].deployments["model"].replica_states
+    return states.get("RUNNING", 0)
+
+
+def replicas_on(node: Any) -> list[int]:
+    return children(node, "ServeReplica")
+
+
+def test_a_server_answers_as_alone_though_replicas_and_nodes_die(
+    head: Any, nodes: Any, serving: Any, recordings: Path, small_model: Path
+) -> None:
+    node = nodes()
+    contents = [path.read_bytes() for path in sorted(recordings.glob("r*.wav"))]
+    alone = Recognizer(small_model.read_bytes(), "small", threads=1).predict_many(contents, jobs=1)
+    expected = [answer.probabilities if isinstance(answer, Prediction) else None for answer in alone]
+    with serving(replicas=2) as (place, client), ThreadPoolExecutor(8) as pool:
+
+        def ask(index: int) -> int:
+            answer = client.post("/v1/predict", content=contents[index])
+            if answer.status_code == 200:
+                assert answer.json()["probabilities"] == expected[index]
+            elif expected[index] is None:
+                assert answer.status_code in (400, 422)  # nothing, or nothing that can be decoded
+            else:
+                assert answer.status_code in (429, 503)
+                assert int(answer.headers["retry-after"]) >= 1
+            return answer.status_code
+
+        def asked() -> list[int]:
+            return list(pool.map(ask, range(len(contents))))
+
+        calm = asked()
+        assert [status == 200 for status in calm] == [answer is not None for answer in expected]
+        assert calm.count(200) == 40
+        assert [len(replicas_on(each)) for each in (head.head_node, node)] == [1, 1]
+        (victim,) = replicas_on(head.head_node)
+        storm = pool.map(ask, [*range(len(contents))] * 4)
+        next(storm)
+        os.kill(victim, signal.SIGKILL)
+        assert {*storm} <= {*calm, 429, 503}
+        wait_until(lambda: running(place) == 2 and len(replicas_on(head.head_node)) == 1)
+        storm = pool.map(ask, [*range(len(contents))] * 4)
+        next(storm)
+        kill(head, node)
+        assert {*storm} <= {*calm, 429, 503}
+        assert asked() == calm  # one replica does it alone
+        other = nodes()
+        wait_until(lambda: len(replicas_on(other)) == 1 and running(place) == 2)
+        assert asked() == calm
+
+
+def test_timelines_and_streams_are_those_of_this_machine(serving: Any, small_model: Path, babble: Any) -> None:
+    samples = babble(5.0, seed=3)
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    recognizer = Recognizer(small_model.read_bytes(), "small", threads=1)
+    stream_url = "ws://127.0.0.1/v1/stream?encoding=f32le&window_seconds=1"
+    with serving(replicas=1) as (_, client):
+        timeline = client.post("/v1/timeline", content=file.getvalue()).json()
+        with client.websocket_connect(stream_url) as socket:
+            socket.send_bytes(samples.tobytes())
+            heard = [json.loads(socket.receive_text()) for _ in range(5)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(replicas, "PATIENCE_SECONDS", 0.0)
+            with client.websocket_connect(stream_url) as socket:
+                socket.send_bytes(samples.tobytes())
+                refusal, end = json.loads(socket.receive_text()), socket.receive()
+    local = recognizer.timeline(file.getvalue()).to_dict()
+    assert timeline["windows"] == json.loads(json.dumps(local["windows"]))
+    stream = recognizer.stream(window_seconds=1.0)
+    assert [answer["probabilities"] for answer in heard] == [each.probabilities for each in stream.feed(samples)]
+    assert refusal["what"] == "replicas of the model"
+    assert end["code"] == CLOSED_FOR_NOW
+
+
+def test_a_full_server_and_one_whose_replicas_hang_say_when_to_come_again(
+    head: Any, serving: Any, recordings: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (recordings / "r00.wav").read_bytes()
+    expected = Recognizer(small_model.read_bytes(), "small", threads=1).predict(content).probabilities
+    with serving(replicas=1, predictions=2) as (_, client), ThreadPoolExecutor(2) as pool:
+        gate = client.app.state.engine.predictions
+        (replica,) = replicas_on(head.head_node)
+        os.kill(replica, signal.SIGSTOP)
+        try:
+            waiting = [pool.submit(client.post, "/v1/predict", content=content) for _ in range(2)]
+            wait_until(lambda: gate.inside == 2)
+            full = client.post("/v1/predict", content=content)
+        finally:
+            os.kill(replica, signal.SIGCONT)
+        answers = [each.result() for each in waiting]
+        monkeypatch.setattr(replicas, "PATIENCE_SECONDS", 0.2)
+        os.kill(replica, signal.SIGSTOP)
+        try:
+            hanging = client.post("/v1/predict", content=content)
+        finally:
+            os.kill(replica, signal.SIGCONT)
+    assert [answer.json()["probabilities"] for answer in answers] == [expected] * 2
+    assert (full.status_code, full.json()["what"]) == (429, "predictions")
+    assert (hanging.status_code, hanging.json()["what"]) == (503, "replicas of the model")
+    assert int(full.headers["retry-after"]) >= 1
+    assert int(hanging.headers["retry-after"]) == replicas.RETRY_AFTER_SECONDS
+
+
+def test_the_command_takes_its_replicas_along_and_those_of_a_killed_one(
+    head: Any, run_server: Any, recordings: Path, small_model: Path
+) -> None:
+    from ray import serve
+
+    content = (recordings / "r00.wav").read_bytes()
+    expected = Recognizer(small_model.read_bytes(), "small", threads=1).predict(content).probabilities
+    options = ("--engine", "ray", "--ray.address", head.address, "--ray.replicas", "1")
+    left_behind = []
+    with run_server(small_model, *options) as server:
+        assert httpx.post(f"{server.url}/v1/predict", content=content).json()["probabilities"] == expected
+        left_behind = list(serve.status().applications)
+        server.process.kill()
+        server.process.wait()
+    assert left_behind == list(serve.status().applications)
+    with run_server(small_model, *options, "--workers", "2") as server:  # on the only CPU
+        assert httpx.post(f"{server.url}/v1/predict", content=content).json()["probabilities"] == expected
+        assert len(serve.status().applications) == 1
+        assert left_behind != list(serve.status().applications)
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+    assert not serve.status().applications
+
+
+def test_replicas_that_cannot_be_had(head: Any, small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer(small_model.read_bytes(), "small", threads=1)
+    with pytest.raises(ConfigError, match=r"ray\.replicas: got 9, expected at most 1, one for each CPU of the cluster"):
+        deployed(recognizer, RayReplicas(replicas=9)).__enter__()
+    monkeypatch.setattr(replicas, "libraries", lambda *names: {"numpy": "1.0"})
+    with pytest.raises(AffektError, match=r"replicas of the model: got numpy on node .*: got .*, expected 1\.0"):
+        deployed(recognizer, RayReplicas()).__enter__()
+
+
 # ------------------------------------------------------------------------------------------------------- what is wrong
 
 
@@ -477,7 +653,7 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
         connected(RayCluster("auto")).__enter__()
 
 
-@pytest.mark.parametrize("verb", ["experiment", "predict"])
+@pytest.mark.parametrize("verb", ["experiment", "predict", "serve"])
 def test_without_the_extra(
     verb: str, bursts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -485,6 +661,7 @@ def test_without_the_extra(
     words = {
         "experiment": ["experiment", str(bursts / "manifest.csv"), "-o", str(tmp_path / "run"), "--folds", "2"],
         "predict": ["predict", str(bursts)],
+        "serve": ["serve", "--port", "0"],
     }
     more = ["--systems", str(bursts / "systems.toml"), "--device", "cpu", "--cache", str(bursts / "cache")]
     assert cli.main([*words[verb], *(more if verb == "experiment" else []), "--engine", "ray"]) == 2
@@ -504,6 +681,13 @@ def test_without_the_extra(
 def test_contradictions(words: list[str], expected: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", "a.wav", *words]) == 2
     assert expected in capfd.readouterr().err
+
+
+def test_contradictions_of_a_server(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--ray.replicas", "2"]) == 2
+    assert "ray: got options of a cluster, expected --engine ray with them" in capfd.readouterr().err
+    assert cli.main(["serve", "--engine", "ray", "--ray.replicas", "0"]) == 2
+    assert "ray.replicas: got 0, expected at least 1" in capfd.readouterr().err
 
 
 def test_contradictions_of_an_experiment(bursts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -533,6 +717,52 @@ def test_the_share_of_a_gpu_decides_about_the_device(
     for amount in (-0.5, 1.5):
         with pytest.raises(ConfigError, match="expected 0 to 1, or a whole number"):
             RayJobs(gpus_per_job=amount)
+
+
+class Played:
+    """In the place of Serve: a replica that says what the play has for the first, second, ... call."""
+
+    def __init__(self, *play: Any) -> None:
+        self.play, self.cancelled, self.patience = list(play), 0, []
+        self.recognise = SimpleNamespace(remote=lambda waveforms: self)
+
+    def result(self, timeout_s: float) -> Any:
+        self.patience.append(timeout_s)
+        answer = self.play.pop(0)
+        if isinstance(answer, Exception) and not isinstance(answer, AffektError):
+            raise answer
+        return answer
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+def test_attempts_of_a_batch(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    local = Recognizer(small_model.read_bytes(), "small", threads=1)
+    waveforms = [np.full(1_600, 0.1, np.float32)]
+    answer = Replica(local.content, "small", libraries(*shards.LIBRARIES)).recognise(waveforms)
+    dies, late = ray.exceptions.ActorDiedError(), ray.exceptions.GetTimeoutError()
+    monkeypatch.setattr(replicas, "connect", lambda cluster: ray)
+
+    def recogniser(played: Played) -> Replicated:
+        monkeypatch.setattr(replicas, "_import_serve", lambda: SimpleNamespace(get_app_handle=lambda name: played))
+        return Replicated(local, Deployment("", "affekt-1", replicas=1, attempts=3))
+
+    played = Played(dies, late, answer)
+    got = recogniser(played).probabilities(waveforms)
+    np.testing.assert_array_equal(got.probabilities, local.probabilities(waveforms).probabilities)
+    assert played.cancelled == 2
+    assert replicas.PATIENCE_SECONDS >= played.patience[0] > played.patience[1] > played.patience[2] > 0  # one deadline
+    with pytest.raises(RequestError, match="replicas of the model: got no answer") as refused:
+        recogniser(Played(dies, dies, dies)).predict(waveforms[0], 16_000)
+    assert (refused.value.status, refused.value.headers["retry-after"]) == (503, "5")
+    with pytest.raises(ZeroDivisionError):
+        recogniser(
+            Played(ray.exceptions.RayTaskError("f", "trace", ZeroDivisionError()).as_instanceof_cause())
+        ).predict(waveforms[0], 16_000)
+    with pytest.raises(AffektError, match="model: got answers that are no probabilities"):
+        recogniser(Played(AffektError("model", got="answers that are no probabilities"))).probabilities(waveforms)
 
 
 def test_other_libraries_are_refused() -> None:
