@@ -173,6 +173,7 @@ def test_a_verb_decides_between_done_and_partly_done(capfd: pytest.CaptureFixtur
             2,
             "error: --train.max-epoch: got an unknown option; did you mean --train.max-epochs?",
         ),
+        (["probe", "show", "--a\nb"], 2, "error: --a\\nb: got an unknown option; see `affekt probe --help`"),
         (["probe", "show", "-x"], 2, "error: -x: got an unknown option; see `affekt probe --help`"),
         (["probe", "show", "--out"], 2, "error: --out: expected one argument; see `affekt probe --help`"),
         (["probe", "show", "--train", "3"], 2, "error: --train: got an unknown option; did you mean --train."),

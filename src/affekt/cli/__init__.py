@@ -174,7 +174,7 @@ def _options_in_file(verb: str, path: str) -> dict[str, Any]:
 def _explain(error: Exception) -> int:
     """Say in one line each what is wrong, and whose turn it is."""
     if isinstance(error, AffektError):
-        return _say((f"error: {fault}" for fault in error.faults), MEND)
+        return _say(("error: " + "\\n".join(str(fault).splitlines()) for fault in error.faults), MEND)
     missing = next(filter(None, map(_missing_extra, _causes(error))), None)
     if missing:
         module, extra = missing

@@ -64,6 +64,7 @@ class _Call(Generic[Result]):
         self.arguments = arguments_of(function)
         self.places = [argument for argument in self.arguments if argument.positional]
         self.options = [argument for argument in self.arguments if not argument.positional]
+        self.needed = [argument for argument in self.arguments if argument.required]
         self.values: dict[str, Any] = {}
         self.faults: list[Fault] = []
 
@@ -78,7 +79,9 @@ class _Call(Generic[Result]):
                 self.values[option.name] = _as_toml(option.kind, typed)
         unknown = [text for text in left if text.startswith("-") and text != "-" and not NUMBER.match(text)]
         self.faults += [self.unknown(text.partition("=")[0]) for text in unknown]
-        if not unknown:  # else their values would count as arguments
+        if unknown:  # arguments cannot be told from their values
+            self.needed = [argument for argument in self.needed if not argument.positional]
+        else:
             self.place([*left, *rest])
 
     def unknown(self, option: str) -> Fault:
@@ -101,20 +104,17 @@ class _Call(Generic[Result]):
                 self.values[place.name] = _as_toml(place.kind, typed if place.variadic else typed[0])
         expected = f"`{usage(self.program, self.arguments)}`"
         self.faults += [Fault(text, "a word too many", expected) for text in words]
-        self.faults += self.missing(self.places)
-
-    def missing(self, arguments: Sequence[Argument]) -> list[Fault]:
-        """Those that must be given and are not."""
-        absent = [argument for argument in arguments if argument.required and argument.name not in self.values]
-        return [Fault(argument.name, "nothing", word(argument.kind), self.remedy) for argument in absent]
 
     def fill(self, data: Mapping[str, Any]) -> None:
         """Give options that were not typed their values in a file, once all of the file is checked."""
         hints, own = get_type_hints(self.function, include_extras=True), {part.keys[0] for part in self.options}
         allowed = {name: hint for name, hint in hints.items() if name in own and f"--{name}" != CONFIG}
         _, faults = read(allowed, data, where=str(self.values[CONFIG]))
-        self.faults += faults
-        for option in self.options if not faults else ():
+        if faults:  # what is needed may be among what is wrong
+            self.faults += faults
+            self.needed = [argument for argument in self.needed if argument.positional]
+            return
+        for option in self.options:
             held = _held(data, option.keys)
             if held is not ABSENT:
                 self.values.setdefault(option.name, held)
@@ -126,7 +126,9 @@ class _Call(Generic[Result]):
             ConfigError: all that was wrong.
         """
         values, faults = read({argument.name: argument.hint for argument in self.arguments}, self.values, where="")
-        self.faults += faults + self.missing(self.options)
+        missing = [argument for argument in self.needed if argument.name not in self.values]
+        self.faults += [Fault(argument.name, "nothing", word(argument.kind), self.remedy) for argument in missing]
+        self.faults += faults
         if self.faults:
             raise ConfigError.of(self.faults)
         places: list[Any] = []

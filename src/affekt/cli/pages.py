@@ -64,7 +64,8 @@ def page(program: str, function: Callable[..., object]) -> str:
     prose, _ = documentation(function)
     arguments = arguments_of(function)
     parser = Parser(program)
-    parser.description = f"Usage: {usage(program, arguments)}\n\n{_wrapped(prose, parser.columns)}"
+    call = textwrap.fill(f"Usage: {usage(program, arguments)}", parser.columns, subsequent_indent=" " * 7)
+    parser.description = f"{call}\n\n{_wrapped(prose, parser.columns)}"
     parser.add(arguments)
     parser.add_argument_group("Help").add_argument(*HELP, action="store_true", help="this page")
     return parser.format_help()
@@ -109,9 +110,9 @@ def _add(add: Callable[..., object], argument: Argument, words: Sequence[str]) -
         add(*spelt, dest=name, action="store_const", const=True, help=text)
         add(argument.contrary, dest=name, action="store_const", const=False, help=hidden)
     elif is_table(kind):
-        add(f"{name}.KEY", metavar=word(kind), help=text)
+        add(f"{name}.KEY", dest=f"{name}.KEY", metavar=word(kind), help=text)
         for key in {typed.partition("=")[0] for typed in words if typed.startswith(f"{name}.")} - {f"{name}.KEY"}:
-            add(key)
+            add(key, dest=key)
     elif is_list(kind):
         together = words_at_once(kind)
         one = word(kind) if together is None else (word(kind),) * together
