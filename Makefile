@@ -6,6 +6,7 @@
 # make load   a server under load: good requests for a minute, all kinds at twice its capacity for ten; MINUTES=1 for less
 # make reliability  results/reliability.md from what these three measured
 # make audit  the pinned libraries against a database of known weaknesses, which wants a network
+# make lock   requirements/serve.txt: what a server installs, with the hash of every file; wants a network
 # make screenshots  the page in a real Chromium, for docs/images
 # make clean  remove what these made; results under runs/ stay
 #
@@ -14,7 +15,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench faults fuzz load reliability audit screenshots clean
+.PHONY: demo test bench faults fuzz load reliability audit lock screenshots clean
 .DELETE_ON_ERROR:
 
 demo: .venv/train/installed
@@ -56,6 +57,10 @@ reliability: .venv/train/installed
 
 audit: .venv/audit/installed
 	.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+lock: .venv/lock/installed
+	.venv/lock/bin/uv pip compile --quiet pyproject.toml --extra serve --constraint constraints.txt --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' -o requirements/serve.txt
 
 screenshots: .venv/dev/installed
 	AFFEKT_SCREENSHOTS=docs/images .venv/dev/bin/python -m pytest -k real_speech tests/serving/test_browser.py

@@ -565,12 +565,14 @@ def test_timelines_and_streams_are_those_of_this_machine(serving: Any, small_mod
             with client.websocket_connect(stream_url) as socket:
                 socket.send_bytes(samples.tobytes())
                 refusal, end = json.loads(socket.receive_text()), socket.receive()
+            refused = client.post("/v1/timeline", content=file.getvalue())
     local = recognizer.timeline(file.getvalue()).to_dict()
     assert timeline["windows"] == json.loads(json.dumps(local["windows"]))
     stream = recognizer.stream(window_seconds=1.0)
     assert [answer["probabilities"] for answer in heard] == [each.probabilities for each in stream.feed(samples)]
     assert refusal["what"] == "replicas of the model"
     assert end["code"] == CLOSED_FOR_NOW
+    assert (refused.status_code, refused.json()["what"]) == (503, "replicas of the model")
 
 
 def test_a_full_server_and_one_whose_replicas_hang_say_when_to_come_again(
@@ -757,10 +759,9 @@ def test_attempts_of_a_batch(small_model: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(RequestError, match="replicas of the model: got no answer") as refused:
         recogniser(Played(dies, dies, dies)).predict(waveforms[0], 16_000)
     assert (refused.value.status, refused.value.headers["retry-after"]) == (503, "5")
+    defect = ray.exceptions.RayTaskError("f", "trace", ZeroDivisionError()).as_instanceof_cause()
     with pytest.raises(ZeroDivisionError):
-        recogniser(
-            Played(ray.exceptions.RayTaskError("f", "trace", ZeroDivisionError()).as_instanceof_cause())
-        ).predict(waveforms[0], 16_000)
+        recogniser(Played(defect)).predict(waveforms[0], 16_000)
     with pytest.raises(AffektError, match="model: got answers that are no probabilities"):
         recogniser(Played(AffektError("model", got="answers that are no probabilities"))).probabilities(waveforms)
 
