@@ -94,6 +94,15 @@ def measure(server: Any, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
 
 
+def test_answers_are_sent_without_delay(impatient: Thread, eventually: Callable[..., bool]) -> None:
+    """Otherwise TCP keeps a small answer until the client has acknowledged the headers, some 40 ms later."""
+    with socket.create_connection(("127.0.0.1", impatient.port)):
+        assert eventually(lambda: impatient.connections)
+        (connection,) = impatient.server.server_state.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_64_clients_at_once_get_the_answers_that_they_get_alone(
     server: Any, recognizer: Recognizer, recording: Record
 ) -> None:
