@@ -83,9 +83,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         remedy = f"another port: --port {port + 1}" if 0 < port < 65_535 else ""
         raise ConfigError(f"listen at {host}:{port}", got=error.strerror or str(error), remedy=remedy) from error
-    listener = socket.socket(
-        fileno=listener.detach()
-    )  # which knows that it is TCP, so that asyncio sends without delay
+    listener = socket.socket(fileno=listener.detach())  # one that knows it is TCP: asyncio then sends without delay
     listener.set_inheritable(True)
     return listener
 
