@@ -46,7 +46,7 @@ def test_it_recognises_without_torch_and_pandas(core: Path, tmp_path: Path) -> N
     assert answer.returncode == 0, answer.stderr
     (prediction,) = json.loads(answer.stdout)
     assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-3)
-    for absent in ("torch", "pandas", "scipy", "sympy"):
+    for absent in ("torch", "pandas", "scipy", "sympy", "rich", "pygments", "cyclopts"):
         assert f"No module named '{absent}'" in run(core / "python", "-c", f"import {absent}").stderr
 
 
@@ -58,12 +58,24 @@ def test_other_verbs_say_what_they_miss(core: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_small(core: Path) -> None:
-    """The files that were installed; Python's own caches of them and pip are not counted."""
+    """All that the install adds to an empty environment, with the bytecode that pip compiles from it."""
     program = (
-        "import importlib.metadata as m, json, os\n"
+        "import importlib.metadata as m, json\n"
         "own = [d for d in m.distributions() if d.name not in ('pip', 'setuptools')]\n"
-        "files = {d.locate_file(f).resolve() for d in own for f in d.files or () if f.suffix != '.pyc'}\n"
-        "print(sum(f.stat().st_size for f in files if f.is_file()))\n"
+        "files = {d.locate_file(f).resolve() for d in own for f in d.files or ()}\n"
+        "sizes = {str(f): f.stat().st_size for f in files if f.is_file()}\n"
+        "print(json.dumps([sizes, sorted(d.name for d in own)]))\n"
     )
-    installed_bytes = int(run(core / "python", "-c", program).stdout)
-    assert 50e6 < installed_bytes < LARGEST_MB * 1e6
+    sizes, names = json.loads(run(core / "python", "-c", program).stdout)
+    compiled = sum(size for path, size in sizes.items() if path.endswith(".pyc"))
+    assert compiled > 10e6, "pip compiled nothing"
+    assert 50e6 < sum(sizes.values()) < LARGEST_MB * 1e6
+    assert {"affekt", "numpy", "onnxruntime", "soundfile", "soxr"} <= set(names)
+    assert {"cyclopts", "rich", "Pygments", "attrs", "pygments"} & set(names) == set()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["predict", "--help"], ["stream", "--help"], ["info"]])
+def test_its_verbs_run(core: Path, words: list[str]) -> None:
+    answer = run(core / "affekt", *words)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout

@@ -52,7 +52,7 @@ def demo(*, out: Annotated[Path, Option("-o")] = Path("runs/demo"), folds: int =
             cache=out / "cache",
             on_progress=progress.on_progress,
         )
-        failed = run_with_progress(planned, choose_engine("local", workers, None), progress)
+        failed = run_with_progress(planned, choose_engine("local", workers), progress)
     conclude(planned)
     print(NEXT)
     return 1 if failed else 0

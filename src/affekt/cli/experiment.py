@@ -22,7 +22,7 @@ from affekt.manifest import Manifest
 from affekt.recipes import Recipe, find_recipe
 from affekt.report import print_table, write_report
 from affekt.results import summarise
-from affekt.systems import resolve
+from affekt.systems import System, resolve
 from affekt.training import TrainConfig
 from affekt.workers import Engine, RayJobs, run_on_ray, run_parallel
 
@@ -87,9 +87,7 @@ def experiment(
     log_as(log_format)
     chosen = changed_recipe(recipe, train)
     workers = side_by_side(jobs, device)
-    runs = choose_engine(engine, workers, ray)
-    if engine == "ray" and jobs is not None:
-        raise ConfigError("--jobs", got=f"{jobs} with --engine ray", expected="none: a cluster has its own CPUs")
+    runs = choose_engine(engine, workers, ray, jobs)
     with make_progress(chosen.train.max_epochs) as progress:
         planned, failures = plan_experiment(
             Manifest.read(manifest),
@@ -108,13 +106,12 @@ def experiment(
         )
         for fault in failures:
             say(f"left out: {fault}", **asdict(fault))
-        if plan:
-            costs = measure(planned, planned.systems)
-            print_estimate(planned, workers, costs)
-            print(write_costs(planned, costs))
-            return 1 if failures else 0
-        failures += run_with_progress(planned, runs, progress)
-    conclude(planned)
+        if not plan:
+            failures += run_with_progress(planned, runs, progress)
+    if plan:
+        print_plan(planned, workers)
+    else:
+        conclude(planned)
     return 1 if failures else 0
 
 
@@ -127,13 +124,23 @@ def side_by_side(jobs: int | None, device: str) -> int:
     return jobs
 
 
-def choose_engine(name: str, workers: int, ray: RayJobs | None) -> Engine:
-    """Where the jobs run."""
+def choose_engine(name: str, workers: int, ray: RayJobs | None = None, jobs: int | None = None) -> Engine:
+    """Where the jobs run; `jobs` is how many side by side were asked for, which a cluster decides by itself."""
     if name == "ray":
+        if jobs is not None:
+            raise ConfigError("--jobs", got=f"{jobs} with --engine ray", expected="none: a cluster has its own CPUs")
         return partial(run_on_ray, cluster=ray)
     if ray is not None:
         raise ConfigError("--ray", got="options of a cluster", expected="--engine ray with them")
     return partial(run_parallel, workers=workers)
+
+
+def one_system(name: str) -> System:
+    """The system of this name, or in this TOML file, where several make no sense."""
+    systems = resolve(name)
+    if len(systems) != 1:
+        raise ConfigError("system", got=f"{len(systems)} systems", expected="one", remedy="see `affekt experiment`")
+    return systems[0]
 
 
 def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
@@ -154,6 +161,13 @@ def run_with_progress(planned: Experiment, engine: Engine, progress: ExperimentP
             say(f"failed: {fault}", logging.ERROR, **asdict(fault))
         return error.faults
     return ()
+
+
+def print_plan(planned: Experiment, workers: int) -> None:
+    """What is left to do, job by job; what was measured for it is kept in `costs.json`."""
+    costs = measure(planned, planned.systems)
+    print_estimate(planned, workers, costs)
+    print(write_costs(planned, costs))
 
 
 def print_estimate(planned: Experiment, workers: int, costs: Mapping[str, Cost] | None = None) -> None:

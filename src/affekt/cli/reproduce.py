@@ -58,6 +58,6 @@ def reproduce(
         )
     print_estimate(planned, workers)
     with ExperimentProgress(planned.recipe.train.max_epochs) as progress:
-        failures += run_with_progress(planned, choose_engine("local", workers, None), progress)
+        failures += run_with_progress(planned, choose_engine("local", workers), progress)
     conclude(planned)
     return 1 if failures else 0

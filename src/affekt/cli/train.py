@@ -7,16 +7,14 @@ from typing import Annotated
 
 from affekt.checkpoint import Checkpoint
 from affekt.cli.arguments import Option
-from affekt.cli.experiment import TrainChanges, changed_recipe
+from affekt.cli.experiment import TrainChanges, changed_recipe, one_system
 from affekt.cli.progress import make_model_progress
-from affekt.errors import ConfigError
 from affekt.export import export_checkpoint
 from affekt.labels import label_set
 from affekt.logs import LogFormat, log_as
 from affekt.manifest import Manifest
 from affekt.model import train_model
 from affekt.models import BUNDLED_CHECKPOINT
-from affekt.systems import resolve
 
 
 def train(
@@ -54,14 +52,11 @@ def train(
         config: TOML file with values for these options.
     """
     log_as(log_format)
-    systems = resolve(system)
-    if len(systems) != 1:
-        raise ConfigError("system", got=f"{len(systems)} systems", expected="one", remedy="see `affekt experiment`")
     chosen = changed_recipe(recipe, train)
     with make_model_progress(chosen.train.max_epochs) as progress:
         made, measures = train_model(
             Manifest.read(manifest),
-            systems[0],
+            one_system(system),
             out,
             recipe=chosen,
             labels=label_set(labels) if labels else None,

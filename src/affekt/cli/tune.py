@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 from affekt.cli.arguments import Option
-from affekt.cli.experiment import TrainChanges, changed_recipe, side_by_side
+from affekt.cli.experiment import TrainChanges, changed_recipe, one_system, side_by_side
 from affekt.cli.progress import ExperimentProgress
-from affekt.errors import ConfigError
 from affekt.labels import label_set
 from affekt.manifest import Manifest
-from affekt.systems import resolve
-from affekt.tuning import Point, load_space, plan_search
+from affekt.tuning import Found, Point, load_space, plan_search
 from affekt.tuning import tune as search_settings
 
 
@@ -65,14 +63,11 @@ def tune(
         cache: where decoded audio is kept.
         config: TOML file with values for these options.
     """
-    systems = resolve(system)
-    if len(systems) != 1:
-        raise ConfigError("system", got=f"{len(systems)} systems", expected="one")
     workers = side_by_side(jobs, device)
     with ExperimentProgress() as progress:
         search = plan_search(
             Manifest.read(manifest),
-            systems[0],
+            one_system(system),
             protocol=protocol,
             folds=folds,
             fold_seed=fold_seed,
@@ -88,11 +83,15 @@ def tune(
         )
     options = {"labels": labels} if labels else {}
     found = search_settings(search, out, trials, workers, _print_trial, **options)
+    _print_found(found)
+    print(f"affekt experiment {manifest} -o RUN --config {found.config}")
+    return 1 if found.failed else 0
+
+
+def _print_found(found: Found) -> None:
     print(f"best of {found.trials} trials: validation UA {found.value:.3f} (the largest of many: it flatters)")
     for key, value in found.point.items():
         print(f"  {key} = {_shown(value)}")
-    print(f"affekt experiment {manifest} -o RUN --config {found.config}")
-    return 1 if found.failed else 0
 
 
 def _print_trial(number: int, value: float | None, point: Point) -> None:
