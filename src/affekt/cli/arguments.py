@@ -108,9 +108,8 @@ def arguments_of(function: Callable[..., Any]) -> list[Argument]:
         if parameter.kind is parameter.KEYWORD_ONLY:
             found += _options(argument)
         elif parameter.kind is parameter.VAR_POSITIONAL:
-            found.append(
-                replace(argument, hint=types.GenericAlias(tuple, (argument.hint, ...)), positional=True, variadic=True)
-            )
+            several = types.GenericAlias(tuple, (argument.hint, ...))
+            found.append(replace(argument, hint=several, positional=True, variadic=True))
         else:
             found.append(replace(argument, positional=True))
     return found
@@ -174,12 +173,13 @@ def words_at_once(hint: Any) -> int | None:
 def word(hint: Any) -> str:
     """What is to be typed for a value, as the help writes it.
 
-    >>> word(Literal["cpu", "cuda"]), word(tuple[Path, ...]), word(int | str)
-    ('{cpu,cuda}', 'PATH', 'N|TEXT')
+    >>> word(tuple[Literal["cpu", "cuda"], ...]), word(Path), word(int | str), word(object)
+    ('{cpu,cuda}', 'PATH', 'N|TEXT', 'VALUE')
     """
-    if get_origin(hint) is Literal:
-        return f"{{{','.join(map(str, get_args(hint)))}}}"
-    return "|".join(map(word, get_args(hint))) if _is_union(hint) else WORDS.get(item(hint)) or word(item(hint))
+    kind = item(hint)
+    if get_origin(kind) is Literal:
+        return f"{{{','.join(map(str, get_args(kind)))}}}"
+    return "|".join(map(word, get_args(kind))) if _is_union(kind) else WORDS.get(kind, "VALUE")
 
 
 def _options(argument: Argument) -> Iterator[Argument]:
