@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affekt import cli
-from affekt.cli.arguments import Option, arguments_of
+from affekt.cli.arguments import Option, arguments_of, is_table
 from affekt.cli.calls import call
-from affekt.cli.pages import page
+from affekt.cli.pages import HELP, page
 from affekt.errors import ConfigError
 
 
@@ -291,3 +292,21 @@ def test_a_page_says_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         assert line in lines
     assert "--no-plan" not in said
+
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "ARCHITECTURE.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+CALL = re.compile(rf"affekt ({'|'.join(cli.VERBS)})\b([^`|#\n]*)")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_options_in_the_documentation_exist(path: Path) -> None:
+    """Every option that follows the name of a verb, on every page."""
+    unknown = []
+    for name, words in CALL.findall(path.read_text(encoding="utf-8")):
+        arguments = arguments_of(STAND_INS[name])
+        known = {spelling for one in arguments for spelling in (one.name, one.alias, one.contrary)} | set(HELP)
+        tables = [f"{one.name}." for one in arguments if is_table(one.kind)]
+        said = set(re.findall(r"(?<=\s)--?[a-z][\w.-]*", words)) - known
+        unknown += [f"affekt {name} {word}" for word in said if not word.startswith(tuple(tables))]
+    assert unknown == []
