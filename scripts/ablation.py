@@ -75,7 +75,7 @@ ROWS: Mapping[str, Change] = {
     ),
     "no-channel": _augment("no random frequency response", channel_db=0.0),
     "no-noise": _augment("no noise", noise_probability=0.0),
-    "no-band": _augment("all bands, none of a telephone's", band_probability=0.0),
+    "band": _augment("a quarter of the clips within a telephone's band", band_probability=0.25),
     "no-warp": _augment("vocal tract as it is", warp=0.0),
     "more-warp": _augment("vocal tract +- 20 %", warp=0.2),
     "tempo": _augment("speaking rate +- 15 %", tempo=0.15),

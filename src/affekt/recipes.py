@@ -62,9 +62,7 @@ RECIPES: Mapping[str, Recipe] = {
             averaging=0.99,
             gradient_clip=5.0,
             bucketed=True,
-            augment=AugmentConfig(
-                channel_db=3.0, noise_probability=0.2, noise_snr_db=(5.0, 30.0), band_probability=0.25, warp=0.1
-            ),
+            augment=AugmentConfig(channel_db=3.0, noise_probability=0.2, noise_snr_db=(5.0, 30.0), warp=0.1),
         ),
         masked=True,
         level=0.05,
