@@ -30,6 +30,7 @@ from affekt.graph import front_end, int8
 from affekt.graph import network as layers
 from affekt.graph.builder import OPSET, Graph, ints
 from affekt.graph.pooling import POOLINGS, States
+from affekt.graph.quantisation import QuantisedModule, quantise
 from affekt.graph.traced import traced
 from affekt.nn import Network
 from affekt.nn.blocks import ConvModule
@@ -148,8 +149,8 @@ def export(
         pipeline: what to export.
         description: what its card says.
         path: the file, ending in .onnx.
-        precision: "int8" quantises all convolutions but the first; it needs recordings.
-        recordings: waveforms at the model's rate: training data to choose the quantisation steps on, and to compare on.
+        precision: "int8" quantises the convolutions that take nearly all the time; it needs recordings.
+        recordings: waveforms at the model's rate: training data to quantise on, and to compare on.
 
     Returns:
         The card in the file.
@@ -162,9 +163,9 @@ def export(
     if path.suffix != ".onnx":
         raise ConfigError(f"export to {path}", got=repr(path.suffix), expected="a file ending in .onnx")
     batches = _batches(recordings or noise(pipeline.features))
-    scales = _calibrated(pipeline, recordings) if precision == "int8" else None
+    quantised = _quantised(pipeline, recordings) if precision == "int8" else None
     card = _card(pipeline, description, precision)
-    agreement = compare(pipeline, build(pipeline, card, scales).SerializeToString(), batches)
+    agreement = compare(pipeline, build(pipeline, card, quantised).SerializeToString(), batches)
     if precision == "float32" and not agreement.largest_difference <= TOLERANCE:
         raise CheckpointError(
             f"export to {path}",
@@ -172,7 +173,7 @@ def export(
             expected=f"at most {TOLERANCE:g}",
         )
     card = replace(card, measures={**card.measures, "export": asdict(agreement)})
-    write_bytes(path, build(pipeline, card, scales).SerializeToString())
+    write_bytes(path, build(pipeline, card, quantised).SerializeToString())
     return card
 
 
@@ -196,8 +197,8 @@ def export_checkpoint(
     return export(Pipeline.from_checkpoint(checkpoint), description, path, precision, recordings)
 
 
-def build(pipeline: Pipeline, card: ModelCard, scales: Sequence[int8.Scales] | None = None) -> onnx.ModelProto:
-    """The ONNX model; with `scales` its convolutions are quantised."""
+def build(pipeline: Pipeline, card: ModelCard, quantised: Sequence[QuantisedModule] | None = None) -> onnx.ModelProto:
+    """The ONNX model; with `quantised` modules in place of the network's."""
     graph, config = Graph(), pipeline.features
     clipped = front_end.clip_waveform(graph, config, "waveform", "samples")
     waveform = front_end.set_level(graph, config, clipped, "samples")
@@ -208,7 +209,7 @@ def build(pipeline: Pipeline, card: ModelCard, scales: Sequence[int8.Scales] | N
         frames = front_end.batch_frames(graph, config, waveform)
     log_mel = front_end.log_mel(graph, config, waveform, frames)
     features = front_end.normalise(graph, pipeline.normalizer, log_mel)
-    scores, embedding = _network(graph, pipeline, features, frames, lengths, scales)
+    scores, embedding = _network(graph, pipeline, features, frames, lengths, quantised)
     scale = np.float32(_logit_scale(pipeline, len(card.labels)) / pipeline.temperature)
     graph.op("Softmax", graph.op("Mul", scores, scale), axis=-1, name="probabilities")
     graph.op("Identity", embedding, name="embedding")
@@ -265,18 +266,18 @@ def _network(
     features: str,
     frames: str | NDArray[np.int64],
     lengths: str | None,
-    scales: Sequence[int8.Scales] | None,
+    quantised: Sequence[QuantisedModule] | None,
 ) -> tuple[str, str]:
     """Scores and embedding: the paper's network by hand, any other traced."""
     network = pipeline.network
     if type(network) is not Network:
         return _traced_network(graph, pipeline, features)
     stages = layers.stages(graph, network.config.pools, frames, lengths)
-    modules = [module for module in network.cnn if isinstance(module, ConvModule)]
-    if scales is None:
+    if quantised is None:
+        modules = [module for module in network.cnn if isinstance(module, ConvModule)]
         x = layers.convolutions(graph, modules, features, stages)
     else:
-        x = int8.convolutions(graph, modules, scales, features, pipeline.features.mels, stages)
+        x = int8.convolutions(graph, quantised, features, pipeline.features.mels, stages)
     states, last = layers.bidirectional_lstm(graph, network.blstm, x, stages[-1])
     valid = None if lengths is None else stages[-1].valid(graph)
     embedding = _pooled(graph, network, states, last, valid)
@@ -314,7 +315,7 @@ def _logit_scale(pipeline: Pipeline, classes: int) -> float:
     return scale
 
 
-def _calibrated(pipeline: Pipeline, recordings: Waveforms) -> list[int8.Scales]:
+def _quantised(pipeline: Pipeline, recordings: Waveforms) -> list[QuantisedModule]:
     faults = []
     if type(pipeline.network) is not Network:
         got = f"a {type(pipeline.network).__name__}"
@@ -326,7 +327,7 @@ def _calibrated(pipeline: Pipeline, recordings: Waveforms) -> list[int8.Scales]:
         raise ConfigError.of(faults)
     assert isinstance(pipeline.network, Network)
     prepared = (pipeline.prepare(*batch) for batch in _batches(recordings))
-    return int8.calibrate(
+    return quantise(
         pipeline.network, ((features, lengths if pipeline.masked else None) for features, lengths in prepared)
     )
 

@@ -83,7 +83,7 @@ def convolutions(graph: Graph, modules: Sequence[ConvModule], features: str, len
     """All modules: features [batch, frames, mels] -> [batch, frames, mels, channels]."""
     x = graph.op("Unsqueeze", hide_padding(graph, features, lengths[0]), ints(1))
     for module, stage in zip(modules, lengths[:-1], strict=True):
-        x = _average_pool(graph, _convolution(graph, module, x), module.pool, stage)
+        x = average_pool(graph, convolution(graph, *folded_convolution(module), x), module.pool, stage)
     return graph.op("Transpose", x, perm=[0, 2, 3, 1])
 
 
@@ -94,14 +94,14 @@ def hide_padding(graph: Graph, features: str, stage: Stage) -> str:
     return graph.op("Where", graph.op("Unsqueeze", stage.valid(graph), ints(2)), features, np.float32(0))
 
 
-def _convolution(graph: Graph, module: ConvModule, x: str) -> str:
-    weight, bias = folded_convolution(module)
+def convolution(graph: Graph, weight: Floats, bias: Floats, x: str) -> str:
+    """Convolution and ReLU: [batch, channels, frames, mels]."""
     half = weight.shape[2] // 2
     convolved = graph.op("Conv", x, weight, bias, kernel_shape=weight.shape[2:], pads=[half] * 4)
     return graph.op("Relu", convolved)
 
 
-def _average_pool(graph: Graph, x: str, pool: int, stage: Stage) -> str:
+def average_pool(graph: Graph, x: str, pool: int, stage: Stage) -> str:
     """As `nn.blocks.average_pool`: masked windows are divided by the share of them that is valid."""
     window: dict[str, Any] = {"kernel_shape": [pool, pool], "strides": [pool, pool], "ceil_mode": 1}
     if stage.lengths is None:
