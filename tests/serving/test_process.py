@@ -94,6 +94,27 @@ def measure(server: Any, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
 
 
+def resident_mib(server: Any) -> float:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def test_the_memory_of_large_bodies_comes_back(
+    model: Path, run_server: Callable[..., Any], recording: Record, eventually: Callable[..., bool]
+) -> None:
+    recordings = [recording(seconds) for seconds in (1.0, 4.0, 7.5)]
+    contents = [recordings[index % 3] + bytes(2**19 * (index * 7 % 40)) for index in range(64)]  # up to 20 MiB
+    with run_server(model) as server, httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as pool:
+
+        def ask(content: bytes) -> int:
+            return client.post(f"{server.url}/v1/predict", content=content).status_code
+
+        assert set(pool.map(ask, [recording(7.5)] * 16)) == {200}
+        before = resident_mib(server)
+        assert set(pool.map(ask, contents)) == {200}
+        assert eventually(lambda: resident_mib(server) < before + 48), (before, resident_mib(server))
+
+
 def test_answers_are_sent_without_delay(impatient: Thread, eventually: Callable[..., bool]) -> None:
     """Otherwise TCP keeps a small answer until the client has acknowledged the headers, some 40 ms later."""
     with socket.create_connection(("127.0.0.1", impatient.port)):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import uvicorn
@@ -27,6 +28,7 @@ REPLICAS_VARIABLE = "AFFEKT_REPLICAS"
 TOKEN_VARIABLE = "AFFEKT_TOKEN"
 LARGEST_HEAD_BYTES = 2**16
 PING_SECONDS = 20.0
+M_MMAP_THRESHOLD, LARGE_BYTES = -3, 2**20  # malloc.h of glibc
 
 
 def serve(settings: Settings, workers: int = 1, access_log: bool = False, cluster: RayReplicas | None = None) -> None:
@@ -103,9 +105,20 @@ def announce(settings: Settings, listener: socket.socket, recognizer: Recognizer
 
 
 def _app(recognizer: Recognizer, settings: Settings, place: Deployment | None) -> FastAPI:
+    _return_large_blocks()
     if place is None:
         return create_app(recognizer, settings)
     return create_app(Replicated(recognizer, place), settings, place.runs)
+
+
+def _return_large_blocks() -> None:
+    """Give blocks of a megabyte or more back to the system as soon as they are free.
+
+    glibc otherwise learns from the first large body to keep blocks of up to 32 MiB on its heap, where what is small and
+    stays holds on to what is large and gone.
+    """
+    with suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _serve_with_workers(
