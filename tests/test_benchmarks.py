@@ -17,6 +17,7 @@ from affekt.nn import NetworkConfig, parameter_ledger
 from affekt.training import TrainConfig, as_part, fit
 from benchmarks import __main__ as driver
 from benchmarks import gpu_table2, keras_peer
+from benchmarks.agreement import Spoken, corpus_rows
 from benchmarks.growth import grown
 from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
 from benchmarks.setting import forward_gflop, training_gflop
@@ -255,3 +256,22 @@ def test_training_on_a_gpu_equals_training_on_the_cpu() -> None:
     for on_cpu, on_gpu in zip(*history, strict=True):
         assert on_gpu.train_loss == pytest.approx(on_cpu.train_loss, rel=1e-3)
         assert on_gpu.validation_loss == pytest.approx(on_cpu.validation_loss, rel=1e-2)
+
+
+def test_agreement_counts_decisions_and_says_how_close_the_others_were() -> None:
+    """Five recordings: one decided otherwise, on a call of 0.50 to 0.46; one of a label that the model lacks."""
+    labels = ["happy", "happy", "sad", "sad", ""]
+    float32 = np.array([[0.9, 0.1, 0.0], [0.50, 0.46, 0.04], [0.2, 0.7, 0.1], [0.3, 0.7, 0.0], [0.0, 0.0, 1.0]])
+    int8 = float32.copy()
+    int8[1] = [0.47, 0.49, 0.04]
+    spoken = Spoken([np.zeros(1, np.float32)] * 5, labels)
+    answers = {"float32": float32.astype(np.float32), "int8": int8.astype(np.float32)}
+    equal, ua = corpus_rows("model, corpus", ("happy", "sad", "other"), spoken, answers)
+    assert equal.ours
+    assert equal.ours.median == pytest.approx(80.0)
+    assert equal.note == (
+        "5 recordings; probabilities differ by 0.030 at most; where decisions differ, fp32's two best by 0.040 at most"
+    )
+    assert ua.ours
+    assert ua.ours.median == pytest.approx(25.0)
+    assert ua.note == "int8 75.00 %, fp32 100.00 %, 4 recordings of the classes"
