@@ -746,6 +746,7 @@ def test_attempts_of_a_batch(small_model: Path, monkeypatch: pytest.MonkeyPatch)
     ray = pytest.importorskip("ray")
     local = Recognizer(small_model.read_bytes(), "small", threads=1)
     waveforms = [np.full(1_600, 0.1, np.float32)]
+    monkeypatch.setattr(ray, "get", lambda content: content)
     answer = Replica(local.content, "small", libraries(*shards.LIBRARIES)).recognise(waveforms)
     dies, late = ray.exceptions.ActorDiedError(), ray.exceptions.GetTimeoutError()
     monkeypatch.setattr(replicas, "connect", lambda cluster: ray)

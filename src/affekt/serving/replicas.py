@@ -65,11 +65,19 @@ class RayReplicas(RayCluster):
 
 
 class Replica:
-    """On a node: the model, and nothing of who asks."""
+    """On a node: the model, and nothing of who asks.
 
-    def __init__(self, model: bytes, name: str, versions: Mapping[str, str]) -> None:
+    Args:
+        model: where Ray's object store has its file, once on each node however many replicas are there.
+        name: how messages name it.
+        versions: of the libraries where the command was given.
+    """
+
+    def __init__(self, model: Any, name: str, versions: Mapping[str, str]) -> None:
+        import ray
+
         check_libraries(versions)
-        self._recognizer = Recognizer(model, name, threads=1)
+        self._recognizer = Recognizer(ray.get(model), name, threads=1)
 
     def recognise(self, waveforms: Sequence[Floats]) -> Recognised | AffektError:
         """The model's answers; an error is given back, since one that is raised would be wrapped."""
@@ -165,8 +173,9 @@ def deployed(recognizer: Recognizer, cluster: RayReplicas) -> Iterator[Deploymen
         place = Deployment(context.gcs_address, PREFIX + context.get_job_id(), count, cluster.attempts)
         serve.start(proxy_location="Disabled", logging_config=QUIET)
         _sweep(ray, serve)
+        model = ray.put(recognizer.content)  # which stays there as long as this name does
         try:
-            _deploy(serve, place, (recognizer.content, recognizer.name, libraries(*LIBRARIES)))
+            _deploy(serve, place, (model, recognizer.name, libraries(*LIBRARIES)))
             yield place
         finally:
             _leave(ray, serve, place.application)
