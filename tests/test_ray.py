@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -656,6 +657,13 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", Nowhere)
     with pytest.raises(ConfigError, match=r"ray\.address: got Could not find .*; start one: `ray start --head`"):
         connected(RayCluster("auto")).__enter__()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free = listener.getsockname()[1]
+    with pytest.raises(ConfigError, match=r"ray\.address: got .*Connection refused, expected a cluster that runs"):
+        connected(RayCluster(f"127.0.0.1:{free}")).__enter__()
+    monkeypatch.setitem(sys.modules, "ray.serve", None)
+    with pytest.raises(ConfigError, match=r"got Ray without ray\.serve, expected Ray .*; pip install 'affekt\[ray\]'"):
+        replicas._import_serve()
 
 
 @pytest.mark.parametrize("verb", ["experiment", "predict", "serve"])

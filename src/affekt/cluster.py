@@ -19,6 +19,7 @@ from affekt.environment import version
 from affekt.errors import AffektError, ConfigError, Fault
 
 LOOPBACK = "127.0.0.1"
+KNOCK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,20 @@ def connect(cluster: RayCluster) -> Any:
     if cluster.address == "local":
         options["_node_ip_address"] = LOOPBACK
     try:
+        _knock(cluster.address or "")
         ray.init(cluster.address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         got = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = "start one: `ray start --head` here, `ray start --address HEAD:6379` on the other nodes"
         raise ConfigError("ray.address", got=got, expected="a cluster that runs", remedy=remedy) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _import_ray() -> Any:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
@@ -183,7 +184,7 @@ def deployed(recognizer: Recognizer, cluster: RayReplicas) -> Iterator[Deploymen
 
 def _import_serve() -> Any:
     try:
-        from ray import serve
+        serve = import_module("ray.serve")
     except ModuleNotFoundError as error:
         remedy = "pip install 'affekt[ray]'"
         got, expected = f"Ray without {error.name}", "Ray with Ray Serve"
