@@ -97,9 +97,9 @@ ROWS: Mapping[str, Change] = {
 
 
 def changed(base: Recipe, change: Change, epochs: int) -> Recipe:
-    """The recipe of a row, for so many epochs without early stopping."""
+    """The recipe of a row, for exactly so many epochs."""
     recipe = merge(base, change.recipe, where="ablation")
-    return replace(recipe, train=replace(recipe.train, max_epochs=epochs, patience=epochs))
+    return replace(recipe, train=replace(recipe.train, max_epochs=epochs, min_steps=0, patience=epochs))
 
 
 def normalised(clips: Clips, groups: Sequence[str]) -> Clips:

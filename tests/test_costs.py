@@ -121,6 +121,12 @@ def test_batches_are_as_the_recipe_makes_them() -> None:
     assert len(costs._typical_rows(clips, 99)) == 7
 
 
+def test_the_least_number_of_steps_is_counted_in_epochs(plan: Any) -> None:
+    experiment = plan(max_epochs=2, min_steps=100)
+    batches = -(-len(experiment.plan.folds[0].train) // experiment.recipe.train.batch_size)
+    assert measure(experiment, experiment.systems)["baseline"].epochs == -(-100 // batches)
+
+
 def test_a_machine_that_solves_has_few_epochs(plan: Any) -> None:
     experiment = plan((SYSTEMS["functionals-svm"],), max_epochs=50)
     assert measure(experiment, experiment.systems)["functionals-svm"].epochs == 6

@@ -202,6 +202,16 @@ def test_stopping_follows_the_rule(
     assert len({network[0] for network, _ in script.asked}) == epochs  # each epoch's network was another
 
 
+def test_a_small_corpus_is_trained_for_the_least_number_of_steps(problem: Problem) -> None:
+    """29 utterances are 4 batches of 8; 23 steps take 6 epochs instead of 4, and a patience of 2 becomes 3."""
+    config = replace(CONFIG, batch_size=8, max_epochs=4, patience=4, schedule="one-cycle")
+    longer, as_long = replace(config, min_steps=23), replace(config, max_epochs=6, patience=6)
+    assert_same_fit(problem.fit(config=longer), problem.fit(config=as_long))
+    assert len(problem.fit(config=replace(config, min_steps=16)).history) == 4
+    assert replace(config, patience=2).stretched(4) == replace(config, patience=2)
+    assert replace(longer, patience=2).stretched(4).patience == 3
+
+
 def test_what_is_monitored(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracy is best in epoch 1, UA in epoch 2, loss in epoch 3."""
     labels = np.array([0] * 13 + [1, 2, 3])
@@ -423,7 +433,7 @@ def test_a_training_that_diverges_is_an_error(problem: Problem) -> None:
 
 def test_all_faults_of_a_configuration_at_once() -> None:
     wrong: dict[str, Any] = {"batch_size": 1, "learning_rate": math.nan, "beta1": 1.0, "weight_decay": -1.0}
-    wrong |= {"max_epochs": 0, "patience": 0, "averaging": 1.0, "gradient_clip": -1.0}
+    wrong |= {"max_epochs": 0, "min_steps": -1, "patience": 0, "averaging": 1.0, "gradient_clip": -1.0}
     wrong |= {"monitor": "f1", "schedule": "cosine", "precision": "float16"}
     with pytest.raises(ConfigError) as raised:
         TrainConfig(**wrong)

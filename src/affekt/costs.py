@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from affekt.atomic import write_bytes
-from affekt.batching import Clips
+from affekt.batching import Clips, batches_per_epoch
 from affekt.environment import environment
 from affekt.experiment import Experiment, Job
 from affekt.features import FrontEnd
@@ -122,7 +122,7 @@ def _measure(experiment: Experiment, system: System) -> Cost:
     clips, classes = experiment.data.clips[system.features], len(experiment.data.classes)
     trained, scored = _training_rows(clips, config), _typical_rows(clips, config.batch_size)
     train, validation = (Part(rows, np.arange(len(rows)) % classes) for rows in (trained, scored))
-    steps = replace(config, max_epochs=TIMED_EPOCHS, patience=TIMED_EPOCHS)
+    steps = replace(config, max_epochs=TIMED_EPOCHS, min_steps=0, patience=TIMED_EPOCHS)
     clock = _clock(experiment)
     ticks: list[float] = []
     fitted = fit(
@@ -133,11 +133,13 @@ def _measure(experiment: Experiment, system: System) -> Cost:
     )
     scoring = _seconds(lambda: score(fitted, clips, scored, steps, device), clock)
     epoch = float(np.diff(ticks).min())  # each is one step and one scoring
+    batches = batches_per_epoch(min(len(job.fold.train) for job in experiment.jobs), config.batch_size)
+    longest = config.stretched(batches).max_epochs
     return Cost(
         training=max(epoch - scoring, 0.0) / len(trained),
         scoring=scoring / len(scored),
         **_clip_seconds(fitted, device, clock),
-        epochs=min(config.max_epochs, getattr(fitted.network, "solutions", config.max_epochs)),
+        epochs=min(longest, getattr(fitted.network, "solutions", longest)),
         parameters=sum(parameter.numel() for parameter in fitted.network.parameters() if parameter.requires_grad),
     )
 

@@ -56,6 +56,7 @@ RECIPES: Mapping[str, Recipe] = {
             learning_rate=2e-3,
             weight_decay=1e-2,
             max_epochs=24,
+            min_steps=2_000,
             patience=24,
             monitor="ua",
             schedule="one-cycle",

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -51,6 +51,8 @@ class TrainConfig:
         learning_rate, beta1: Adam's; the paper's "momentum of 0.9" is Adam's first moment.
         weight_decay: decoupled (AdamW); 0 is Adam.
         max_epochs: the longest run.
+        min_steps: where `max_epochs` are fewer steps than these, they and the patience are stretched to as many, since
+            a small corpus needs as many steps as a large one.
         patience: epochs without a better validation result after which training stops.
         monitor: the validation result that decides: accuracy (the paper), ua, or loss.
         schedule: "constant" (the paper) or "one-cycle" (Smith & Topin 2018) over `max_epochs`.
@@ -69,6 +71,7 @@ class TrainConfig:
     beta1: float = 0.9
     weight_decay: float = 0.0
     max_epochs: int = 100
+    min_steps: int = 0
     patience: int = 10
     monitor: Monitor = "accuracy"
     schedule: Schedule = "constant"
@@ -85,6 +88,7 @@ class TrainConfig:
             ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("max_epochs", self.max_epochs >= 1, "at least 1"),
+            ("min_steps", self.min_steps >= 0, "0 or more"),
             ("patience", self.patience >= 1, "at least 1"),
             ("averaging", 0 <= self.averaging < 1, "in [0, 1)"),
             ("gradient_clip", self.gradient_clip >= 0, "0 or more"),
@@ -95,6 +99,16 @@ class TrainConfig:
         faults = [Fault(f"train.{name}", str(getattr(self, name)), words) for name, holds, words in rules if not holds]
         if faults:
             raise ConfigError.of(faults)
+
+    def stretched(self, steps_per_epoch: int) -> TrainConfig:
+        """With as many epochs as the least number of steps takes.
+
+        >>> config = TrainConfig(max_epochs=20, patience=10, min_steps=300)
+        >>> [config.stretched(steps).max_epochs for steps in (10, 20)], config.stretched(10).patience
+        ([30, 20], 15)
+        """
+        epochs = max(self.max_epochs, math.ceil(self.min_steps / steps_per_epoch))
+        return replace(self, max_epochs=epochs, patience=math.ceil(self.patience * epochs / self.max_epochs))
 
 
 @dataclass(frozen=True)
@@ -197,6 +211,9 @@ class _Run:
         device: torch.device,
         start: Checkpoint | None = None,
     ) -> None:
+        self.pieces, self.piece_part = _pieces(system, clips, train)
+        batches = batches_per_epoch(len(self.piece_part.rows), config.batch_size)
+        config = config.stretched(batches)
         self.system, self.config, self.seed, self.device = system, config, seed, device
         self.clips, self.train, self.validation, self.classes = clips, train, validation, classes
         self.normalizer = start.normalizer if start is not None else clips.normalizer(train.rows.tolist())
@@ -209,7 +226,6 @@ class _Run:
             _start_from(network, start)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss.to(device)
-        self.pieces, self.piece_part = _pieces(system, clips, train)
         self.solves = hasattr(network, "solve")
         self.max_epochs = min(config.max_epochs, getattr(network, "solutions", config.max_epochs))
         self.optimizer = torch.optim.AdamW(
@@ -218,8 +234,7 @@ class _Run:
             betas=(config.beta1, 0.999),
             weight_decay=config.weight_decay,
         )
-        steps = config.max_epochs * batches_per_epoch(len(self.piece_part.rows), config.batch_size)
-        self.schedule = _make_schedule(self.optimizer, config, steps)
+        self.schedule = _make_schedule(self.optimizer, config, config.max_epochs * batches)
         self.average = None if self.solves else _make_average(self.network, config)
         self.history: list[Epoch] = []
         self.best: dict[str, dict[str, Tensor]] = {}

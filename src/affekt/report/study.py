@@ -71,7 +71,8 @@ def _method(study: Study) -> Iterator[Block]:
         "fourteen rows of Table 2; all eight cells of AM-softmax, focal loss and combined attentive pooling, which the "
         "paper leaves for future work; two functionals + SVM baselines and a small ECAPA-TDNN. docs/systems.md says "
         "for each what is certain and what was chosen. Recipes: paper (Adam, learning rate 1e-4, early stopping on "
-        "validation accuracy with a patience of 10) and robust (augmentation, masking, one-cycle schedule, averaging)."
+        "validation accuracy with a patience of 10) and robust (augmentation, masking, one-cycle schedule, averaging, "
+        "at least 2,000 steps)."
     )
     yield Paragraph(
         "Protocols: random, the paper's 0.55 : 0.25 : 0.2 split five times; speaker, the same shares with no speaker "
