@@ -25,7 +25,7 @@ from onnx import helper
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from affekt import audio
+from affekt import audio, opus
 from affekt.checkpoint import Checkpoint, _digest
 from affekt.config import as_table, load
 from affekt.errors import AffektError
@@ -354,6 +354,8 @@ def use_model(content: bytes, folder: Path) -> None:
 
 
 # HTTP and WebSocket
+
+opus.version()  # loads the system's library, by its name, before any input is used
 
 
 @dataclass

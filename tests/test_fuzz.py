@@ -23,7 +23,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, Phase, given, settings
 
-from affekt import audio
+from affekt import audio, opus
 from affekt.checkpoint import Checkpoint
 from affekt.config import read_toml
 from affekt.errors import AffektError, AudioError, CheckpointError, ProtocolError
@@ -116,6 +116,31 @@ def test_a_fold_file_whose_protocol_is_a_list(tmp_path: Path) -> None:
     (tmp_path / "folds.json").write_text('{"format": 1, "protocol": [], "folds": []}')
     with pytest.raises(ProtocolError, match=r"protocol: got \[\]"):
         FoldPlan.read(tmp_path / "folds.json")
+
+
+@pytest.mark.parametrize("unused", ['"many"', "Infinity", "NaN", "1.5", "null", "[]"])
+def test_a_fold_file_whose_audit_counts_in_no_numbers(tmp_path: Path, unused: str) -> None:
+    audit = f'{{"shared": {{}}, "missing_classes": [], "unused": {unused}}}'
+    part = '"train": ["a"], "validation": ["b"], "test": ["c"]'
+    (tmp_path / "folds.json").write_text(f'{{"folds": [{{{part}}}], "audit": {audit}}}')
+    with pytest.raises(ProtocolError, match="audit: got none that is complete"):
+        FoldPlan.read(tmp_path / "folds.json")
+
+
+@pytest.mark.skipif(not opus.version(), reason="no libopus on this machine")
+def test_the_decoder_is_there_before_the_first_request(tmp_path: Path) -> None:
+    """In a process of its own: the library is loaded before an input is used, not by it."""
+    program = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from fuzz import targets
+from fuzz.watch import watched
+content = next(one for one in targets.recordings() if b"OpusHead" in one)
+with watched(Path({str(tmp_path)!r})):
+    targets.audio.load(content)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 NESTED = {"JSON": b"[" * 100_000, "TOML": b"a = " + b"[" * 100_000, "digits": b"a = " + b"1" * 5_000}

@@ -145,4 +145,6 @@ def _parse_audit(data: Any) -> Audit:
         name: Finding(str(finding["test"]), str(finding["validation"]), tuple(finding["examples"]))
         for name, finding in data["shared"].items()
     }
-    return Audit(shared, tuple(data["missing_classes"]), int(data["unused"]))
+    if not isinstance(data["unused"], int):
+        raise TypeError("a number of utterances that is none")
+    return Audit(shared, tuple(data["missing_classes"]), data["unused"])
