@@ -4,6 +4,7 @@
 
 Every target runs in a process of its own, guided by the coverage of affekt's code where atheris is installed (the extra
 `fuzz`), else by chance. An input that does what none may is a finding: it is kept, and named at the end; exit code 1.
+Targets that are left out keep what an earlier run counted.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def main() -> int:
     if options.out:
         from affekt.atomic import write_bytes
 
-        write_bytes(options.out / "fuzz.json", f"{json.dumps(facts, indent=1)}\n".encode())
+        path = options.out / "fuzz.json"
+        facts["targets"] = joined(rows, json.loads(path.read_bytes())["targets"] if path.exists() else [])
+        write_bytes(path, f"{json.dumps(facts, indent=1)}\n".encode())
     return int(any(row["findings"] for row in rows))
 
 
@@ -183,6 +186,16 @@ def machine() -> dict[str, str]:
     from affekt.environment import environment
 
     return {name: environment()[name] for name in ("cpu", "cores", "platform", "python", "affekt")}
+
+
+def joined(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """This run's rows among those of earlier runs; what those found and this one did not is counted as mended."""
+    known = {row["target"]: row for row in earlier}
+    for row in rows:
+        before = known.get(row["target"], {})
+        found = dict.fromkeys([*before.get("mended", ()), *before.get("findings", ())])
+        row["mended"] = [name for name in found if name not in row["findings"]]
+    return list((known | {row["target"]: row for row in rows}).values())
 
 
 def report(facts: dict[str, Any]) -> None:

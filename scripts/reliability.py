@@ -62,10 +62,16 @@ def fuzz(facts: dict[str, Any]) -> Iterator[str]:
             f"{row['slowest_seconds']:.2f} s",
             f"{row['seconds']:.0f} s",
             len(row["findings"]),
+            len(row.get("mended", ())),
         )
         for row in facts["targets"]
     ]
-    yield from table(("target", "inputs", "refused", "slowest", "time", "findings"), rows)
+    yield from table(("target", "inputs", "refused", "slowest", "time", "findings", "mended"), rows)
+    yield ""
+    yield "Mended: what an earlier run of the target found, and this one, of later code, did not; each has a test in"
+    yield "tests/test_fuzz.py."
+    for row in facts["targets"]:
+        yield from (f"* {row['target']}: {name}" for name in row.get("mended", ()))
     yield ""
     yield f"Inputs chosen by {facts['guided_by']}, on {machine(facts)}."
 

@@ -32,7 +32,7 @@ from affekt.labels import label_set
 from affekt.manifest import Manifest
 from affekt.protocols import FoldPlan
 from affekt.store import WaveformStore
-from fuzz.__main__ import Tally
+from fuzz.__main__ import Tally, joined
 from fuzz.targets import TARGETS, WEBM, checkpoint, exported, packed, recognizer, recordings, voice
 from fuzz.watch import MOST_GROWTH_MIB, ViolationError, watched
 
@@ -298,6 +298,16 @@ def test_the_long_run_counts_and_keeps_what_it_finds(tmp_path: Path) -> None:
         tally.find(ValueError("what happened").with_traceback(traceback_of(ZeroDivisionError)), tmp_path / "findings")
     assert list(tally.findings.values()) == [f"what happened ({next((tmp_path / 'findings').glob('folds-*.txt'))})"]
     assert next((tmp_path / "findings").glob("folds-*.txt")).read_text().startswith("b'bad'\n")
+
+
+def test_a_run_of_some_targets_keeps_the_others_and_what_was_mended() -> None:
+    earlier = [{"target": "toml", "findings": {}}, {"target": "folds", "findings": {"a": "", "b": ""}, "mended": ["c"]}]
+    again = joined([{"target": "folds", "findings": {"b": ""}}, {"target": "http", "findings": {}}], earlier)
+    assert [(row["target"], row.get("mended")) for row in again] == [
+        ("toml", None),
+        ("folds", ["c", "a"]),
+        ("http", []),
+    ]
 
 
 def traceback_of(kind: type[Exception]) -> TracebackType | None:

@@ -44,7 +44,7 @@ MEASURED: dict[str, dict[str, Any]] = {
         "guided_by": "chance",
         "targets": [
             {"target": "audio", "inputs": 12_345, "refused": 99, "slowest_seconds": 0.5, "seconds": 300.2}
-            | {"findings": {"a": "b"}}
+            | {"findings": {"a": "b"}, "mended": ["KeyError at x.py:1"]}
         ],
     },
     "load": {
@@ -73,7 +73,8 @@ def test_every_figure_comes_from_the_measurements(script: Any, tmp_path: Path) -
     page = script.page(tmp_path)
     assert "| killed | 25 | 25 | 0 | 0 |\n| changed | 6 | 3 | 2 | 1 |" in page
     assert "In all 31 faults: 28 recovered identically, 2 refused, 1 lost. A full disk was a small tmpfs." in page
-    assert "| audio | 12,345 | 99 | 0.50 s | 300 s | 1 |" in page
+    assert "| audio | 12,345 | 99 | 0.50 s | 300 s | 1 | 1 |" in page
+    assert "* audio: KeyError at x.py:1" in page
     assert "| p95 | 200 ms |" in page
     assert "| good answers a second | 41.2 |" in page
     assert "Answers, good: good 200 2,475." in page
