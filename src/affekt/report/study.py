@@ -137,7 +137,7 @@ def _independence(study: Study, ablations: Sequence[Ablation]) -> Iterator[Block
     yield Heading("Speakers who were never heard")
     yield Paragraph(
         "No data of a test speaker is used, labelled or not. Changes to the robust recipe are judged on validation "
-        "speakers alone, but for its least number of steps: a first run on test folds called for one (results/README.md)."
+        "speakers alone, but for its least number of steps: test folds called for it (results/README.md)."
     )
     for ablation in ablations:
         yield _ablation_table(ablation)
