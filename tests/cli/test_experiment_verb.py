@@ -20,7 +20,7 @@ from affekt import cli, experiment
 from affekt.augmentation import AugmentConfig
 from affekt.cli import demo as demo_verb
 from affekt.cli.changes import given, optional_fields
-from affekt.cli.experiment import changed_recipe, side_by_side
+from affekt.cli.experiment import TrainChanges, changed_recipe, side_by_side
 from affekt.cli.progress import ExperimentProgress, ModelProgress
 from affekt.config import as_table, load, merge
 from affekt.environment import usable_cores
@@ -394,3 +394,11 @@ def test_the_demo(
         assert "affekt prepare emodb PATH" in out
     assert (tmp_path / "demo" / "run" / "report.html").exists()
     assert len(list((tmp_path / "demo" / "corpus").rglob("*.wav"))) == 24
+
+
+def test_a_number_of_epochs_that_is_typed_is_not_stretched() -> None:
+    least = RECIPES["robust"].train.min_steps
+    assert least > 0
+    assert changed_recipe("robust", TrainChanges(learning_rate=1e-3)).train.min_steps == least
+    assert changed_recipe("robust", TrainChanges(max_epochs=3)).train.min_steps == 0
+    assert changed_recipe("robust", TrainChanges(max_epochs=3, min_steps=9)).train.min_steps == 9

@@ -35,8 +35,6 @@ def given(changes: object) -> dict[str, Any]:
         return {}
     values = {part.name: getattr(changes, part.name) for part in fields(changes)}  # type: ignore[arg-type]
     present = {name: value for name, value in values.items() if value is not None}
-    if "max_epochs" in present:
-        present.setdefault("min_steps", 0)  # who says how many epochs means no more
     return {name: given(value) if is_dataclass(value) else value for name, value in present.items()}
 
 

@@ -144,9 +144,11 @@ def one_system(name: str) -> System:
 
 
 def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
-    """A recipe by name, with some of its training's settings changed."""
-    recipe = find_recipe(name)
-    changed = merge(recipe.train, given(train), where="--train")
+    """A recipe by name, with some of its training's settings changed; a number of epochs is not stretched."""
+    recipe, changes = find_recipe(name), given(train)
+    if "max_epochs" in changes:
+        changes = {"min_steps": 0} | changes
+    changed = merge(recipe.train, changes, where="--train")
     changed_name = f"{recipe.name.removesuffix(CHANGED)}{CHANGED}"
     return recipe if changed == recipe.train else replace(recipe, name=changed_name, train=changed)
 
