@@ -224,7 +224,7 @@ def test_time_masks_hide_at_most_a_quarter_each() -> None:
 
 def test_all_faults_of_a_configuration_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
-        AugmentConfig(-1.0, -1.0, 1.5, (30.0, 5.0), 1.5, -0.1, 1.1, 1.0, 1.0, -1, -1, -1, -1)
+        AugmentConfig(-1.0, -1.0, 1.5, (30.0, 5.0), 1.5, -0.1, 1.1, 1.0, 1.0, -1, -1, -1, -1, -1.0)
     named = [fault.what.removeprefix("augment.") for fault in raised.value.faults]
     assert named == list(vars(AugmentConfig()))
 

@@ -529,6 +529,19 @@ def test_utterances_of_small_corpora_are_repeated(bursts: Path) -> None:
     assert np.array_equal(part.labels, part.rows % 2)
 
 
+def test_speakers_of_different_corpora_are_different_and_empty_ones_unknown(bursts: Path) -> None:
+    table = Manifest.read(bursts / "manifest.csv").table.iloc[:5].copy()
+    table["corpus"] = ["one", "one", "other", "one", "other"]
+    table["speaker"] = ["a", "b", "a", "", "a"]
+    data = Data(Manifest(table, bursts), ("a", "b"), np.arange(5) % 2, {})
+    part = data.part(table["id"])
+    assert part.speakers is not None
+    assert part.speakers.tolist() == [0, 1, 2, -1, 2]
+    repeated = data.balanced(data.part(table["id"].iloc[:3]))
+    assert repeated.speakers is not None
+    assert repeated.speakers.tolist() == part.speakers[repeated.rows].tolist()
+
+
 @pytest.mark.parametrize("balance", [True, False])
 def test_the_recipe_says_whether_training_is_balanced(
     plan: Any, tmp_path: Path, bursts: Path, monkeypatch: pytest.MonkeyPatch, balance: bool

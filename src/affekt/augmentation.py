@@ -39,6 +39,8 @@ class AugmentConfig:
         tempo: speaking rate, uniform in 1 +- this.
         time_masks, time_mask_frames: masks in time and the longest of them (Park et al. 2019, SpecAugment).
         mel_masks, mel_mask_bands: likewise in frequency.
+        mixup: of the shares of two utterances, by which :func:`affekt.mixup.mix` mixes a batch after all this: they are
+            drawn from Beta(mixup, mixup).
 
     Raises:
         ConfigError: amounts out of range, all at once.
@@ -57,6 +59,7 @@ class AugmentConfig:
     time_mask_frames: int = 20
     mel_masks: int = 0
     mel_mask_bands: int = 6
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         lowest_db, highest_db = self.noise_snr_db
@@ -71,6 +74,7 @@ class AugmentConfig:
             ("warp", 0 <= self.warp < 1, "in [0, 1)"),
             ("tempo", 0 <= self.tempo < 1, "in [0, 1)"),
             *((name, getattr(self, name) >= 0, "0 or more") for name in MASK_FIELDS),
+            ("mixup", 0 <= self.mixup < math.inf, "0 or more"),
         )
         faults = [
             Fault(f"augment.{name}", str(getattr(self, name)), words) for name, holds, words in rules if not holds
@@ -80,7 +84,7 @@ class AugmentConfig:
 
     @property
     def active(self) -> bool:
-        """Whether anything varies at all."""
+        """Whether :func:`augment` varies anything."""
         amounts = (self.gain_db, self.channel_db, self.noise_probability, self.band_probability, self.warp, self.tempo)
         return any(amounts) or self.time_masks > 0 or self.mel_masks > 0
 

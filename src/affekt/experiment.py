@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +71,25 @@ class Data:
     clips: dict[FrontEnd, Clips]
 
     def part(self, ids: Sequence[str]) -> Part:
-        """Rows and labels of a part of a fold."""
-        rows = self._rows.loc[list(ids)].to_numpy(np.int64)
-        return Part(rows, self.labels[rows])
+        """Rows, labels and speakers of a part of a fold."""
+        return self._part(self._rows.loc[list(ids)].to_numpy(np.int64))
 
     def balanced(self, part: Part) -> Part:
         """A training part in which utterances of smaller corpora come round(sqrt(largest / own)) times."""
         corpora = self.manifest.table["corpus"].to_numpy()[part.rows]
         sizes = Counter(corpora)
         repeats = {corpus: round(math.sqrt(max(sizes.values()) / size)) for corpus, size in sizes.items()}
-        rows = np.repeat(part.rows, [repeats[corpus] for corpus in corpora])
-        return Part(rows, self.labels[rows])
+        return self._part(np.repeat(part.rows, [repeats[corpus] for corpus in corpora]))
+
+    def _part(self, rows: NDArray[np.int64]) -> Part:
+        return Part(rows, self.labels[rows], self._speakers[rows])
+
+    @cached_property
+    def _speakers(self) -> NDArray[np.int64]:
+        """Number of each utterance's speaker; -1 where there is none."""
+        table = self.manifest.table
+        names = (table["corpus"] + "/" + table["speaker"]).where(table["speaker"] != "")
+        return pd.factorize(names)[0].astype(np.int64)
 
     @property
     def _rows(self) -> pd.Series:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from affekt.adversary import Adversary
 from affekt.atomic import write_bytes
 from affekt.augmentation import AugmentConfig, augment
 from affekt.batching import Batch, Clips, batches_per_epoch, shuffled_batches, sorted_batches
@@ -32,6 +34,7 @@ from affekt.errors import ConfigError, Fault
 from affekt.features import FeatureConfig, Normalizer
 from affekt.losses import Loss
 from affekt.metrics import confusion_matrix, unweighted_accuracy
+from affekt.mixup import Mixed, mix
 from affekt.seeds import derive_seed, generator
 from affekt.segments import combine_embeddings, combine_logits
 from affekt.systems import System
@@ -58,6 +61,8 @@ class TrainConfig:
         schedule: "constant" (the paper) or "one-cycle" (Smith & Topin 2018) over `max_epochs`.
         averaging: decay of an exponential average of the weights, which is then what is validated and kept; 0 is off.
         gradient_clip: largest norm of the gradient; 0 is off.
+        adversary: how strongly the network unlearns to tell the training part's speakers (:mod:`affekt.adversary`); 0
+            is off.
         bucketed: batches of similar length; useful in masked mode only.
         precision: "bfloat16" autocast, "float32", or "auto": bfloat16 where the device computes it faster.
         augment: variation of the training features.
@@ -77,6 +82,7 @@ class TrainConfig:
     schedule: Schedule = "constant"
     averaging: float = 0.0
     gradient_clip: float = 0.0
+    adversary: float = 0.0
     bucketed: bool = False
     precision: Precision = "auto"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -92,6 +98,7 @@ class TrainConfig:
             ("patience", self.patience >= 1, "at least 1"),
             ("averaging", 0 <= self.averaging < 1, "in [0, 1)"),
             ("gradient_clip", self.gradient_clip >= 0, "0 or more"),
+            ("adversary", 0 <= self.adversary < math.inf, "0 or more"),
             ("monitor", self.monitor in get_args(Monitor), f"one of {', '.join(get_args(Monitor))}"),
             ("schedule", self.schedule in get_args(Schedule), f"one of {', '.join(get_args(Schedule))}"),
             ("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
@@ -113,10 +120,14 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of the clips that a part of a fold holds, and their class numbers."""
+    """Rows of the clips that a part of a fold holds, their class numbers, and where known their speakers' numbers.
+
+    A speaker of -1 is not known.
+    """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
+    speakers: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +195,7 @@ def fit(
         on_epoch: called after each epoch, for progress.
 
     Raises:
-        ConfigError: the training diverged.
+        ConfigError: the training diverged, or an adversary without speakers to name.
     """
     run = _Run(system, clips, train, validation, classes, config, seed, torch.device(device), start)
     if state is not None and state.exists():
@@ -227,9 +238,12 @@ class _Run:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss.to(device)
         self.solves = hasattr(network, "solve")
+        self.adversary = None if self.solves else _make_adversary(network, self.piece_part, config.adversary, seed)
+        if self.adversary is not None:
+            self.adversary.to(device)
         self.max_epochs = min(config.max_epochs, getattr(network, "solutions", config.max_epochs))
         self.optimizer = torch.optim.AdamW(
-            [*self.network.parameters(), *self.loss.parameters()],
+            [parameter for part in self._learners() for parameter in part.parameters()],
             lr=config.learning_rate,
             betas=(config.beta1, 0.999),
             weight_decay=config.weight_decay,
@@ -240,6 +254,10 @@ class _Run:
         self.best: dict[str, dict[str, Tensor]] = {}
         self.best_epoch = 0
         self.identity = self._identity()
+
+    def _learners(self) -> list[nn.Module]:
+        """What the optimiser trains."""
+        return [self.network, self.loss, *([] if self.adversary is None else [self.adversary])]
 
     def _identity(self) -> str:
         """A hash of all that decides how the run goes, initial weights included."""
@@ -306,7 +324,9 @@ class _Run:
         if self.solves:
             return self._solve(number)
         config, train = self.config, self.piece_part
-        labels = torch.from_numpy(train.labels).to(self.device)
+        labels, speakers = (
+            torch.from_numpy(numbers).to(self.device) for numbers in (train.labels, _speaker_numbers(train))
+        )
         lengths = self.pieces.lengths.cpu().numpy()
         place = np.zeros(len(self.pieces), np.int64)
         place[train.rows] = np.arange(len(train.rows))
@@ -314,11 +334,14 @@ class _Run:
         draws = generator(self.seed, "augmentation", number)
         order = derive_seed(self.seed, "order", number)
         self.network.train()
+        if self.adversary is not None:
+            self.adversary.advance((number - 1) / config.max_epochs)
         total, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for rows in shuffled_batches(lengths, train.rows, config.batch_size, order, config.bucketed):
-            batch = augment(self._batch(rows), changes, self.pieces.silence, draws)
-            targets = labels[torch.from_numpy(place[rows]).to(self.device)]
-            loss, scores = self._loss(batch, targets)
+            mixed = mix(augment(self._batch(rows), changes, self.pieces.silence, draws), changes.mixup, draws)
+            drawn = torch.from_numpy(place[rows]).to(self.device)
+            targets = labels[drawn]
+            loss, scores = self._loss(mixed, targets, speakers[drawn])
             self._update(loss)
             total += loss.detach() * len(rows)
             correct += (scores.argmax(1) == targets).sum()
@@ -338,10 +361,15 @@ class _Run:
         frames = None if self.system.masked else self.system.features.clip_frames
         return self.pieces.batch(torch.from_numpy(rows).to(self.device), frames)
 
-    def _loss(self, batch: Batch, targets: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+    def _loss(
+        self, mixed: Mixed, targets: Int[Tensor, " batch"], speakers: Int[Tensor, " batch"]
+    ) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.config.precision):
-            scores, embedding = self.network(self.normalizer(batch.features), batch.lengths)
-        return self.loss(scores, embedding, targets), scores
+            scores, embedding = self.network(self.normalizer(mixed.batch.features), mixed.batch.lengths)
+        loss = mixed.loss(partial(self.loss, scores, embedding), targets)
+        if self.adversary is not None:
+            loss = loss + mixed.loss(partial(self.adversary, embedding.float()), speakers)
+        return loss, scores
 
     def _update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -365,7 +393,7 @@ class _Run:
 
     def _parts(self) -> dict[str, Any]:
         parts = {"network": self.network, "loss": self.loss, "optimizer": self.optimizer}
-        optional = {"schedule": self.schedule, "average": self.average}
+        optional = {"schedule": self.schedule, "average": self.average, "adversary": self.adversary}
         return parts | {name: part for name, part in optional.items() if part is not None}
 
     def save(self, path: Path) -> None:
@@ -406,7 +434,27 @@ def _pieces(system: System, clips: Clips, train: Part) -> tuple[Clips, Part]:
     if system.segments is None:
         return clips, train
     pieces, owners = system.segments.cut(clips, train.rows, system.features.hop_seconds)
-    return pieces, Part(np.arange(len(pieces)), train.labels[owners])
+    speakers = None if train.speakers is None else train.speakers[owners]
+    return pieces, Part(np.arange(len(pieces)), train.labels[owners], speakers)
+
+
+def _speaker_numbers(train: Part) -> NDArray[np.int64]:
+    """The speakers of a training part, numbered from 0; all the same where none are known."""
+    if train.speakers is None:
+        return np.zeros(len(train.rows), np.int64)
+    return np.unique(train.speakers, return_inverse=True)[1].astype(np.int64)
+
+
+def _make_adversary(network: nn.Module, train: Part, weight: float, seed: int) -> Adversary | None:
+    if not weight:
+        return None
+    known = set() if train.speakers is None else set(train.speakers.tolist())
+    if len(known) < 2 or -1 in known:
+        got = "one speaker" if len(known - {-1}) == len(known) == 1 else "utterances without a speaker"
+        expected, remedy = "at least 2, one of each utterance", "fill the column `speaker`, or leave the adversary at 0"
+        raise ConfigError("train.adversary: speakers", got=got, expected=expected, remedy=remedy)
+    with seeded(derive_seed(seed, "adversary")):
+        return Adversary(int(network.embedding_size), len(known), weight)  # type: ignore[arg-type]
 
 
 def score(
@@ -511,7 +559,7 @@ def _start_from(network: nn.Module, start: Checkpoint) -> None:
     network.load_state_dict(own | kept)
 
 
-def as_part(rows: Sequence[int], labels: NDArray[np.int64]) -> Part:
-    """A part of a fold from row numbers and all utterances' labels."""
+def as_part(rows: Sequence[int], labels: NDArray[np.int64], speakers: NDArray[np.int64] | None = None) -> Part:
+    """A part of a fold from row numbers and all utterances' labels, and their speakers where known."""
     index = np.asarray(rows, np.int64)
-    return Part(index, labels[index])
+    return Part(index, labels[index], None if speakers is None else speakers[index])
