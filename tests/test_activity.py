@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from affekt import activity, audio
 from affekt.activity import DETECTORS, EnergyGate, SileroVad, detector, regions
@@ -109,6 +112,16 @@ def test_regions() -> None:
     assert regions(flags, 2, 2) == [(1, 6), (10, 13)]
     assert regions(flags, 1, 10) == [(1, 13)]
     assert regions(flags[:1], 1, 1) == []
+
+
+@given(st.lists(st.booleans(), max_size=40), st.integers(0, 5), st.integers(0, 5))
+def test_regions_frame_by_frame(flags: list[bool], shortest: int, longest_gap: int) -> None:
+    speech = "".join("x" if flag else "." for flag in flags)
+    closed = (
+        re.sub(rf"(?<=x)\.{{1,{longest_gap}}}(?=x)", lambda gap: "x" * len(gap[0]), speech) if longest_gap else speech
+    )
+    expected = [run.span() for run in re.finditer("x+", closed) if len(run[0]) >= shortest]
+    assert regions(np.array(flags, np.bool_), shortest, longest_gap) == expected
 
 
 def test_a_nervous_gate_hears_more() -> None:

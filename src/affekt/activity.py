@@ -167,14 +167,12 @@ def regions(active: Flags, shortest_frames: int, longest_gap_frames: int) -> lis
     >>> regions(flags, shortest_frames=2, longest_gap_frames=1)
     [(0, 4)]
     """
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
-    runs: list[tuple[int, int]] = []
-    for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        if runs and start - runs[-1][1] <= longest_gap_frames:
-            runs[-1] = (runs[-1][0], end)
-        else:
-            runs.append((start, end))
-    return [(start, end) for start, end in runs if end - start >= shortest_frames]
+    edges = np.flatnonzero(np.diff(active, prepend=False, append=False))
+    starts, ends = edges[::2], edges[1::2]
+    pauses = starts[1:] - ends[:-1] > longest_gap_frames  # those that part one run from the next
+    starts, ends = starts[np.append(True, pauses)[: len(starts)]], ends[np.append(pauses, True)[: len(ends)]]
+    long = ends - starts >= shortest_frames
+    return list(zip(starts[long].tolist(), ends[long].tolist(), strict=True))
 
 
 def _level_db(frames: Floats) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from affekt.activity import detector, regions
 from affekt.card import ModelCard
@@ -164,7 +164,9 @@ def make_timeline(
     rate = model.card.sample_rate_hz
     config = (config or TimelineConfig()).resolved(model.card)
     recording = _Recording(blocks, rate, config)
-    answers = [answer.probabilities for answer in model.map_windows(recording.batches())]
+    answers = _Growing(np.float32)
+    for answer in model.map_windows(recording.batches()):
+        answers.append(answer.probabilities)
     if not recording.samples:
         raise AudioError(source, got="no samples", expected="audio")
     timeline = Timeline(
@@ -172,13 +174,38 @@ def make_timeline(
         duration_seconds=recording.samples / rate,
         labels=model.labels,
         config=config,
-        starts_seconds=np.array(recording.starts, np.float64) / rate,
-        probabilities=np.concatenate([*answers, np.empty((0, len(model.labels)), np.float32)]),
+        starts_seconds=recording.starts.values() / rate,
+        probabilities=answers.values().reshape(-1, len(model.labels)),
         segments=(),
         envelope=recording.envelope(),
     )
     segments = _segments(timeline, recording.speech_seconds(), unsure_below)
     return replace(timeline, segments=tuple(segments))
+
+
+class _Growing:
+    """Numbers that come a few at a time, for hours, in one buffer.
+
+    Thousands of small arrays instead would keep the memory between them from being used again.
+
+    >>> numbers = _Growing(np.int64)
+    >>> numbers.append([1, 2])
+    >>> numbers.append([3])
+    >>> numbers.values().tolist()
+    [1, 2, 3]
+    """
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype = dtype
+        self._bytes = bytearray()
+
+    def append(self, numbers: ArrayLike) -> None:
+        """Add numbers at the end."""
+        self._bytes += np.asarray(numbers, self._dtype).tobytes()
+
+    def values(self) -> NDArray[Any]:
+        """All of them; nothing can be added any more."""
+        return np.frombuffer(self._bytes, self._dtype)
 
 
 class _Recording:
@@ -188,17 +215,17 @@ class _Recording:
         assert config.window_seconds is not None
         assert config.hop_seconds is not None
         self.samples = 0
-        self.starts: list[int] = []  # first sample of each window that was heard
+        self.starts = _Growing(np.int64)  # first sample of each window that was heard
         self._blocks = blocks
         self._rate = sample_rate_hz
         self._config = config
         self._window = round(config.window_seconds * sample_rate_hz)
         self._hop = round(config.hop_seconds * sample_rate_hz)
         self._detector = detector(config.activity, sample_rate_hz)
-        self._activity: list[NDArray[np.bool_]] = []
+        self._activity = _Growing(np.bool_)
         self._frames = 0
         self._recent = np.empty(0, np.int64)  # active frames that windows to come may hold
-        self._peaks: list[Floats] = []
+        self._peaks = _Growing(np.float32)
         self._piece = round(ENVELOPE_SECONDS * sample_rate_hz)
         self._unpeaked = np.empty(0, np.float32)
 
@@ -208,7 +235,7 @@ class _Recording:
         for start, window in self._windows():
             if not self._has_speech(start, len(window)):
                 continue
-            self.starts.append(start)
+            self.starts.append([start])
             batch.append(window)
             if len(batch) == BATCH_WINDOWS:
                 yield batch
@@ -218,19 +245,19 @@ class _Recording:
 
     def envelope(self) -> Floats:
         """Peaks of all pieces."""
-        rest = [np.abs(self._unpeaked).max(keepdims=True)] if len(self._unpeaked) else []
-        return np.concatenate([*self._peaks, *rest]) if self._peaks or rest else np.empty(0, np.float32)
+        if len(self._unpeaked):
+            self._peaks.append([np.abs(self._unpeaked).max()])
+        return self._peaks.values()
 
     def speech_seconds(self) -> list[tuple[float, float]]:
         """Start and end of each stretch of speech."""
         frame_seconds = self._detector.frame_samples / self._rate
         shortest = round(self._config.shortest_seconds / frame_seconds)
         longest_gap = round(self._config.longest_gap_seconds / frame_seconds)
-        active = np.concatenate([*self._activity, np.empty(0, np.bool_)])
         end_seconds = self.samples / self._rate
         return [
             (start * frame_seconds, min(end * frame_seconds, end_seconds))
-            for start, end in regions(active, shortest, longest_gap)
+            for start, end in regions(self._activity.values(), shortest, longest_gap)
         ]
 
     def _windows(self) -> Iterator[tuple[int, Floats]]:
