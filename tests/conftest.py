@@ -40,6 +40,13 @@ def corpora() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def interruptible() -> list[str]:
+    """The command, hearing Ctrl-C, which the background jobs of a shell and all that they start do not."""
+    hears = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    return [sys.executable, "-c", f"{hears}; from affekt.cli import main; sys.exit(main())"]
+
+
 CLASSES = ("angry", "happy", "neutral", "sad")
 
 

@@ -381,11 +381,9 @@ def test_jobs_share_a_gpu_and_fail_one_by_one_where_it_is_none(nodes: Any, plan:
         run_on_ray(experiment, experiment.jobs, cluster=RayJobs(gpus_per_job=2))
 
 
-HEARS_CTRL_C = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
-"""A shell's background jobs ignore Ctrl-C, and so does all that they start: these tests too, and what they start."""
-
-
-def test_the_command_is_interrupted_and_goes_on(head: Any, bursts: Path, tmp_path: Path) -> None:
+def test_the_command_is_interrupted_and_goes_on(
+    head: Any, bursts: Path, tmp_path: Path, interruptible: list[str]
+) -> None:
     """Ctrl-C ends it in order; called again, it goes on from the epochs that it has."""
     import ray
 
@@ -395,8 +393,7 @@ def test_the_command_is_interrupted_and_goes_on(head: Any, bursts: Path, tmp_pat
     words += ["--folds", "2", "--recipe", "paper", "--cache", str(bursts / "cache"), "--device", "cpu"]
     words += ["--train.max-epochs", "30", "--train.patience", "30", "--train.batch-size", "8", "--engine", "ray"]
     words += ["--ray.address", head.address, "--ray.state-seconds", "0", "--log-format", "json"]
-    program = f"{HEARS_CTRL_C}; from affekt.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, *words]
+    command = [*interruptible, *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     records = []

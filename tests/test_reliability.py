@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
-import pytest
+from scripts import reliability
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "results" / "reliability"
 
 
-@pytest.fixture(scope="module")
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("reliability", REPOSITORY / "scripts" / "reliability.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_is_what_the_command_writes(script: Any) -> None:
-    assert (REPOSITORY / "results" / "reliability.md").read_text(encoding="utf-8") == script.page(FOLDER)
+def test_the_page_is_what_the_command_writes() -> None:
+    assert (REPOSITORY / "results" / "reliability.md").read_text(encoding="utf-8") == reliability.page(FOLDER)
 
 
 MACHINE = {"cpu": "a CPU", "cores": "2", "platform": "Linux", "python": "3.11", "affekt": "0.1"}
@@ -66,11 +55,11 @@ MEASURED: dict[str, dict[str, Any]] = {
 }
 
 
-def test_every_figure_comes_from_the_measurements(script: Any, tmp_path: Path) -> None:
-    assert script.page(tmp_path).count("Not measured yet.") == 3
+def test_every_figure_comes_from_the_measurements(tmp_path: Path) -> None:
+    assert reliability.page(tmp_path).count("Not measured yet.") == 3
     for name, facts in MEASURED.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(facts))
-    page = script.page(tmp_path)
+    page = reliability.page(tmp_path)
     assert "| killed | 25 | 25 | 0 | 0 |\n| changed | 6 | 3 | 2 | 1 |" in page
     assert "In all 31 faults: 28 recovered identically, 2 refused, 1 lost. A full disk was a small tmpfs." in page
     assert "| audio | 12,345 | 99 | 0.50 s | 300 s | 1 | 1 |" in page

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from scripts import scale
+
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def scale() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scripts_scale", REPOSITORY / "scripts" / "scale.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # where dataclasses look for their annotations
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def rates(scale: Any) -> Any:
+def rates() -> Any:
     """A clip of 3.6 s costs 36 ms; so a million of them, which are 1000 hours, cost 10 core hours."""
     return scale.Rates("a machine", 3.6, 0.036, 0.01, 1e-5, 200.0, {"WAV": 1e8, "Opus": 1e7})
 
 
-def test_worked_example(scale: Any, rates: Any) -> None:
+def test_worked_example(rates: Any) -> None:
     inputs = scale.Inputs(1000.0, 0.5, node_cores=2, node_gigabits=1.0, core_hour_price=0.5)
     sheet = scale.work_out(rates, inputs, 1e8)
     assert sheet.clips == pytest.approx(1e6)
@@ -48,7 +37,7 @@ def test_worked_example(scale: Any, rates: Any) -> None:
     assert scale.work_out(rates, replace(inputs, months=3.0), 1e8).dearest == "keeping the audio"
 
 
-def test_each_part_can_be_in_the_way(scale: Any, rates: Any) -> None:
+def test_each_part_can_be_in_the_way(rates: Any) -> None:
     inputs = scale.Inputs(1000.0, 1.0, node_cores=1, node_gigabits=0.01)
     assert scale.work_out(rates, inputs, 1e8).bottleneck == "the network"
     assert scale.work_out(rates, inputs, 1e7).bottleneck == "the cores"
@@ -58,19 +47,19 @@ def test_each_part_can_be_in_the_way(scale: Any, rates: Any) -> None:
     assert scale.work_out(rates, replace(inputs, days=0.1), 1e8).nodes == 5  # 10 core hours in 2.4
 
 
-def test_the_page_shows_what_the_rates_give(scale: Any) -> None:
+def test_the_page_shows_what_the_rates_give() -> None:
     page = (REPOSITORY / "docs" / "scale.md").read_text(encoding="utf-8")
     sheet = scale.render(scale.read_rates(), scale.Inputs())
     assert page == scale.insert(page, sheet)
     assert sheet.count("10,000,000") == 1  # as it says
 
 
-def test_the_page_is_replaced_between_its_marks(scale: Any) -> None:
+def test_the_page_is_replaced_between_its_marks() -> None:
     page = f"before\n{scale.BEGIN}old\n{scale.END}after\n"
     assert scale.insert(page, "new") == f"before\n{scale.BEGIN}\nnew\n{scale.END}after\n"
 
 
-def test_other_inputs(scale: Any, rates: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_other_inputs(rates: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(scale, "read_rates", lambda: rates)
     monkeypatch.setattr(sys, "argv", ["scale.py", "--print", "--hours", "2000", "--node-cores", "4"])
     scale.main()
@@ -80,7 +69,7 @@ def test_other_inputs(scale: Any, rates: Any, capsys: pytest.CaptureFixture[str]
     assert "| core hours | 20 | 20 |" in printed
 
 
-def test_rates_are_measured(scale: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "CLIPS", 2)
     monkeypatch.setattr(scale, "RUNS", 1)
     measured = scale.measure()

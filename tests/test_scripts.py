@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,18 +26,10 @@ from affekt.results.ablation import REFERENCE, Ablation
 from affekt.results.study import Study
 from affekt.systems import SYSTEMS
 from affekt.training import TrainConfig
+from scripts import ablation, collect_results
+from scripts import study as study_script
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"scripts_{name}", REPOSITORY / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # where dataclasses look for their annotations
-    spec.loader.exec_module(module)
-    return module
 
 
 # -------------------------------------------------------------------------------------------------------------- study
@@ -47,7 +37,7 @@ def script(name: str) -> ModuleType:
 
 def test_the_study_is_what_the_script_writes() -> None:
     """docs/study.md, from results/ alone: nobody typed a figure into it. If it fails: python scripts/study.py."""
-    study, ablations = script("study").read(REPOSITORY / "results")
+    study, ablations = study_script.read(REPOSITORY / "results")
     document = describe_study(study, ablations)
     assert (REPOSITORY / "docs" / "study.md").read_text(encoding="utf-8") == render(document)
     names = {panel.name for block in document.blocks for panel in getattr(block, "panels", ())}
@@ -59,7 +49,7 @@ def test_the_study_takes_in_every_run(tmp_path: Path, make_run: Callable[..., Pa
         make_run(tmp_path / name, systems=("baseline",), folds=2, seeds=1)
     (tmp_path / "bundled").mkdir()
     (tmp_path / "bundled" / "config.toml").write_text("")
-    study, ablations = script("study").read(tmp_path)
+    study, ablations = study_script.read(tmp_path)
     assert [run.results.path.name for run in study.runs] == ["a", "b"]
     assert ablations == []
 
@@ -70,13 +60,13 @@ def test_the_study_takes_in_every_run(tmp_path: Path, make_run: Callable[..., Pa
 def test_a_collected_run_is_small_and_says_the_same(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     run = make_run(tmp_path / "run", systems=("baseline", "focal"), folds=2, seeds=1)
     (run / "focal/fold-0/seed-0/state.pt").write_bytes(b"half")
-    script("collect_results").collect(run, tmp_path / "kept")
+    collect_results.collect(run, tmp_path / "kept")
     kept = tmp_path / "kept"
     assert not [path for path in kept.rglob("*") if path.suffix in (".npy", ".safetensors", ".pt")]
     assert summarise(Results.read(kept)) == summarise(Results.read(run))
     assert json.loads((kept / "summary.json").read_text()) == summarise(Results.read(run))
     assert (kept / "report.md").exists()
-    script("collect_results").collect(kept, tmp_path / "again")
+    collect_results.collect(kept, tmp_path / "again")
     assert (tmp_path / "again" / "summary.json").read_bytes() == (kept / "summary.json").read_bytes()
 
 
@@ -85,7 +75,7 @@ def test_a_plan_is_collected_with_its_costs(tmp_path: Path, make_run: Callable[.
     shutil.rmtree(run / "baseline")
     (run / "costs.json").write_text("{}")
     (run / "config.toml").write_text((run / "config.toml").read_text() + "[recipe]\n[systems]\n")
-    script("collect_results").collect(run, tmp_path / "kept")
+    collect_results.collect(run, tmp_path / "kept")
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"config.toml", "folds.json", "costs.json"}
     assert Study.read([tmp_path / "kept"]).runs == ()
 
@@ -94,25 +84,23 @@ def test_a_plan_is_collected_with_its_costs(tmp_path: Path, make_run: Callable[.
 
 
 @pytest.fixture
-def ablation(monkeypatch: pytest.MonkeyPatch, bursts: Path) -> ModuleType:
-    """The script, its recipe and system made tiny."""
-    module = script("ablation")
-    tiny = replace(load(Recipe, bursts / "recipe.toml"), level=0.05)
-    monkeypatch.setattr(module, "RECIPES", {"robust": tiny})
-    return module
+def tiny(monkeypatch: pytest.MonkeyPatch, bursts: Path) -> ModuleType:
+    """The ablation's script, its recipe made tiny."""
+    monkeypatch.setattr(ablation, "RECIPES", {"robust": replace(load(Recipe, bursts / "recipe.toml"), level=0.05)})
+    return ablation
 
 
-def call(module: ModuleType, bursts: Path, out: Path, *words: str) -> Ablation:
+def call(bursts: Path, out: Path, *words: str) -> Ablation:
     usual = ["--rows", "recipe,no-averaging", "--folds", "2", "--epochs", "2", "--system", "tiny.toml"]
     small = bursts / "one.toml"
     small.write_text((bursts / "systems.toml").read_text().partition("[focal]")[0])
     usual[-1] = str(small)
-    module.main([str(bursts / "manifest.csv"), "-o", str(out), "--cache", str(bursts / "cache"), *usual, *words])
+    ablation.main([str(bursts / "manifest.csv"), "-o", str(out), "--cache", str(bursts / "cache"), *usual, *words])
     return Ablation.read(out / "bursts.json")
 
 
 def test_rows_are_trained_on_the_same_folds_and_kept(
-    ablation: ModuleType, bursts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    tiny: ModuleType, bursts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     seen: list[tuple[Any, ...]] = []
     fit = ablation.fit
@@ -122,7 +110,7 @@ def test_rows_are_trained_on_the_same_folds_and_kept(
         return fit(system, clips, train, validation, classes, config, seed)
 
     monkeypatch.setattr(ablation, "fit", watched)
-    found = call(ablation, bursts, tmp_path)
+    found = call(bursts, tmp_path)
     assert [(row.name, row.jobs) for row in found.rows()] == [(REFERENCE, 2), ("no-averaging", 2)]
     assert found.rows()[0].ua == found.rows()[1].ua  # this recipe averages nothing: the rows are one and the same
     assert seen[0] == seen[1]
@@ -133,44 +121,43 @@ def test_rows_are_trained_on_the_same_folds_and_kept(
     for fold, (train, validation, *_) in zip(folds, seen[::2], strict=False):
         used = {manifest.ids[row] for row in (*train, *validation)}
         assert not used & set(fold.test)  # the test speakers take no part
-    call(ablation, bursts, tmp_path)  # all is done
+    call(bursts, tmp_path)  # all is done
     assert len(seen) == 4
-    call(ablation, bursts, tmp_path, "--rows", "recipe,no-warp", "--seeds", "2")
+    call(bursts, tmp_path, "--rows", "recipe,no-warp", "--seeds", "2")
     assert len(seen) == 4 + 2 + 2 + 2  # the recipe's second seed; two folds of the new row with two seeds
     printed = capsys.readouterr().out
     assert "no-averaging/fold-1/seed-0" in printed
     assert "5 folds of speakers, scored on validation speakers" in printed
 
 
-def test_another_ablation_s_file_is_refused(ablation: ModuleType, bursts: Path, tmp_path: Path) -> None:
-    call(ablation, bursts, tmp_path, "--rows", "recipe", "--folds", "1")
+def test_another_ablation_s_file_is_refused(tiny: ModuleType, bursts: Path, tmp_path: Path) -> None:
+    call(bursts, tmp_path, "--rows", "recipe", "--folds", "1")
     with pytest.raises(ConfigError, match=r"bursts\.json: got another epochs, expected .* choose another folder"):
-        call(ablation, bursts, tmp_path, "--epochs", "3")
+        call(bursts, tmp_path, "--epochs", "3")
 
 
-def test_rows_that_cannot_be_run(ablation: ModuleType, bursts: Path, tmp_path: Path, capsys: Any) -> None:
+def test_rows_that_cannot_be_run(tiny: ModuleType, bursts: Path, tmp_path: Path, capsys: Any) -> None:
     for rows, said in (("recipe,nix", "no row nix; there are recipe, "), ("more-corpora", "--with OTHER.csv")):
         with pytest.raises(SystemExit):
-            call(ablation, bursts, tmp_path, "--rows", rows)
+            call(bursts, tmp_path, "--rows", rows)
         assert said in capsys.readouterr().err
 
 
 def test_every_row_is_a_recipe_and_a_system_that_differ_as_it_says() -> None:
-    module = script("ablation")
     robust = RECIPES["robust"]
     exactly = replace(robust.train, max_epochs=7, min_steps=0, patience=7)
-    assert module.changed(robust, module.ROWS[REFERENCE], 7).train == exactly
-    for name, change in module.ROWS.items():
-        recipe = module.changed(robust, change, 3)
+    assert ablation.changed(robust, ablation.ROWS[REFERENCE], 7).train == exactly
+    for name, change in ablation.ROWS.items():
+        recipe = ablation.changed(robust, change, 3)
         system = recipe.apply(replace(SYSTEMS["compact"], **change.system))
         assert isinstance(recipe.train, TrainConfig)
         system.build(4)
-        differs = recipe != module.changed(robust, module.ROWS[REFERENCE], 3) or change.system
+        differs = recipe != ablation.changed(robust, ablation.ROWS[REFERENCE], 3) or change.system
         differs = differs or change.normalise or change.corpora
         assert bool(differs) is (name != REFERENCE), f"{name}: the recipe has this already"
 
 
-def test_normalised_by_group(ablation: ModuleType) -> None:
+def test_normalised_by_group(tiny: ModuleType) -> None:
     generator = torch.Generator().manual_seed(0)
     clips = Clips.of(
         [torch.randn(20 + row, 3, generator=generator) * (row + 1) + row for row in range(4)], silence=-9.0
@@ -185,7 +172,7 @@ def test_normalised_by_group(ablation: ModuleType) -> None:
 
 
 def test_other_corpora_are_trained_on_and_not_judged_by(
-    ablation: ModuleType, bursts: Path, tmp_path: Path, monkeypatch: Any
+    tiny: ModuleType, bursts: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     other = Path(shutil.copytree(bursts, tmp_path / "other", ignore=shutil.ignore_patterns("cache")))
     table = Manifest.read(other / "manifest.csv").table
@@ -200,7 +187,7 @@ def test_other_corpora_are_trained_on_and_not_judged_by(
 
     monkeypatch.setattr(ablation, "fit", watched)
     words = ("--with", str(other / "manifest.csv"), "--rows", "recipe,more-corpora", "--folds", "1")
-    call(ablation, bursts, tmp_path / "out", *words)
+    call(bursts, tmp_path / "out", *words)
     (train, validation), (more, same) = sizes
     assert (more, same) == (train + 48, validation)
     assert file_sha256(tmp_path / "out" / "bursts.json")
