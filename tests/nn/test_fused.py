@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from affekt.nn import Network, NetworkConfig, fused
+from affekt.nn import Network, NetworkConfig, fused, kernels
 from affekt.nn.blocks import ConvModule, average_pool, frame_mask
 
 pytestmark = pytest.mark.skipif(not fused.available(), reason="no C++ compiler on this machine")
@@ -148,7 +148,7 @@ def test_shapes_beyond_the_kernels_take_the_plain_path() -> None:
 
 
 def test_without_the_kernels_the_plain_path_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    fused._library.cache_clear()
+    kernels.library.cache_clear()
     monkeypatch.setenv("AFFEKT_FUSED", "0")
     try:
         assert not fused.available()
@@ -158,5 +158,5 @@ def test_without_the_kernels_the_plain_path_serves(monkeypatch: pytest.MonkeyPat
         assert y.shape == (4, 32, 15, 7)
     finally:
         monkeypatch.undo()
-        fused._library.cache_clear()
+        kernels.library.cache_clear()
     assert fused.available()

@@ -2,50 +2,30 @@
 
 What a convolution module does beside its convolution (batch norm, ReLU, average pooling, dropout) has next to no
 arithmetic but, done step by step, moves its tensors through memory a dozen times. Here it is one pass forward and two
-backward, written in C++ (`kernels/conv_module.cpp`), compiled on first use by the machine's own compiler and kept in
-the cache. The first module goes further: its convolution has nine inputs, so the batch statistics of its output follow
-from the inputs' mean and covariance, and the output itself (the network's largest tensor) is never stored.
+backward, written in C++ (`kernels/conv_module.cpp`). The first module goes further: its convolution has nine inputs, so
+the batch statistics of its output follow from the inputs' mean and covariance, and the output itself (the network's
+largest tensor) is never stored.
 
-Convolutions run in bfloat16, everything else in float32. Without a compiler, :func:`available` is false and the plain
-modules do the work.
+Convolutions run in bfloat16, in training by :mod:`winograd` where it serves; everything else runs in float32. Without a
+compiler, :func:`available` is false and the plain modules do the work.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import BFloat16, Bool, Float, Int32
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from affekt.atomic import write_bytes
+from affekt.nn import kernels, winograd
 
+KERNELS = "conv_module"
 LANES = 16
 MAX_MELS, MAX_POOL = 1024, 4  # as in conv_module.cpp
-FLAGS = (
-    "-O3",
-    "-std=c++17",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-shared",
-    "-fPIC",
-)
 
 
 class _Shape(ctypes.Structure):
@@ -72,61 +52,13 @@ class Dropout:
         return _Dropout(self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF, int(self.p * 2**32), 1.0 / (1.0 - self.p))
 
 
-@cache
-def _library() -> ctypes.CDLL | None:
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None or os.environ.get("AFFEKT_FUSED", "1") == "0":
-        return None
-    source = files("affekt.nn.kernels").joinpath("conv_module.cpp").read_bytes()
-    key = hashlib.sha256(b"\0".join([source, repr(FLAGS).encode(), compiler.encode(), _processor()])).hexdigest()[:16]
-    folder = Path(os.environ.get("AFFEKT_CACHE", Path.home() / ".cache" / "affekt")) / "kernels"
-    library = folder / f"conv_module-{key}.so"
-    try:
-        if not library.exists():
-            _compile(compiler, source, library)
-        return ctypes.CDLL(str(library))
-    except (OSError, subprocess.CalledProcessError):  # no writable cache, no working compiler: the plain modules serve
-        return None
-
-
-def _processor() -> bytes:
-    """What -march=native depends on, so that a cache shared between machines keeps their kernels apart."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else [repr(os.uname()).encode()]
-    return b"\n".join(sorted({line for line in lines if line.startswith((b"flags", b"model name", b"Features"))}))
-
-
-def _compile(compiler: str, source: bytes, library: Path) -> None:
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        code, built = Path(folder) / "conv_module.cpp", Path(folder) / library.name
-        code.write_bytes(source)
-        subprocess.run([compiler, *FLAGS, "-o", str(built), str(code)], check=True, capture_output=True)
-        write_bytes(library, built.read_bytes())
-
-
 def available() -> bool:
     """Whether the compiled kernels can be used here."""
-    return _library() is not None
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="affekt-kernel")
+    return kernels.library(KERNELS) is not None
 
 
 def _call(name: str, utterances: int, *arguments: Any) -> None:
-    """Run a kernel over all utterances, shared among as many threads as torch uses."""
-    kernel: Callable[..., None] = getattr(_library(), name)
-    converted = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
-    threads = min(torch.get_num_threads(), utterances)
-    edges = [utterances * k // threads for k in range(threads + 1)]
-    if threads == 1:
-        kernel(*converted, 0, utterances)
-        return
-    tasks = [_pool(threads).submit(kernel, *converted, first, last) for first, last in pairwise(edges)]
-    for task in tasks:
-        task.result()
+    kernels.call(KERNELS, name, utterances, *arguments)
 
 
 def _pooled(size: int, pool: int) -> int:
@@ -310,16 +242,30 @@ def run(
     tail = (norm.weight, norm.bias, fixed, norm.eps, module.pool, dropout)
     convolution = module.convolution
     if convolution.in_channels == 1 and convolution.kernel_size == (3, 3) and not x.requires_grad:
-        bias = convolution.bias if convolution.bias is not None else torch.zeros(convolution.out_channels)
-        y, mean, variance = _FirstFunction.apply(x[:, 0], lengths, convolution.weight, bias, *tail)  # type: ignore[no-untyped-call]
+        y, mean, variance = _FirstFunction.apply(x[:, 0], lengths, convolution.weight, _bias(convolution), *tail)  # type: ignore[no-untyped-call]
     else:
-        image = convolution(x.contiguous(memory_format=torch.channels_last)).to(torch.bfloat16)
-        rows = image.permute(0, 2, 3, 1).contiguous()
-        y, mean, variance = _PoolFunction.apply(rows, lengths, *tail)  # type: ignore[no-untyped-call]
+        y, mean, variance = _PoolFunction.apply(_convolved(module, x, lengths), lengths, *tail)  # type: ignore[no-untyped-call]
     if module.training:
         _update_running(norm, mean, variance, int(lengths.sum()) * x.shape[3])
     output: Tensor = y.permute(0, 3, 1, 2)
     return output
+
+
+def _convolved(
+    module: Module, x: Float[Tensor, "batch channels frames mels"], lengths: Int32[Tensor, " batch"]
+) -> BFloat16[Tensor, "batch frames mels filters"]:
+    """The module's convolution, channels last; what it says of frames past the lengths is nobody's concern."""
+    convolution = module.convolution
+    if module.training and winograd.serves(convolution):
+        rows = x.permute(0, 2, 3, 1).to(torch.bfloat16)
+        return winograd.convolve(rows, lengths, convolution.weight, _bias(convolution))
+    image = convolution(x.contiguous(memory_format=torch.channels_last)).to(torch.bfloat16)
+    output: Tensor = image.permute(0, 2, 3, 1).contiguous()
+    return output
+
+
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    return torch.zeros(convolution.out_channels) if convolution.bias is None else convolution.bias
 
 
 @torch.no_grad()

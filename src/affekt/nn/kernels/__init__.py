@@ -1,1 +1,95 @@
-"""C++ sources of the fused modules, compiled when they are first used."""
+"""C++ sources of the fused modules, compiled on first use by the machine's own compiler and kept in the cache.
+
+A kernel works on some of a batch's utterances and leaves results for each, so that they do not depend on how the
+utterances were shared among threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from affekt.atomic import write_bytes
+
+FLAGS = (
+    "-O3",
+    "-std=c++17",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+)
+
+
+@cache
+def library(name: str) -> ctypes.CDLL | None:
+    """The compiled `name`.cpp; None without a compiler or a cache to write to, or where AFFEKT_FUSED is 0."""
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None or os.environ.get("AFFEKT_FUSED", "1") == "0":
+        return None
+    source = files(__name__).joinpath(f"{name}.cpp").read_bytes()
+    key = hashlib.sha256(b"\0".join([source, repr(FLAGS).encode(), compiler.encode(), _processor()])).hexdigest()[:16]
+    folder = Path(os.environ.get("AFFEKT_CACHE", Path.home() / ".cache" / "affekt")) / "kernels"
+    compiled = folder / f"{name}-{key}.so"
+    try:
+        if not compiled.exists():
+            _compile(compiler, source, compiled)
+        return ctypes.CDLL(str(compiled))
+    except (OSError, subprocess.CalledProcessError):  # no writable cache, no working compiler: the plain modules serve
+        return None
+
+
+def _processor() -> bytes:
+    """What -march=native depends on, so that a cache shared between machines keeps their kernels apart."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else [repr(os.uname()).encode()]
+    return b"\n".join(sorted({line for line in lines if line.startswith((b"flags", b"model name", b"Features"))}))
+
+
+def processor_has(feature: str) -> bool:
+    """Whether the processor has a feature, named as Linux names it, such as avx512_bf16."""
+    return feature.encode() in _processor().split()
+
+
+def _compile(compiler: str, source: bytes, compiled: Path) -> None:
+    compiled.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=compiled.parent) as folder:
+        code, built = Path(folder) / "kernel.cpp", Path(folder) / compiled.name
+        code.write_bytes(source)
+        subprocess.run([compiler, *FLAGS, "-o", str(built), str(code)], check=True, capture_output=True)
+        write_bytes(compiled, built.read_bytes())
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="affekt-kernel")
+
+
+def call(source: str, name: str, utterances: int, *arguments: Any) -> None:
+    """Run a kernel over all utterances, shared among as many threads as torch uses."""
+    kernel: Callable[..., None] = getattr(library(source), name)
+    converted = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
+    threads = min(torch.get_num_threads(), utterances)
+    edges = [utterances * k // threads for k in range(threads + 1)]
+    if threads == 1:
+        kernel(*converted, 0, utterances)
+        return
+    tasks = [_pool(threads).submit(kernel, *converted, first, last) for first, last in pairwise(edges)]
+    for task in tasks:
+        task.result()
