@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import itertools
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,167 @@ def test_many_empty_packets_take_no_memory(content: bytes) -> None:
     page = struct.pack("<4sBBqIIIB", b"OggS", 0, 4, 960, serial, 2, 0, 255) + b"\x01" * 255 + b"\x00" * 255
     page = page[:22] + struct.pack("<I", opus._checksum(page)) + page[26:]
     assert opus.decode(head + page) is None
+
+
+# Packets that are joined. Oracle: the same library, packet by packet.
+
+SILK, HYBRID, CELT = 1_000, 1_001, 1_002  # how libopus encodes
+SPEECH, LARGEST, WIDE_BAND, FULL_BAND = 2048, -1, 1_103, 1_105
+SET_BITRATE, SET_LARGEST_BAND, SET_VARIABLE_RATE, SET_MODE = 4_002, 4_004, 4_006, 11_002
+SECTIONS = {  # of 20 ms unless the name says otherwise; bytes of each packet, its first one included
+    "CELT, lengths at each bound of their coding": (CELT, 20, [20, 251, 252, 253, 254, 255, 256, 257, 508, 512]),
+    "CELT, longest": (CELT, 20, [1_275, 1_276, 1_276, 1_275, 20, 1_276]),
+    "CELT, 2.5 ms": (CELT, 2.5, [12, 30] * 55),
+    "CELT, 5 ms": (CELT, 5, [20] * 26),
+    "CELT, 10 ms": (CELT, 10, [40] * 25),
+    "CELT, several frames in each packet": (CELT, 60, [260] * 4),
+    "SILK": (SILK, 20, [40, 41, 42, 43, 44, 45, 46]),
+    "SILK, 10 ms": (SILK, 10, [25] * 14),
+    "SILK, 40 ms": (SILK, 40, [90] * 5),
+    "SILK, 60 ms": (SILK, 60, [130] * 5),
+    "hybrid": (HYBRID, 20, [90] * 9),
+}
+
+
+def packets_of(mode: int, milliseconds: float, sizes: Sequence[int], signal: Any) -> list[bytes]:
+    """Packets of exactly these sizes; of SILK, which would pad them, of at most these."""
+    library, channels = opus._library(), signal.shape[1]
+    assert library is not None
+    library.opus_encoder_create.restype = ctypes.c_void_p
+    encoder = ctypes.c_void_p(library.opus_encoder_create(48_000, channels, SPEECH, ctypes.byref(ctypes.c_int())))
+    band = WIDE_BAND if mode == SILK else FULL_BAND
+    settings = {SET_MODE: mode, SET_LARGEST_BAND: band, SET_VARIABLE_RATE: int(mode == SILK), SET_BITRATE: LARGEST}
+    for request, value in settings.items():
+        assert library.opus_encoder_ctl(encoder, request, value) == 0
+    frames, packets = round(48 * milliseconds), []
+    for index, size in enumerate(sizes):
+        part = np.ascontiguousarray(signal[index * frames : (index + 1) * frames], np.float32)
+        room = ctypes.create_string_buffer(size)
+        written = library.opus_encode_float(encoder, ctypes.c_void_p(part.ctypes.data), frames, room, size)
+        assert written == size or mode == SILK
+        packets.append(room.raw[:written])
+    library.opus_encoder_destroy(encoder)
+    return packets
+
+
+def mode_of(packet: bytes) -> str:
+    """RFC 6716, table 2."""
+    return "SILK" if packet[0] >> 3 < 12 else "hybrid" if packet[0] >> 3 < 16 else "CELT"
+
+
+def one_by_one(packets: Sequence[bytes], rate_hz: int, channels: int) -> list[Any]:
+    """The samples of each packet."""
+    library = opus._library()
+    assert library is not None
+    decoder = library.opus_decoder_create(rate_hz, channels, ctypes.byref(ctypes.c_int()))
+    samples = []
+    for packet in packets:
+        room = np.empty((rate_hz, channels), np.float32)
+        frames = library.opus_decode_float(decoder, packet, len(packet), room.ctypes.data, rate_hz * 12 // 100, 0)
+        samples.append(room[:frames])
+    library.opus_decoder_destroy(decoder)
+    return samples
+
+
+def ogg(pages: Sequence[Sequence[bytes]], granules: Sequence[int], rate_hz: int, channels: int) -> bytes:
+    """A file of whole packets, no samples of which are skipped."""
+    bodies = [[segment for packet in packets for segment in segments(packet)] for packets in pages]
+    return head_pages(rate_hz, channels) + b"".join(
+        page(opus.LAST if body is bodies[-1] else 0, granule, index, body)
+        for index, (body, granule) in enumerate(zip(bodies, granules, strict=True), 2)
+    )
+
+
+def head_pages(rate_hz: int, channels: int) -> bytes:
+    head = struct.pack("<8sBBHIhB", b"OpusHead", 1, channels, 0, rate_hz, 0, 0)
+    return page(opus.FIRST, 0, 0, [head]) + page(0, 0, 1, [b"OpusTags" + struct.pack("<I4sI", 4, b"test", 0)])
+
+
+def segments(packet: bytes) -> list[bytes]:
+    """Pieces of 255 bytes and a shorter one, perhaps empty, which ends the packet."""
+    return [packet[start : start + 255] for start in range(0, len(packet) + 1, 255)]
+
+
+def page(flags: int, granule: int, index: int, body: Sequence[bytes]) -> bytes:
+    bare = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, granule, 7, index, 0, len(body))
+    bare += bytes(map(len, body)) + b"".join(body)
+    return bare[:22] + struct.pack("<I", opus._checksum(bare)) + bare[26:]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("section", SECTIONS)
+def test_joined_packets_give_the_same_samples(babble: Callable[..., Any], section: str, channels: int) -> None:
+    signal = np.stack([babble(1.0, seed, 48_000) for seed in range(channels)], 1)
+    packets = packets_of(*SECTIONS[section], signal)
+    assert [packet[0] & 3 > 0 for packet in packets] == ["several" in section] * len(packets)
+    assert {mode_of(packet) for packet in packets} == {section.split(",")[0]}
+    content, got = check_packets([packets], 16_000, channels)
+    np.testing.assert_allclose(got, by_libsndfile(content), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate_hz", opus.RATES_HZ)
+def test_packets_of_all_kinds_after_one_another(babble: Callable[..., Any], rate_hz: int, channels: int) -> None:
+    """A page each, then all of them in an order of chance, with silence that is a byte long.
+
+    Not beside libsndfile: its libopus 1.4 goes over from SILK to CELT and from speech to silence in another way.
+    """
+    signal = np.stack([babble(1.0, seed, 48_000) for seed in range(channels)], 1)
+    pages = [packets_of(*section, signal) for section in SECTIONS.values()]
+    mixed = [packet for page in pages for packet in page]
+    random.Random(rate_hz).shuffle(mixed)
+    silence = [packet[:1] for packet in mixed if not packet[0] & 3][:5]
+    check_packets([*pages, mixed[:20], silence, mixed[20:60]], rate_hz, channels)
+
+
+def check_packets(pages: Sequence[Sequence[bytes]], rate_hz: int, channels: int) -> tuple[bytes, Any]:
+    """A file of these pages, and what is decoded from it."""
+    separate = one_by_one([packet for page in pages for packet in page], rate_hz, channels)
+    lengths = iter(separate)
+    ends = itertools.accumulate(sum(len(next(lengths)) for _ in page) for page in pages)
+    content = ogg(pages, [end * 48_000 // rate_hz for end in ends], rate_hz, channels)
+    got = opus.decode(content)
+    assert got is not None
+    np.testing.assert_array_equal(got, np.concatenate(separate))
+    assert np.abs(got).max() > 0.01
+    return content, got
+
+
+def test_packets_that_go_on_on_the_next_page(babble: Callable[..., Any]) -> None:
+    packets = packets_of(CELT, 20, [600, 700, 509, 510, 511, 254, 255, 256] * 6, babble(1.0, 0, 48_000)[:, None])
+    body = [segment for packet in packets for segment in segments(packet)]
+    cuts = [body[start : start + 7] for start in range(0, len(body), 7)]
+    file, ended, going_on = head_pages(16_000, 1), 0, 0
+    for index, cut in enumerate(cuts, 2):
+        ended += sum(len(segment) < 255 for segment in cut)
+        file += page(going_on | (opus.LAST if index == len(cuts) + 1 else 0), 960 * ended, index, cut)
+        going_on = opus.CONTINUED if len(cut[-1]) == 255 else 0
+    np.testing.assert_array_equal(opus.decode(file), np.concatenate(one_by_one(packets, 16_000, 1)))
+
+
+def test_how_packets_are_joined() -> None:
+    """Worked example: 20 ms of CELT (0xB8), lengths of one byte and of two, and what stays as it is."""
+    three = [b"\xb8" + b"x" * 3, b"\xb8" + b"y" * 252, b"\xb8" + b"z" * 700]
+    joined = b"\xbb\x83" + b"\x03" + b"\xfc\x00" + b"xxx" + b"y" * 252 + b"z" * 700
+    others = [b"\xb9aa", b"\xb9bb", b"\xb0c", b"", b""]
+    assert list(opus._joined([*three, *others])) == [(joined, 3), *((packet, 1) for packet in others)]
+    assert [packet.joined for packet in opus._joined([b"\xb8a"] * 14)] == [6, 6, 2]
+    assert [packet.joined for packet in opus._joined([b"\x10a", b"\x10b"] * 2)] == [3, 1]  # SILK, 40 ms
+    assert opus.FRAME_LENGTHS[255] == b"\xff\x00"
+    assert opus.FRAME_LENGTHS[1_275] == b"\xff\xff"
+
+
+def test_frames_that_are_too_long_are_left_to_libsndfile() -> None:
+    packet = b"\xb8" + bytes(1_276)
+    assert opus.decode(ogg([[packet, packet]], [1_920], 16_000, 1)) is None
+
+
+def test_joined_packets_past_the_end_are_not_decoded(babble: Callable[..., Any]) -> None:
+    """The last of six packets may begin where the file says that it ends, and no later, as if each were alone."""
+    packets = packets_of(CELT, 20, [60] * 6, babble(1.0, 0, 48_000)[:, None])
+    decoded = {frames: opus.decode(ogg([packets], [960 * frames], 16_000, 1)) for frames in range(1, 8)}
+    assert [frames for frames, samples in decoded.items() if samples is not None] == [5, 6]
+    np.testing.assert_array_equal(decoded[5], decoded[6][: 5 * 320])  # type: ignore[index]
 
 
 def test_loading_does_not_depend_on_it(
