@@ -30,6 +30,12 @@ def encoded(samples: Any, rate_hz: int, quality: float = 0.5) -> bytes:
     return file.getvalue()
 
 
+def decode(content: bytes) -> Any:
+    """The samples alone, if it is decoded."""
+    sound = opus.decode(content)
+    return None if sound is None else sound.samples
+
+
 def by_libsndfile(content: bytes) -> Any:
     return soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)[0]
 
@@ -42,7 +48,7 @@ def test_equals_libsndfile(babble: Callable[..., Any], rate_hz: int, channels: i
     signal = np.stack([babble(seconds, seed, rate_hz) for seed in range(channels)], 1)
     content = encoded(signal, rate_hz, quality)
     expected = by_libsndfile(content)
-    got = opus.decode(content)
+    got = decode(content)
     assert got is not None
     assert got.shape == expected.shape == signal.shape
     np.testing.assert_allclose(got, expected, atol=TOLERANCE)
@@ -55,7 +61,7 @@ def test_equals_libsndfile_on_real_recordings(corpora: Path) -> None:
         pytest.skip("no nemo among the corpora")
     for path in random.Random(0).sample(paths, 20):
         content = path.read_bytes()
-        got = opus.decode(content)
+        got = decode(content)
         assert got is not None
         np.testing.assert_allclose(got, by_libsndfile(content), atol=TOLERANCE)
 
@@ -63,7 +69,7 @@ def test_equals_libsndfile_on_real_recordings(corpora: Path) -> None:
 @pytest.mark.parametrize("seconds", [0.001, 0.02, 2.5])
 def test_recordings_of_any_length_and_silence(seconds: float) -> None:
     content = encoded(np.zeros(round(16_000 * seconds)), 16_000)
-    got = opus.decode(content)
+    got = decode(content)
     assert got is not None
     np.testing.assert_allclose(got, by_libsndfile(content), atol=TOLERANCE)
 
@@ -74,17 +80,17 @@ def content(babble: Callable[..., Any]) -> bytes:
 
 
 def test_what_is_not_whole_is_left_to_libsndfile(content: bytes) -> None:
-    assert opus.decode(content) is not None
+    assert decode(content) is not None
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 1
     for damaged in (bytes(flipped), content[:-1], content[: len(content) // 2], content[50:], content + b"more", b""):
-        assert opus.decode(damaged) is None
+        assert decode(damaged) is None
 
 
 def test_what_is_not_plain_is_left_to_libsndfile(content: bytes) -> None:
-    assert opus.decode(content + content) is None  # one stream after the other
+    assert decode(content + content) is None  # one stream after the other
     for place, value in ((16, 1), (12, 22_050), (9, 3), (18, 1)):  # gain, rate, channels, mapping
-        assert opus.decode(patched_header(content, place, value)) is None
+        assert decode(patched_header(content, place, value)) is None
 
 
 def patched_header(content: bytes, place: int, value: int) -> bytes:
@@ -102,7 +108,7 @@ def test_many_empty_packets_take_no_memory(content: bytes) -> None:
     (serial,) = struct.unpack_from("<I", content, 14)
     page = struct.pack("<4sBBqIIIB", b"OggS", 0, 4, 960, serial, 2, 0, 255) + b"\x01" * 255 + b"\x00" * 255
     page = page[:22] + struct.pack("<I", opus._checksum(page)) + page[26:]
-    assert opus.decode(head + page) is None
+    assert decode(head + page) is None
 
 
 # Packets that are joined. Oracle: the same library, packet by packet.
@@ -165,18 +171,25 @@ def one_by_one(packets: Sequence[bytes], rate_hz: int, channels: int) -> list[An
     return samples
 
 
-def ogg(pages: Sequence[Sequence[bytes]], granules: Sequence[int], rate_hz: int, channels: int) -> bytes:
-    """A file of whole packets, no samples of which are skipped."""
+def ogg(
+    pages: Sequence[Sequence[bytes]], granules: Sequence[int], rate_hz: int, channels: int, head: bytes = b""
+) -> bytes:
+    """A file of whole packets; unless there is another head, no samples of them are skipped."""
     bodies = [[segment for packet in packets for segment in segments(packet)] for packets in pages]
-    return head_pages(rate_hz, channels) + b"".join(
+    return (head or head_pages(rate_hz, channels)) + b"".join(
         page(opus.LAST if body is bodies[-1] else 0, granule, index, body)
         for index, (body, granule) in enumerate(zip(bodies, granules, strict=True), 2)
     )
 
 
-def head_pages(rate_hz: int, channels: int) -> bytes:
-    head = struct.pack("<8sBBHIhB", b"OpusHead", 1, channels, 0, rate_hz, 0, 0)
-    return page(opus.FIRST, 0, 0, [head]) + page(0, 0, 1, [b"OpusTags" + struct.pack("<I4sI", 4, b"test", 0)])
+PLAIN_COMMENTS = b"OpusTags" + struct.pack("<I4sI", 4, b"test", 0)
+
+
+def head_pages(
+    rate_hz: int, channels: int, *, skipped: int = 0, version: int = 1, comments: bytes = PLAIN_COMMENTS
+) -> bytes:
+    head = struct.pack("<8sBBHIhB", b"OpusHead", version, channels, skipped, rate_hz, 0, 0)
+    return page(opus.FIRST, 0, 0, [head]) + page(0, 0, 1, segments(comments))
 
 
 def segments(packet: bytes) -> list[bytes]:
@@ -222,7 +235,7 @@ def check_packets(pages: Sequence[Sequence[bytes]], rate_hz: int, channels: int)
     lengths = iter(separate)
     ends = itertools.accumulate(sum(len(next(lengths)) for _ in page) for page in pages)
     content = ogg(pages, [end * 48_000 // rate_hz for end in ends], rate_hz, channels)
-    got = opus.decode(content)
+    got = decode(content)
     assert got is not None
     np.testing.assert_array_equal(got, np.concatenate(separate))
     assert np.abs(got).max() > 0.01
@@ -238,7 +251,7 @@ def test_packets_that_go_on_on_the_next_page(babble: Callable[..., Any]) -> None
         ended += sum(len(segment) < 255 for segment in cut)
         file += page(going_on | (opus.LAST if index == len(cuts) + 1 else 0), 960 * ended, index, cut)
         going_on = opus.CONTINUED if len(cut[-1]) == 255 else 0
-    np.testing.assert_array_equal(opus.decode(file), np.concatenate(one_by_one(packets, 16_000, 1)))
+    np.testing.assert_array_equal(decode(file), np.concatenate(one_by_one(packets, 16_000, 1)))
 
 
 def test_how_packets_are_joined() -> None:
@@ -255,15 +268,85 @@ def test_how_packets_are_joined() -> None:
 
 def test_frames_that_are_too_long_are_left_to_libsndfile() -> None:
     packet = b"\xb8" + bytes(1_276)
-    assert opus.decode(ogg([[packet, packet]], [1_920], 16_000, 1)) is None
+    assert decode(ogg([[packet, packet]], [1_920], 16_000, 1)) is None
 
 
 def test_joined_packets_past_the_end_are_not_decoded(babble: Callable[..., Any]) -> None:
     """The last of six packets may begin where the file says that it ends, and no later, as if each were alone."""
     packets = packets_of(CELT, 20, [60] * 6, babble(1.0, 0, 48_000)[:, None])
-    decoded = {frames: opus.decode(ogg([packets], [960 * frames], 16_000, 1)) for frames in range(1, 8)}
+    decoded = {frames: decode(ogg([packets], [960 * frames], 16_000, 1)) for frames in range(1, 8)}
     assert [frames for frames, samples in decoded.items() if samples is not None] == [5, 6]
-    np.testing.assert_array_equal(decoded[5], decoded[6][: 5 * 320])  # type: ignore[index]
+    np.testing.assert_array_equal(decoded[5], decoded[6][: 5 * 320])
+
+
+# What libsndfile says of a file is known without asking it
+
+
+@pytest.fixture(scope="module")
+def packets(babble: Callable[..., Any]) -> list[bytes]:
+    """A quarter of a second."""
+    return packets_of(CELT, 20, [60] * 12, babble(1.0, 0, 48_000)[:, None])
+
+
+@pytest.mark.parametrize("rate_hz", opus.RATES_HZ)
+def test_as_many_samples_as_libsndfile_counts(packets: list[bytes], rate_hz: int) -> None:
+    decoded = 0
+    for skipped, last in itertools.product(range(310, 318), range(11_510, 11_521)):
+        content = ogg([packets], [last], rate_hz, 1, head_pages(rate_hz, 1, skipped=skipped))
+        got = decode(content)
+        assert got is None or len(got) == len(by_libsndfile(content))
+        decoded += got is not None
+    assert decoded >= 8 * 11 / 2
+
+
+@pytest.mark.parametrize(
+    "comments",
+    [
+        b"OpusTags",
+        b"OpusTags" + bytes(3),
+        b"OpusTags" + struct.pack("<II", 1_000, 0),
+        b"OpusTags" + struct.pack("<II", 0, 5),
+        b"OpusTags" + struct.pack("<III", 0, 1, 100),
+        b"OpusTags" + struct.pack("<II", 0xFFFF_FFFF, 0),
+        b"OpusTalk" + bytes(8),
+    ],
+)
+def test_comments_that_libsndfile_refuses_are_left_to_it(packets: list[bytes], comments: bytes) -> None:
+    content = ogg([packets], [11_520], 16_000, 1, head_pages(16_000, 1, comments=comments))
+    assert opus.decode(content) is None
+    with pytest.raises(AudioError):
+        audio.load(content)
+
+
+def test_comments_and_what_follows_them(packets: list[bytes]) -> None:
+    comments = b"OpusTags" + struct.pack("<I4sII3s", 4, b"test", 1, 3, b"a=b") + bytes(700)
+    content = ogg([packets], [11_520], 16_000, 1, head_pages(16_000, 1, comments=comments))
+    np.testing.assert_allclose(decode(content), by_libsndfile(content), atol=TOLERANCE)
+
+
+def test_other_versions_and_odd_header_pages_are_left_to_libsndfile(packets: list[bytes]) -> None:
+    plain = head_pages(16_000, 1)
+    head, comments = [plain[28:47]], [plain[47 + 28 :]]
+    heads = [
+        head_pages(16_000, 1, version=3),
+        page(opus.FIRST, 960, 0, head) + page(0, 0, 1, comments),
+        page(opus.FIRST, 0, 0, head) + page(0, 960, 1, comments),
+        page(opus.FIRST, 0, 0, head) + page(opus.CONTINUED, 0, 1, comments),
+    ]
+    assert [decode(ogg([packets], [11_520], 16_000, 1, other)) for other in heads] == [None] * 4
+    assert decode(ogg([packets], [11_520], 16_000, 1, plain)) is not None
+
+
+def test_a_short_opus_recording_is_not_opened_by_libsndfile(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    monkeypatch.setattr(audio, "_ForwardFile", None)
+    assert len(audio.load(content)) == 40_000
+
+
+def test_other_ogg_files_are_read_from_their_beginning(babble: Callable[..., Any]) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, babble(1.0), 16_000, format="OGG", subtype="VORBIS")
+    np.testing.assert_array_equal(audio.load(file.getvalue())[:, None], by_libsndfile(file.getvalue()))
 
 
 def test_loading_does_not_depend_on_it(
@@ -285,10 +368,9 @@ def test_loading_does_not_depend_on_it(
 
 
 def test_it_is_used(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opus, "decode", lambda content: np.full((40_000, 1), 0.25, np.float32))
+    monkeypatch.setattr(opus, "decode", lambda content: opus.Sound(np.full((40_000, 1), 0.25, np.float32), 16_000))
     assert np.all(audio.load(content) == 0.25)
-    monkeypatch.setattr(opus, "decode", lambda content: np.full((39_999, 1), 0.25, np.float32))  # another length
-    assert not np.any(audio.load(content) == 0.25)
+    assert not np.any(audio.load(content, start_seconds=0.5) == 0.25)
 
 
 def test_damage_is_reported_as_before(content: bytes) -> None:

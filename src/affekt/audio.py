@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -132,7 +132,8 @@ def probe(source: Source) -> AudioInfo:
     Raises:
         AudioError: the source is missing, not a regular file or not audio.
     """
-    with _opened(source) as file:
+    name = describe(source)
+    with _stream(source, name) as stream, _sound_file(stream, name) as file:
         frames = file.frames if file.frames < UNKNOWN_FRAMES else None
         seconds = None if frames is None else frames / file.samplerate
         return AudioInfo(file.samplerate, file.channels, frames, seconds, file.format, file.subtype)
@@ -156,31 +157,25 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is u
 
     def __init__(self, stream: _Forgiving) -> None:
         super().__init__(stream)
-        self._stream = stream
-        self._ahead: Samples | None = None  # what is left of a recording that was decoded ahead
 
     def seekable(self) -> bool:
         return False
 
-    def decode_ahead(self) -> None:
-        """Decode a short Opus recording at once, by a faster decoder if this machine has one; see :mod:`affekt.opus`.
+    def next_frames(self, frames: int) -> NDArray[np.float32]:
+        """The next [frames, channels], at most :data:`READ_FRAMES` of them, fewer at the end."""
+        return np.asarray(self.read(min(frames, READ_FRAMES), dtype="float32", always_2d=True), np.float32)
 
-        To be called before anything is read. What that decoder does not see as libsndfile does is left to the latter.
-        """
-        if self.subtype != "OPUS" or self.frames > opus.LONGEST_SECONDS * self.samplerate:
-            return
-        position = self._stream.tell()
-        self._stream.seek(0)
-        samples = opus.decode(self._stream.read(opus.LARGEST_BYTES + 1))
-        self._stream.seek(position)
-        if samples is not None and samples.shape == (self.frames, self.channels):
-            self._ahead = samples
+
+class _DecodedFile:
+    """A short Opus recording that a faster decoder has decoded as a whole: see :mod:`affekt.opus`."""
+
+    def __init__(self, sound: opus.Sound) -> None:
+        self._rest, self.samplerate = sound
+        self.frames, self.channels = self._rest.shape
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
         """The next [frames, channels], fewer at the end."""
-        if self._ahead is None:
-            return np.asarray(self.read(frames, dtype="float32", always_2d=True), np.float32)
-        part, self._ahead = self._ahead[:frames], self._ahead[frames:]
+        part, self._rest = self._rest[:frames], self._rest[frames:]
         return part
 
 
@@ -221,7 +216,7 @@ def _resampled(
 ) -> Iterator[Samples]:
     """Mono parts at the wanted rate; at least one sample in all."""
     _check_rate("wanted sample rate", sample_rate_hz)
-    with _opened(source) as file:
+    with _opened(source, from_start=start_seconds == 0) as file:
         decoded = _decoded(file, describe(source), start_seconds, stop_seconds)
         if file.samplerate != sample_rate_hz:
             decoded = _convert(decoded, file.samplerate, sample_rate_hz)
@@ -241,17 +236,17 @@ def _convert(parts: Iterator[Samples], from_hz: int, to_hz: int) -> Iterator[Sam
     yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
-def _decoded(file: _ForwardFile, name: str, start_seconds: float, stop_seconds: float) -> Iterator[Samples]:
+def _decoded(
+    file: _ForwardFile | _DecodedFile, name: str, start_seconds: float, stop_seconds: float
+) -> Iterator[Samples]:
     """Mono parts of the wanted range at the file's own rate, each checked to be finite."""
     start = round(start_seconds * file.samplerate)
     stop = UNKNOWN_FRAMES if stop_seconds == np.inf else round(stop_seconds * file.samplerate)
-    if start:
+    if start and isinstance(file, _ForwardFile):
         _seek(file, name, start)
-    else:
-        file.decode_ahead()
     position = start
     while position < stop:
-        frames = _read(file, name, min(READ_FRAMES, stop - position), first=position == start)
+        frames = _read(file, name, stop - position, first=position == start)
         if not len(frames):
             break
         mono = frames.mean(axis=1, dtype=np.float32) if file.channels > 1 else frames[:, 0]
@@ -284,8 +279,8 @@ def _seek(file: _ForwardFile, name: str, frame: int) -> None:
         ) from error
 
 
-def _read(file: _ForwardFile, name: str, frames: int, first: bool) -> NDArray[np.float32]:
-    """The next frames [frames, channels]; none at the end, or where decoding breaks off after some were read."""
+def _read(file: _ForwardFile | _DecodedFile, name: str, frames: int, first: bool) -> NDArray[np.float32]:
+    """Some of the next frames [frames, channels]; none at the end, or where decoding breaks off after some."""
     try:
         return file.next_frames(frames)
     except soundfile.LibsndfileError as error:
@@ -295,23 +290,49 @@ def _read(file: _ForwardFile, name: str, frames: int, first: bool) -> NDArray[np
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[_ForwardFile]:
+def _opened(source: Source, from_start: bool) -> Iterator[_ForwardFile | _DecodedFile]:
+    """A source whose samples are to be read."""
     name = describe(source)
     with _stream(source, name) as stream:
-        try:
-            file = _ForwardFile(_Forgiving(stream))
-        except soundfile.LibsndfileError as error:
-            raise AudioError(
-                name,
-                got=f"no audio that can be decoded ({error.error_string.rstrip('.')})",
-                expected=FORMATS,
-                remedy="convert it to wav or flac, or leave it out",
-            ) from error
-        except TypeError as error:  # soundfile asks for rate and channels where a name ends in .raw
-            raise AudioError(name, got="raw samples without a header", expected=FORMATS, remedy="convert it") from error
-        with file:
-            _check_rate(f"{name}: sample rate", file.samplerate)
-            yield file
+        if from_start and (sound := _short_opus(stream)):
+            yield _DecodedFile(sound)
+        else:
+            with _sound_file(stream, name) as file:
+                yield file
+
+
+def _short_opus(stream: BinaryIO) -> opus.Sound | None:
+    """Decode a short Opus recording at once; None where that is left to libsndfile.
+
+    Nothing asks libsndfile then, which would read the file in many small pieces by functions of Python's: calls for
+    which several threads wait for each other.
+    """
+    sound = None
+    with suppress(OSError):  # it may tell more of what is there
+        beginning = stream.read(opus.BEGINNING_BYTES)
+        if opus.may_be(beginning):
+            sound = opus.decode(beginning + stream.read(opus.LARGEST_BYTES))
+    stream.seek(0)
+    return sound
+
+
+@contextmanager
+def _sound_file(stream: BinaryIO, name: str) -> Iterator[_ForwardFile]:
+    """A stream as libsndfile opens it."""
+    try:
+        file = _ForwardFile(_Forgiving(stream))
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            name,
+            got=f"no audio that can be decoded ({error.error_string.rstrip('.')})",
+            expected=FORMATS,
+            remedy="convert it to wav or flac, or leave it out",
+        ) from error
+    except TypeError as error:  # soundfile asks for rate and channels where a name ends in .raw
+        raise AudioError(name, got="raw samples without a header", expected=FORMATS, remedy="convert it") from error
+    with file:
+        _check_rate(f"{name}: sample rate", file.samplerate)
+        yield file
 
 
 def _check_rate(what: str, rate_hz: int) -> None:

@@ -31,6 +31,9 @@ LONGEST_PACKET_SECONDS = 0.12
 LONGEST_SECONDS, LARGEST_BYTES = 60, 1 << 22  # a minute at the codec's highest rate, 510 kbit/s
 PAGE = struct.Struct("<4sBBqIIIB")  # RFC 3533, section 6
 HEAD = struct.Struct("<8sBBHIhB")  # RFC 7845, section 5.1
+HEAD_BYTES = 28  # of the page before the header: no more, if the page holds the header alone
+BEGINNING_BYTES = HEAD_BYTES + 8
+LENGTH = struct.Struct("<I")
 FIRST, LAST, CONTINUED = 2, 4, 1
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PACKETS_JOINED = (12, 6, 3, 2) * 3 + (12, 6) * 2 + (48, 24, 12, 6) * 4
@@ -46,6 +49,13 @@ FIRST_BYTE, ALL_BUT_FIRST_BYTE = itemgetter(slice(1)), itemgetter(slice(1, None)
 NAMES = {"linux": "libopus.so.0", "darwin": "libopus.0.dylib"}
 
 Samples = NDArray[np.float32]
+
+
+class Sound(NamedTuple):
+    """A recording: its samples [frames, channels], and the rate that its header names."""
+
+    samples: Samples
+    rate_hz: int
 
 
 class _Page(NamedTuple):
@@ -85,8 +95,13 @@ def version() -> str:
     return "" if library is None else library.opus_get_version_string().decode()
 
 
-def decode(content: bytes) -> Samples | None:
-    """All samples [frames, channels] of an Ogg Opus file, at the rate that its header names.
+def may_be(beginning: bytes) -> bool:
+    """Whether a file that begins so, with :data:`BEGINNING_BYTES`, is worth reading for :func:`decode`."""
+    return beginning[:4] == b"OggS" and beginning[HEAD_BYTES:BEGINNING_BYTES] == b"OpusHead" and _library() is not None
+
+
+def decode(content: bytes) -> Sound | None:
+    """All samples of an Ogg Opus file, as many as libsndfile would find in it.
 
     Args:
         content: the whole file.
@@ -98,7 +113,8 @@ def decode(content: bytes) -> Samples | None:
     if library is None or len(content) > LARGEST_BYTES:
         return None
     try:
-        return _decoded(library, _parsed(list(_pages(content))))
+        recording = _parsed(list(_pages(content)))
+        return Sound(_decoded(library, recording), recording.rate_hz)
     except (_NotPlainError, struct.error):  # struct.error: a header that breaks off
         return None
 
@@ -152,24 +168,45 @@ def _parsed(pages: list[_Page]) -> _Recording:
     plain = len(pages) >= 3 and flags == [FIRST, *(0 for _ in pages[2:]), LAST]
     if not plain or places != [(pages[0].serial, index) for index in range(len(pages))]:
         raise _NotPlainError
-    comments = pages[1]
-    if comments.body[:8] != b"OpusTags" or comments.lacing[-1] == 255:  # 255: they go on on the next page
+    if any(page.granule or page.flags & CONTINUED for page in pages[:2]):  # RFC 7845, section 4
         raise _NotPlainError
     rate_hz, channels, skipped = _header(pages[0])
+    _check_comments(pages[1])
     packets, until = _packets(pages[2:])
     granules = [page.granule for page in pages[2:]]
-    if not skipped < granules[-1] <= skipped + LONGEST_SECONDS * GRANULES_HZ:
-        raise _NotPlainError
+    _check_length(skipped, granules[-1], GRANULES_HZ // rate_hz)
     return _Recording(rate_hz, channels, skipped, packets, until, granules)
 
 
 def _header(page: _Page) -> tuple[int, int, int]:
     """Rate, channels and granules to skip; of one or two channels that are played as they are."""
     magic, layout, channels, skipped, rate_hz, gain, family = HEAD.unpack(page.body)
-    known = magic == b"OpusHead" and layout < 16 and channels in (1, 2) and rate_hz in RATES_HZ
+    known = magic == b"OpusHead" and layout == 1 and channels in (1, 2) and rate_hz in RATES_HZ
     if not known or gain or family:
         raise _NotPlainError
     return rate_hz, channels, skipped
+
+
+def _check_comments(page: _Page) -> None:
+    """The vendor and a list of comments, all within one page, as libsndfile wants them (RFC 7845, section 5.2)."""
+    body, place = page.body, 8
+    if body[:place] != b"OpusTags" or page.lacing[-1] == 255:  # 255: they go on on the next page
+        raise _NotPlainError
+    place += LENGTH.size + LENGTH.unpack_from(body, place)[0]
+    (comments,) = LENGTH.unpack_from(body, place)
+    place += LENGTH.size
+    for _ in range(comments):
+        place += LENGTH.size + LENGTH.unpack_from(body, place)[0]
+    if place > len(body):
+        raise _NotPlainError
+
+
+def _check_length(skipped: int, last: int, step: int) -> None:
+    """Not too long, and as many samples as libsndfile counts: where both ends are rounded, one could be missing."""
+    if not skipped < last <= skipped + LONGEST_SECONDS * GRANULES_HZ:
+        raise _NotPlainError
+    if last // step - skipped // step != (last - skipped) // step:
+        raise _NotPlainError
 
 
 def _packets(pages: list[_Page]) -> tuple[list[_Packet], list[int]]:
