@@ -90,6 +90,7 @@ ROWS: Mapping[str, Change] = {
     "constant-rate": _train("constant learning rate of 5e-4", schedule="constant", learning_rate=5e-4),
     "adversary": _train("speakers unlearnt by an adversary, weight 0.3", adversary=0.3),
     "label-smoothing": _loss("labels smoothed by 0.1", "softmax", label_smoothing=0.1),
+    "balanced": _loss("classes weighted by 1 / their utterances", "softmax", alpha="class-balanced", beta=0.9999),
     "am-softmax": _loss("AM-softmax", "am-softmax", scale=10, margin=0.2),
     "focal": _loss("focal loss", "focal", gamma=2, alpha=1),
     "contrastive": _loss("softmax and a supervised contrastive loss", "supervised-contrastive", weight=0.3),

@@ -39,7 +39,7 @@ from affekt.labels import LabelSet
 from affekt.manifest import Manifest
 from affekt.protocols import Fold, FoldPlan, make_folds
 from affekt.recipes import Recipe, find_recipe
-from affekt.results import DIGEST, Results, damage, file_sha256, result_digest, summarise, write_summary
+from affekt.results import DIGEST, FUSIONS, Results, damage, file_sha256, result_digest, summarise, write_summary
 from affekt.seeds import derive_seed
 from affekt.store import WaveformStore
 from affekt.systems import System, from_system_dict
@@ -397,7 +397,7 @@ def _merge_plan(path: Path, old: dict[str, Any], new: dict[str, Any]) -> dict[st
     now["systems"] = list(dict.fromkeys([*before["systems"], *now["systems"]]))
     now["seeds"] = max(now["seeds"], before["seeds"])
     new["systems"] = old["systems"] | new["systems"]
-    return new
+    return new | {FUSIONS: old[FUSIONS]} if FUSIONS in old else new
 
 
 def _complete(system: dict[str, Any]) -> dict[str, Any]:
@@ -476,7 +476,6 @@ def _write_result(
     seconds: float,
 ) -> None:
     confusion = metrics.confusion_matrix(test.labels, predicted, len(experiment.data.classes))
-    recall = [None if np.isnan(part) else part for part in metrics.recall(confusion).tolist()]  # JSON knows no NaN
     result = {
         "system": job.system.name,
         "fold": job.fold.index,
@@ -487,9 +486,7 @@ def _write_result(
         "epochs": len(fitted.history),
         "seconds": round(sum(epoch.seconds for epoch in fitted.history), 3),
         "total_seconds": round(seconds, 3),
-        **metrics.scores(confusion),
-        "recall": dict(zip(experiment.data.classes, recall, strict=True)),
-        "confusion": confusion.tolist(),
+        **metrics.described(confusion, experiment.data.classes),
         "temperature": temperature,
         "sha256": {name: file_sha256(job.folder / name) for name in FEATURE_FILES},
     }

@@ -9,6 +9,7 @@ scikit-learn does; only :func:`recall` shows it, as NaN.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,6 +92,18 @@ def scores(confusion: Num[Numbers, "classes classes"]) -> dict[str, float]:
     {'wa': 0.75, 'ua': 0.75, 'macro_f1': 0.7333333333333334}
     """
     return {name: float(measure(confusion)) for name, measure in MEASURES.items()}
+
+
+def described(confusion: Int[Integers, "classes classes"], classes: Sequence[str]) -> dict[str, Any]:
+    """What a result file says of recognition: :func:`scores`, the recall of each class by name, and the matrix itself.
+
+    A class without an utterance has no recall, which is None: JSON knows no NaN.
+
+    >>> described(np.array([[3, 1], [0, 0]]), ("angry", "sad"))["recall"]
+    {'angry': 0.75, 'sad': None}
+    """
+    parts = [None if np.isnan(part) else part for part in recall(confusion).tolist()]
+    return {**scores(confusion), "recall": dict(zip(classes, parts, strict=True)), "confusion": confusion.tolist()}
 
 
 MEASURES = {"wa": weighted_accuracy, "ua": unweighted_accuracy, "macro_f1": macro_f1}

@@ -208,6 +208,23 @@ def test_a_run_s_configuration_does_the_same_again(
     capfd.readouterr()
 
 
+def test_a_run_with_a_fused_system_is_gone_on_with_and_done_again(
+    run: Any, tmp_path: Path, bursts: Path, config: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--jobs", 1).code == 0
+    assert cli.main(["fuse", str(tmp_path / "run"), "--systems", "baseline,focal"]) == 0
+    answer = run("--jobs", 1, "--seeds", 2)
+    assert answer.code == 0, answer.err
+    assert config()["experiment"]["systems"] == ["baseline", "focal", "fused"]
+    assert config()["fusions"]["fused"]["members"] == ["baseline", "focal"]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["systems"]["fused"]["jobs"] == 2
+    capfd.readouterr()
+    assert again(bursts, tmp_path / "other", tmp_path / "run" / "config.toml", "--plan") == 0, capfd.readouterr().err
+    other = tomllib.loads((tmp_path / "other" / "config.toml").read_text())
+    assert other["experiment"]["systems"] == ["baseline", "focal"]  # what can be trained
+    capfd.readouterr()
+
+
 def test_flags_still_change_what_a_run_s_configuration_says(
     run: Any, tmp_path: Path, bursts: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

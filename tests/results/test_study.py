@@ -16,7 +16,7 @@ import sklearn.metrics
 
 from affekt import statistics
 from affekt.errors import AffektError, CheckpointError
-from affekt.results import study
+from affekt.results import fuse, result_digest, study
 from affekt.results.study import Planned, Run, Study
 from affekt.systems import GROUPS
 
@@ -187,6 +187,48 @@ def test_the_robust_recipe_meets_every_rival_on_the_same_folds(both: Study) -> N
     expected = (ua_by_fold(robust, "compact") - ua_by_fold(speaker, "lstm")).mean()
     assert rows[0]["difference"] == pytest.approx(expected)
     assert [row["other"] for row in study.contest(robust, robust)] == ["lstm"]
+
+
+def test_the_fused_system_is_judged_too_if_it_is_small(
+    both: Study, tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    speaker = both.runs[1]
+    path = make_run(tmp_path / "robust", systems=("lstm", "compact"), gain=0.3)
+    fuse(as_part(path, "speaker", "robust"), ["lstm", "compact"])
+    assert {row["system"] for row in study.contest(Run.read(path), speaker)} == {"compact"}  # 760,584 parameters
+    for result in path.glob("fused/*/*/result.json"):
+        small = json.loads(result.read_text()) | {"parameters": study.MOST_PARAMETERS}
+        result.write_text(json.dumps(small | {"digest": result_digest(small)}))
+    rows = study.contest(Run.read(path), speaker)
+    assert [(row["system"], row["other"]) for row in rows] == [
+        ("fused", "lstm"),
+        ("fused", "baseline"),
+        ("compact", "lstm"),
+        ("compact", "baseline"),
+    ]
+
+
+def test_permutations_exchange_predictions_within_speakers(both: Study) -> None:
+    """By hand, over all 2^6 ways of exchanging two systems' predictions for six speakers."""
+    robust, speaker = both.runs[2], both.runs[1]
+    tables = [
+        run.results.predictions.query(f"system == '{name}'") for run, name in ((robust, "compact"), (speaker, "lstm"))
+    ]
+    speakers = sorted(set(tables[0]["speaker"]))
+
+    def ua(table: pd.DataFrame) -> float:
+        return float(sklearn.metrics.recall_score(table["label"], table["predicted"], average="macro"))
+
+    gains = []
+    for bits in range(1 << len(speakers)):
+        own = [
+            pd.concat([tables[(bits >> n & 1) ^ side].query(f"speaker == '{name}'") for n, name in enumerate(speakers)])
+            for side in (0, 1)
+        ]
+        gains.append(ua(own[0]) - ua(own[1]))
+    expected = np.mean(np.abs(gains) >= abs(gains[0]) - 1e-12)
+    assert study.permutation_p(robust, "compact", speaker, "lstm") == pytest.approx(expected)
+    assert 0 < expected < 1
 
 
 def test_runs_on_other_folds_are_not_paired(both: Study, tmp_path: Path, make_run: Callable[..., Path]) -> None:

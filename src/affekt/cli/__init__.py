@@ -48,6 +48,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "affekt.cli.report:report",
         "Tables, paired tests and plots of an experiment, finished or not; several together as a study.",
     ),
+    "fuse": (
+        "affekt.cli.fuse:fuse",
+        "Let trained systems of a run vote: a fused system, in the run's own tables and tests.",
+    ),
     "reproduce": (
         "affekt.cli.reproduce:reproduce",
         "The paper's experiment on IEMOCAP: prepare, train, and report beside the paper's figures; resumes.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from affekt.report import answers, numbers, plots, quoted
@@ -159,10 +159,11 @@ def _contests(study: Study) -> Iterator[Block]:
     ]
     if rows:
         yield Table(
-            "A small system by the robust recipe against functionals + SVM and Table 1, speakers held out.",
-            ("Corpus", "Robust system", "Rival", "its recipe", "UA gain (points)", "p (t), Holm"),
+            "Small systems by the robust recipe against SVMs and Table 1, speakers held out.",
+            ("Corpus", "Robust system", "Rival", "its recipe", "UA gain (points)", "p (t)", "p (perm.)"),
             tuple(rows),
-            note="On the same folds. Holm's correction is over the rivals of a corpus and recipe.",
+            note="On the same folds; intervals and p (t) over folds, p (perm.) by exchanging predictions within "
+            f"speakers. Holm's correction is over the rivals of a system, corpus and recipe.{_fused(trained.values())}",
         )
     if absent := [Planned(corpus, "speaker", "robust", {}) for corpus, run in trained.items() if run is None]:
         yield from answers.not_run("the robust recipe with speakers held out", absent, "compact,yardsticks,table1")
@@ -176,7 +177,15 @@ def _contest_row(corpus: str, rival: Run, row: Row) -> tuple[str, ...]:
         rival.results.recipe,
         answers.difference(row),
         numbers.p_value(row["p_holm"]),
+        numbers.p_value(row["permutation_p_holm"]),
     )
+
+
+def _fused(runs: Iterable[Run | None]) -> str:
+    """What the fused system is, where there is one."""
+    known = sorted({run.results.fusions[asked.FUSED] for run in runs if run and asked.FUSED in run.results.fusions})
+    said = (f"{asked.FUSED} is the mean posterior of {', '.join(members)}." for members in known)
+    return "".join(f" {sentence}" for sentence in said)
 
 
 def _ablation_table(ablation: Ablation) -> Table:

@@ -35,10 +35,10 @@ def geometry(results: Results, job: Job, labels: Int[NDArray[np.int64], " uttera
 
 
 def write_geometry(results: Results, path: str | Path) -> None:
-    """The geometry of every finished job, with the hash of the features that it was computed from."""
+    """The geometry of every finished job that has deep features, with the hash of those that it was computed from."""
     rows = []
     for name in results.systems:
-        for job in results.finished(name):
+        for job in filter(results.features_sha256, results.finished(name)):
             values = geometry(results, job, codes(results.of(*job), "label"))
             rows.append(job._asdict() | {"features_sha256": results.features_sha256(job)} | values)
     text = io.StringIO()

@@ -23,8 +23,9 @@ from affekt import metrics
 from affekt.config import read_toml
 from affekt.errors import CheckpointError, ConfigError, Fault
 
+EMBEDDINGS = "embeddings.npy"
 NEEDED = ("history.csv", "predictions.csv")
-OPTIONAL = ("model.safetensors", "embeddings.npy")
+OPTIONAL = ("model.safetensors", EMBEDDINGS)
 """Large files, which a published copy of a run may leave out; where they are, they are checked."""
 
 HISTORY_COLUMNS = ("epoch", "train_accuracy", "validation_accuracy")
@@ -32,6 +33,9 @@ PREDICTION_COLUMNS = ("id", "speaker", "label", "predicted")
 PROBABILITY_PREFIX = "prob."
 DIGEST = "digest"
 """What `result.json` calls the hash of itself."""
+FUSIONS = "fusions"
+"""The table of `config.toml` that says of each fused system which are its members."""
+
 NUMBERS = {"parameters": int, "best_epoch": int, "epochs": int, "seconds": float}
 TOLERANCE = 1e-6
 """How far a measure in `result.json` may be from the one that its predictions give."""
@@ -133,6 +137,12 @@ class Results:
         """Whether the corpus is the embedded one, which says nothing about real speech."""
         return "synthetic" in self.corpus.split("+")
 
+    @cached_property
+    def fusions(self) -> Mapping[str, tuple[str, ...]]:
+        """The fused systems (:func:`affekt.results.fuse`), and their members."""
+        tables = read_toml(self.path / "config.toml").get(FUSIONS, {})
+        return {name: tuple(table["members"]) for name, table in tables.items()}
+
     def finished(self, system: str) -> list[Job]:
         """The finished jobs of a system, by fold and seed."""
         rows = self.jobs[self.jobs["system"] == system]
@@ -152,12 +162,12 @@ class Results:
 
     def embeddings(self, system: str, fold: int, seed: int) -> Float[NDArray[np.float32], "utterances features"] | None:
         """Deep features of the test utterances, rows as in :meth:`of`; None where the run keeps none."""
-        path = self.path / str(Job(system, fold, seed)) / "embeddings.npy"
+        path = self.path / str(Job(system, fold, seed)) / EMBEDDINGS
         return np.load(path, allow_pickle=False) if path.exists() else None
 
     def features_sha256(self, job: Job) -> str:
         """The hash that `result.json` gives the deep features, which may have been left out; empty if it gives none."""
-        return str(_read_json(self.path / str(job) / "result.json")["sha256"].get("embeddings.npy", ""))
+        return str(_read_json(self.path / str(job) / "result.json")["sha256"].get(EMBEDDINGS, ""))
 
     def of(self, system: str, fold: int, seed: int) -> pd.DataFrame:
         """The predictions of one job; no rows if it is not finished."""
@@ -309,10 +319,16 @@ def _read_jobs(
 
 
 def _missing_embeddings(folders: Sequence[Path]) -> list[Fault]:
-    """A copy may leave out all embeddings; if only some are gone, means over the others would be other numbers."""
-    gone = [folder / "embeddings.npy" for folder in folders if not (folder / "embeddings.npy").exists()]
+    """A copy may leave out all embeddings; if only some are gone, means over the others would be other numbers.
+
+    Fused systems have none.
+    """
+    listed = [
+        folder / EMBEDDINGS for folder in folders if EMBEDDINGS in _read_json(folder / "result.json").get("sha256", {})
+    ]
+    gone = [path for path in listed if not path.exists()]
     expected = "the deep features of all jobs, or of none"
-    return [_fault(path, "no such file", expected) for path in gone] if len(gone) < len(folders) else []
+    return [_fault(path, "no such file", expected) for path in gone] if len(gone) < len(listed) else []
 
 
 def _read_predictions(path: Path, test: Sequence[str], classes: Sequence[str]) -> tuple[pd.DataFrame, list[Fault]]:
@@ -370,7 +386,7 @@ def _is_number(value: Any, kind: type) -> bool:
 
 
 def _array_faults(folder: Path, utterances: int) -> Iterator[Fault]:
-    path = folder / "embeddings.npy"
+    path = folder / EMBEDDINGS
     if not path.exists():
         return
     try:

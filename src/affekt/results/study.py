@@ -27,7 +27,7 @@ from affekt import metrics, statistics
 from affekt.config import is_run_config, read_toml
 from affekt.errors import AffektError, CheckpointError, ConfigError, Fault
 from affekt.results.reading import Results, codes
-from affekt.results.summary import GEOMETRY, measure_jobs, summarise
+from affekt.results.summary import GEOMETRY, TESTED, measure_jobs, shares, summarise
 from affekt.systems import GROUPS
 
 COSTS = "costs.json"
@@ -46,10 +46,11 @@ GAMMAS, ALPHAS = (2, 5), (1, 2, 4)
 NEAR_EPOCHS = 3
 """How far from the kept epoch an early stop might as well have fallen."""
 
-CANDIDATES = ("compact", "am-focal-combined", "combined", "baseline")
-"""What the robust recipe is judged by: the first of these that was run. Each has at most 400,000 parameters."""
+CANDIDATES, MOST_PARAMETERS = ("compact", "am-focal-combined", "combined", "baseline"), 400_000
+"""What the robust recipe is judged by: the first of these that was run; and the fused system, if it is as small."""
 
-RIVALS = ("functionals-svm", *(system.name for system in GROUPS["table1"]))
+FUSED = "fused"
+RIVALS = ("functionals-svm", "descriptors-svm", *(system.name for system in GROUPS["table1"]))
 CORPORA, PROTOCOLS, RECIPES = ("emodb", "ravdess", "nemo"), ("random", "speaker"), ("paper", "robust")
 FOLDS, SEEDS = 5, 3
 SYSTEMS = tuple(system.name for system in GROUPS["study"])
@@ -181,10 +182,10 @@ def alphas(run: Run) -> list[Row]:
     return _corrected(rows)
 
 
-def _corrected(rows: list[Row]) -> list[Row]:
-    """With Holm's correction over all rows."""
-    adjusted = statistics.holm([row["p"] for row in rows]) if rows else []
-    return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
+def _corrected(rows: list[Row], test: str = "p") -> list[Row]:
+    """With Holm's correction of a test over all rows."""
+    adjusted = statistics.holm([row[test] for row in rows]) if rows else []
+    return [row | {f"{test}_holm": p} for row, p in zip(rows, adjusted, strict=True)]
 
 
 def spreads(run: Run) -> list[Row]:
@@ -349,11 +350,44 @@ def _undominated(row: Row, rows: Sequence[Row], price: str) -> bool | None:
 
 
 def contest(robust: Run, rival: Run) -> list[Row]:
-    """The first of :data:`CANDIDATES` that the robust recipe trained, against the rivals of a run on the same folds."""
-    candidate = robust.first(CANDIDATES)
+    """What the robust recipe is judged by against the rivals of a run on the same folds, each pair by two tests.
+
+    `p` is that of the corrected t-test over folds, `permutation_p` that of exchanging the two systems' predictions
+    within speakers; Holm's correction of each is over the rivals of a system.
+    """
+    return [row for name in _candidates(robust) for row in _contest(robust, name, rival)]
+
+
+def _candidates(robust: Run) -> list[str]:
+    names = [name for name in (FUSED, robust.first(CANDIDATES)) if name in robust.systems]
+    return [name for name in names if robust.summary["systems"][name]["parameters"] <= MOST_PARAMETERS]
+
+
+def _contest(robust: Run, candidate: str, rival: Run) -> list[Row]:
     others = [name for name in RIVALS if name in rival.systems and (robust is not rival or name != candidate)]
-    found = [gain(robust, candidate, rival, name) for name in others] if candidate else []
-    return _corrected([row for row in found if row])
+    rows = [
+        found | {"permutation_p": permutation_p(robust, candidate, rival, other)}
+        for other in others
+        if (found := gain(robust, candidate, rival, other))
+    ]
+    return _corrected(_corrected(rows), "permutation_p")
+
+
+def permutation_p(first: Run, system: str, second: Run, other: str) -> float:
+    """How likely a gain in UA as large is if, within each speaker, the two systems' predictions may be exchanged.
+
+    Over the folds and seeds that both have; :func:`affekt.statistics.sign_flip_test` of speakers' shares in the gain.
+    """
+    jobs = set(first.table(system).index) & set(second.table(other).index)
+    jobs = {(fold, seed) for fold, seed in jobs if first is second or _same_test(first, second, fold)}
+    tables = []
+    for run, name in ((first, system), (second, other)):
+        table = run.results.predictions
+        shared = pd.MultiIndex.from_frame(table[["fold", "seed"]]).isin(jobs)
+        tables.append(table[(table["system"] == name) & shared])
+    own, others = np.moveaxis(_counts_by_speaker(tables, len(first.results.classes)), 1, 0)
+    gained = shares(np.stack([own, own, others], axis=1)[:, None])
+    return float(statistics.sign_flip_test(gained, seed=0)[0, TESTED.index("ua")])
 
 
 @dataclass(frozen=True)

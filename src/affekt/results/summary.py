@@ -151,7 +151,7 @@ def _pool(results: Results, systems: Sequence[str], baseline: str, seed: int, re
         own=_own_and_gain(counts.sum(0)[None])[0, :, 0],
         own_bounds=bounds[:, :, 0],
         gain_bounds=bounds[:, :, 1],
-        permuted=statistics.sign_flip_test(_shares(counts), seed=seed),
+        permuted=statistics.sign_flip_test(shares(counts), seed=seed),
     )
 
 
@@ -273,7 +273,7 @@ def _difference(results: Results, pairs: pd.DataFrame, measure: str) -> dict[str
     return {"difference": pairs[measure].mean(), "t_p": p_value}
 
 
-def _shares(
+def shares(
     counts: Num[NDArray[np.int64], "clusters systems 3 classes classes"],
 ) -> Float[Floats, "clusters systems tested"]:
     """What each cluster brings to the pooled differences in WA and UA, which are the sums over the clusters."""

@@ -1,0 +1,142 @@
+"""Late fusion: systems of a run vote with equal weights. Nothing is trained, and there is nothing to tune.
+
+The posterior of the fused system is the mean of its members' calibrated posteriors: the sum rule of Kittler, Hatef,
+Duin & Matas 1998, "On Combining Classifiers". Each member has seen the training part of its fold alone, and the
+validation part for its epoch and temperature, so the fused system keeps to the protocol that they keep to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+from filelock import FileLock
+
+from affekt import metrics
+from affekt.atomic import write_bytes
+from affekt.config import read_toml, sealed
+from affekt.errors import ConfigError, Fault
+from affekt.results.reading import (
+    DIGEST,
+    FUSIONS,
+    HISTORY_COLUMNS,
+    NEEDED,
+    PREDICTION_COLUMNS,
+    PROBABILITY_PREFIX,
+    Job,
+    Results,
+    codes,
+    file_sha256,
+    result_digest,
+)
+
+
+def fuse(path: str | Path, members: Sequence[str], name: str = "fused") -> Results:
+    """Add a fused system to a run directory: a job wherever all its members have finished theirs.
+
+    Its files are those of any job, but for weights and deep features, which it has not; its history is empty. Doing it
+    again, after more seeds, adds what has become possible and writes the rest as it was.
+
+    Args:
+        path: run directory.
+        members: at least two trained systems of the run.
+        name: of the fused system.
+
+    Returns:
+        The run, read back with the fused system in it.
+
+    Raises:
+        ConfigError: unknown, fused or repeated members, a name that is taken, or no job that all members have finished.
+        CheckpointError: a damaged run.
+    """
+    path = Path(path)
+    results = Results.read(path)
+    faults = list(_faults(results, members, name))
+    if faults:
+        raise ConfigError.of(faults)
+    shared = _shared_jobs(results, members)
+    if not shared:
+        got, remedy = "no fold and seed that all members have finished", "go on with the experiment"
+        raise ConfigError(f"system {name}", got=got, expected="at least one", remedy=remedy)
+    for fold, seed in shared:
+        _write_job(results, [Job(member, fold, seed) for member in members], Job(name, fold, seed))
+    _note(path, members, name)
+    return Results.read(path)
+
+
+def _faults(results: Results, members: Sequence[str], name: str) -> Iterator[Fault]:
+    trained = [system for system in results.systems if system not in results.fusions]
+    for member, times in Counter(members).items():
+        if member not in trained:
+            yield Fault(f"member {member}", "no trained system of this run", f"one of {', '.join(trained)}")
+        if times > 1:
+            yield Fault(f"member {member}", f"{times} times", "once: all members have the same weight")
+    if len(members) < 2:
+        yield Fault("members", ", ".join(members) or "none", "at least 2 systems")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        yield Fault("name", repr(name), "letters, digits, '-', '.' and '_'")
+    if name in trained or results.fusions.get(name, tuple(members)) != tuple(members):
+        got = "a trained system" if name in trained else "another fusion"
+        yield Fault(f"name {name}", f"{got} of this run", "a new name", "choose another --name")
+
+
+def _shared_jobs(results: Results, members: Sequence[str]) -> list[tuple[int, int]]:
+    """Folds and seeds that all members have finished."""
+    finished = [{(job.fold, job.seed) for job in results.finished(member)} for member in members]
+    return sorted(set.intersection(*finished))
+
+
+def _write_job(results: Results, members: Sequence[Job], job: Job) -> None:
+    """The files of one fused job, its `result.json` last."""
+    folder = results.path / str(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = _voted(results, members)
+    write_bytes(folder / "history.csv", pd.DataFrame(columns=list(HISTORY_COLUMNS)).to_csv(index=False).encode())
+    write_bytes(folder / "predictions.csv", table.to_csv(index=False).encode())
+    rows = results.jobs.set_index(["system", "fold", "seed"]).loc[list(map(tuple, members))]
+    result = {
+        **job._asdict(),
+        "protocol": results.protocol_line,
+        "members": [member.system for member in members],
+        "parameters": int(rows["parameters"].sum()),
+        "best_epoch": 0,
+        "epochs": 0,
+        "seconds": round(float(rows["seconds"].sum()), 3),
+        **metrics.described(_confusion(results, table), results.classes),
+        "sha256": {file: file_sha256(folder / file) for file in NEEDED},
+    }
+    result[DIGEST] = result_digest(result)
+    write_bytes(folder / "result.json", (json.dumps(result, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _voted(results: Results, members: Sequence[Job]) -> pd.DataFrame:
+    """The predictions of the mean posterior, rows as the first member has them."""
+    tables = [results.of(*member).set_index("id") for member in members]
+    ids = tables[0].index
+    posteriors = np.mean([results.probabilities(table.loc[ids]) for table in tables], axis=0).astype(np.float32)
+    voted = tables[0].reset_index()[list(PREDICTION_COLUMNS)]
+    voted["predicted"] = np.array(results.classes)[posteriors.argmax(1)]
+    voted[[PROBABILITY_PREFIX + label for label in results.classes]] = posteriors
+    return voted
+
+
+def _confusion(results: Results, table: pd.DataFrame) -> Any:
+    typed = {name: pd.Categorical(table[name], categories=list(results.classes)) for name in ("label", "predicted")}
+    numbers = pd.DataFrame(typed)
+    return metrics.confusion_matrix(codes(numbers, "label"), codes(numbers, "predicted"), len(results.classes))
+
+
+def _note(path: Path, members: Sequence[str], name: str) -> None:
+    """Tell the run's configuration of the fused system."""
+    with FileLock(path / ".lock"):
+        plan = read_toml(path / "config.toml")
+        plan["experiment"]["systems"] = list(dict.fromkeys([*plan["experiment"]["systems"], name]))
+        plan[FUSIONS] = plan.get(FUSIONS, {}) | {name: {"members": list(members), "rule": "mean posterior"}}
+        write_bytes(path / "config.toml", sealed(tomli_w.dumps(plan)))
