@@ -104,6 +104,23 @@ def test_content_decides_and_not_the_suffix(tmp_path: Path) -> None:
     np.testing.assert_allclose(audio.load(path), tone(), atol=2**-15)
 
 
+@pytest.mark.parametrize("encoding", [("WAV", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS")])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_reading_gives_what_probe_and_load_do(encoding: tuple[str, str], channels: int) -> None:
+    data = encoded(np.tile(tone(1.3, 24_000)[:, None], channels), 24_000, *encoding)
+    with audio.reading(data) as (info, parts):
+        samples = np.concatenate(list(parts))
+    assert info == audio.probe(data)
+    np.testing.assert_array_equal(samples, audio.load(data, 24_000))
+
+
+def test_reading_nothing() -> None:
+    with audio.reading(encoded(np.zeros(0, np.float32))) as (info, parts):
+        assert info.frames == 0
+        with pytest.raises(AudioError, match="no samples"):
+            list(parts)
+
+
 def test_probe_reads_the_header() -> None:
     info = audio.probe(encoded(np.zeros((44_100, 2), np.float32), 44_100, "FLAC", "PCM_24"))
     assert info == audio.AudioInfo(44_100, 2, 44_100, 1.0, "FLAC", "PCM_24")

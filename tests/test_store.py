@@ -331,7 +331,7 @@ def test_few_results_wait_in_memory() -> None:
     results = store._in_order(work, range(1_000), jobs=2)
     assert [next(results) for _ in range(10)] == list(range(10))
     time.sleep(0.05)
-    assert len(started) <= 10 + 2 * store.AHEAD_PER_JOB
+    assert len(started) <= 10 + (1 + 2 * store.AHEAD_PER_JOB) * store.TOGETHER
     assert list(results) == list(range(10, 1_000))
 
 

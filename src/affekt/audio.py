@@ -134,9 +134,25 @@ def probe(source: Source) -> AudioInfo:
     """
     name = describe(source)
     with _stream(source, name) as stream, _sound_file(stream, name) as file:
-        frames = file.frames if file.frames < UNKNOWN_FRAMES else None
-        seconds = None if frames is None else frames / file.samplerate
-        return AudioInfo(file.samplerate, file.channels, frames, seconds, file.format, file.subtype)
+        return _info(file)
+
+
+@contextmanager
+def reading(source: Source) -> Iterator[tuple[AudioInfo, Iterator[Samples]]]:
+    """Open a recording once: what its header says, and its mono samples at its own rate, in parts of any length.
+
+    Raises:
+        AudioError: as for :func:`load`; about the samples while iterating.
+
+    >>> wav = io.BytesIO()
+    >>> soundfile.write(wav, np.zeros(20_000), 8_000, format="WAV")
+    >>> with reading(wav) as (info, parts):
+    ...     info.frames, sum(map(len, parts))
+    (20000, 20000)
+    """
+    name = describe(source)
+    with _opened(source, from_start=True) as file:
+        yield _info(file), _some(_decoded(file, name, 0.0, np.inf), name)
 
 
 def describe(source: Source) -> str:
@@ -168,6 +184,8 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is u
 
 class _DecodedFile:
     """A short Opus recording that a faster decoder has decoded as a whole: see :mod:`affekt.opus`."""
+
+    format, subtype = "OGG", "OPUS"
 
     def __init__(self, sound: opus.Sound) -> None:
         self._rest, self.samplerate = sound
@@ -220,12 +238,17 @@ def _resampled(
         decoded = _decoded(file, describe(source), start_seconds, stop_seconds)
         if file.samplerate != sample_rate_hz:
             decoded = _convert(decoded, file.samplerate, sample_rate_hz)
-        samples = 0
-        for part in decoded:
-            samples += len(part)
-            yield part
+        yield from _some(decoded, describe(source))
+
+
+def _some(parts: Iterator[Samples], name: str) -> Iterator[Samples]:
+    """The parts, which must not all be empty."""
+    samples = 0
+    for part in parts:
+        samples += len(part)
+        yield part
     if not samples:
-        raise AudioError(describe(source), got="no samples", expected="audio", remedy="leave the file out")
+        raise AudioError(name, got="no samples", expected="audio", remedy="leave the file out")
 
 
 def _convert(parts: Iterator[Samples], from_hz: int, to_hz: int) -> Iterator[Samples]:
@@ -299,6 +322,12 @@ def _opened(source: Source, from_start: bool) -> Iterator[_ForwardFile | _Decode
         else:
             with _sound_file(stream, name) as file:
                 yield file
+
+
+def _info(file: _ForwardFile | _DecodedFile) -> AudioInfo:
+    frames = file.frames if file.frames < UNKNOWN_FRAMES else None
+    seconds = None if frames is None else frames / file.samplerate
+    return AudioInfo(file.samplerate, file.channels, frames, seconds, file.format, file.subtype)
 
 
 def _short_opus(stream: BinaryIO) -> opus.Sound | None:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -39,7 +40,8 @@ FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
 SAMPLE_TYPE = np.dtype("<f4")
 LONGEST_SECONDS = 1_800.0  # of an utterance; a small file can hold more than the memory can
-AHEAD_PER_JOB = 8  # results that may wait for their turn to be written
+TOGETHER = 4  # files that a thread works on before the main thread, which has to take turns with it, hears of them
+AHEAD_PER_JOB = 2  # such groups of results that may wait for their turn to be written
 LEFTOVER_SECONDS = 24 * 60 * 60  # a temporary folder this old belongs to a process that was killed
 ATTEMPTS = 3  # another process may replace the cache between building and reading it
 
@@ -368,14 +370,24 @@ def _is_whole(store: WaveformStore, jobs: int) -> bool:
 
 def _in_order(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:
     """Results of `function` from a pool of threads, in the order of `items`, few of them waiting at any time."""
-    waiting: deque[Future[R]] = deque()
+
+    def work(group: Sequence[T]) -> list[R]:
+        return [function(item) for item in group]
+
+    waiting: deque[Future[list[R]]] = deque()
     with ThreadPoolExecutor(jobs) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
+        for group in _groups(items):
+            waiting.append(pool.submit(work, group))
             if len(waiting) >= AHEAD_PER_JOB * jobs:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
+
+
+def _groups(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while group := list(islice(iterator, TOGETHER)):
+        yield group
 
 
 @contextmanager

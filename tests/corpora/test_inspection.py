@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt.corpora.inspection import Sound, decode, inspect
+from affekt.corpora.inspection import TOGETHER, Sound, decode, inspect
 from affekt.corpora.release import Note, Row
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 1_600)
@@ -43,6 +43,21 @@ def test_every_kind_of_damage_is_left_out_and_said_with_its_reason(tmp_path: Pat
     assert reasons["nan.wav"].startswith("NaN or infinity")
     assert reasons["pointer.wav"] == "a Git LFS pointer, fetch the sound with `git lfs pull`"
     assert reasons["page.wav"].startswith("no audio that can be decoded")
+
+
+def test_many_files_are_each_judged_alone(tmp_path: Path) -> None:
+    """More than threads take at a time: every third one is broken, every fourth one a copy of the first."""
+    for index in range(3 * TOGETHER + 1):
+        name = tmp_path / f"{index:02}_x.wav"
+        if index % 3 == 1:
+            name.write_bytes(b"broken")
+        else:
+            soundfile.write(name, NOISE if index % 4 == 0 else NOISE[index:], 16_000)
+    usable, notes = inspected(tmp_path)
+    assert usable == [f"{index:02}_x.wav" for index in range(3 * TOGETHER + 1) if index % 3 != 1]
+    failed, copies = sorted(notes.values(), key=lambda note: not note.failed)
+    assert [item.split(":")[0] for item in failed.items] == [f"{index:02}_x.wav" for index in range(1, 25, 3)]
+    assert "00_x.wav = 08_x.wav = 3 more" in str(copies)
 
 
 def test_the_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
