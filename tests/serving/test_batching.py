@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from affekt.inference import Recognizer
 from affekt.serving.batching import Batcher
+from affekt.serving.turn import Turn
 
 Floats = NDArray[np.float32]
 
@@ -26,20 +29,41 @@ def wave(value: float, samples: int = 100) -> Floats:
     return np.full(samples, value, np.float32)
 
 
+async def answer(batcher: Batcher, waveform: Floats) -> Floats:
+    turn = Turn(60)
+    batcher.submit(turn, waveform)
+    async with asyncio.timeout(20):
+        return await turn.answer()
+
+
+@contextmanager
+def held_pool(workers: int) -> Iterator[tuple[ThreadPoolExecutor, threading.Event]]:
+    """Threads that begin to work when an event is set, so that a test says who comes before that."""
+    free = threading.Event()
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in range(workers):
+            pool.submit(free.wait, 20)
+        try:
+            yield pool, free
+        finally:
+            free.set()
+
+
 def together(
     waveforms: Sequence[Floats],
     model: Callable[[Sequence[Floats]], Floats] = echo,
-    wait_seconds: float = 0.02,
     most_samples: int = 10_000,
-    workers: int = 2,
+    workers: int = 1,
 ) -> tuple[list[Floats | BaseException], list[int]]:
     """Answers to waveforms that come at the same time, and the sizes of the batches."""
     sizes: list[int] = []
 
     async def ask() -> list[Floats | BaseException]:
-        with ThreadPoolExecutor(workers) as pool:
-            batcher = Batcher(model, pool, workers, wait_seconds, most_samples, sizes.append)
-            asked = [batcher.answer(waveform) for waveform in waveforms]
+        with held_pool(workers) as (pool, free):
+            batcher = Batcher(model, pool, workers, 0, most_samples, sizes.append)
+            asked = [asyncio.create_task(answer(batcher, waveform)) for waveform in waveforms]
+            await asyncio.sleep(0)
+            free.set()
             return await asyncio.gather(*asked, return_exceptions=True)
 
     return asyncio.run(ask()), sizes
@@ -48,7 +72,7 @@ def together(
 def test_everybody_gets_the_answer_to_their_own_waveform() -> None:
     values = np.random.default_rng(0).normal(size=50)
     waveforms = [wave(value, samples=100 + index % 3) for index, value in enumerate(values)]
-    answers, _ = together(waveforms)
+    answers, _ = together(waveforms, workers=2)
     np.testing.assert_allclose(np.stack(answers)[:, 0], 2 * values.astype(np.float32))
 
 
@@ -67,28 +91,72 @@ def test_a_waveform_longer_than_the_bound_runs_alone() -> None:
     assert together([wave(1)] * 3, most_samples=10)[1] == [1, 1, 1]
 
 
+def test_those_of_whom_one_has_waited_longest_are_next() -> None:
+    _, sizes = together([wave(1), *[wave(1, samples=50)] * 3, wave(1), wave(1, samples=70)])
+    assert sizes == [2, 3, 1]
+
+
+def test_the_first_of_a_batch_waits_for_company() -> None:
+    sizes: list[int] = []
+
+    async def ask() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            batcher = Batcher(echo, pool, 1, 0.5, 10_000, sizes.append)
+            first = asyncio.create_task(answer(batcher, wave(1)))
+            await asyncio.sleep(0.05)
+            await asyncio.gather(first, answer(batcher, wave(2)))
+
+    asyncio.run(ask())
+    assert sizes == [2]
+
+
 def test_a_batch_grows_while_all_workers_are_busy() -> None:
-    free = threading.Event()
+    busy, free = threading.Event(), threading.Event()
 
     def slow(waveforms: Sequence[Floats]) -> Floats:
         if len(waveforms[0]) == 1:
-            free.wait(5)
+            busy.set()
+            free.wait(20)
         return echo(waveforms)
 
     async def ask() -> list[int]:
         sizes: list[int] = []
         with ThreadPoolExecutor(1) as pool:
             batcher = Batcher(slow, pool, 1, 0, 10_000, sizes.append)
-            asked = [asyncio.create_task(batcher.answer(wave(1, samples=1)))]
-            await asyncio.sleep(0.02)
-            for _ in range(5):
-                asked.append(asyncio.create_task(batcher.answer(wave(1))))
-                await asyncio.sleep(0.005)
+            asked = [asyncio.create_task(answer(batcher, wave(1, samples=1)))]
+            assert await asyncio.to_thread(busy.wait, 20)
+            asked += [asyncio.create_task(answer(batcher, wave(1))) for _ in range(5)]
+            await asyncio.sleep(0)
             free.set()
             await asyncio.gather(*asked)
         return sizes
 
     assert asyncio.run(ask()) == [1, 5]
+
+
+def test_any_thread_may_submit_and_no_more_run_than_may() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    running, most = threading.Semaphore(2), []
+
+    def bounded(waveforms: Sequence[Floats]) -> Floats:
+        most.append(running.acquire(blocking=False))
+        time.sleep(0.002)  # so that they meet
+        try:
+            return echo(waveforms)
+        finally:
+            running.release()
+
+    async def ask() -> list[Floats]:
+        turns = [Turn(60) for _ in values]
+        with ThreadPoolExecutor(3) as pool, ThreadPoolExecutor(8) as callers:
+            batcher = Batcher(bounded, pool, 2, 0.001, 1_000)
+            for index, (turn, value) in enumerate(zip(turns, values, strict=True)):
+                callers.submit(batcher.submit, turn, wave(value, samples=100 + index % 5))
+            async with asyncio.timeout(30):
+                return [await turn.answer() for turn in turns]
+
+    np.testing.assert_allclose(np.stack(asyncio.run(ask()))[:, 0], 2 * values.astype(np.float32))
+    assert all(most)
 
 
 def test_a_model_that_fails_fails_for_the_whole_batch_and_for_no_other() -> None:
@@ -101,6 +169,11 @@ def test_a_model_that_fails_fails_for_the_whole_batch_and_for_no_other() -> None
     assert [isinstance(answer, ValueError) for answer in answers] == [False, True, False, True]
 
 
+def test_a_model_that_gives_too_few_answers_keeps_nobody_waiting() -> None:
+    answers, _ = together([wave(1), wave(2)], lambda waveforms: echo(waveforms)[:-1])
+    assert isinstance(answers[1], ValueError)
+
+
 def test_who_leaves_takes_their_waveform_along() -> None:
     seen: list[float] = []
 
@@ -109,11 +182,13 @@ def test_who_leaves_takes_their_waveform_along() -> None:
         return echo(waveforms)
 
     async def ask() -> list[Floats]:
-        with ThreadPoolExecutor(1) as pool:
-            batcher = Batcher(watch, pool, 1, 0.02, 10_000)
-            asked = [asyncio.create_task(batcher.answer(wave(value))) for value in (1, 2, 3)]
-            await asyncio.sleep(0.005)
+        with held_pool(1) as (pool, free):
+            batcher = Batcher(watch, pool, 1, 0, 10_000)
+            asked = [asyncio.create_task(answer(batcher, wave(value))) for value in (1, 2, 3)]
+            await asyncio.sleep(0)
             asked[1].cancel()
+            await asyncio.wait([asked[1]])
+            free.set()
             return [await asked[0], await asked[2]]
 
     assert [answer[0] for answer in asyncio.run(ask())] == [2, 6]

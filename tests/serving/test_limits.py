@@ -6,15 +6,20 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
 from affekt.errors import AffektError, ConfigError
 from affekt.inference import Recognizer
 from affekt.serving.gate import Budget, Gate
+from affekt.serving.guard import Guard
+from affekt.serving.metrics import Metrics
 from affekt.serving.problems import RequestError
 from affekt.serving.settings import Limits, Settings
 from affekt.serving.uploads import receive_upload
@@ -181,6 +186,119 @@ class TestGate:
             with pytest.raises(ZeroDivisionError), gate.entered():
                 raise ZeroDivisionError
         assert gate.inside == 0
+
+    def test_a_wait_beyond_the_limit_is_answered_and_not_worked_for(
+        self, serve: Serve, recording: Record, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        free = threading.Event()
+        hear = Recognizer.waveform
+
+        def wait(self: Recognizer, *arguments: object) -> object:
+            free.wait(20)
+            return hear(self, *arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Recognizer, "waveform", wait)
+        client, content = serve(wait_seconds=0.1, threads=1), recording(0.5)
+        with ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda _: client.post("/v1/predict", content=content), range(3)))
+        free.set()
+        assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(503, "2")}
+        assert answers[0].json()["expected"] == "less than 0.1 s"
+        client.app.state.engine.close()  # type: ignore[attr-defined]
+        assert "affekt_batch_size_sum 0.0" in client.get("/metrics").text
+
+
+class TestGateKeepsPace:
+    @pytest.fixture
+    def now(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """The time, which stands still unless a test moves it."""
+        now = [0.0]
+        monkeypatch.setattr("affekt.serving.gate.time.monotonic", lambda: now[0])
+        return now
+
+    @staticmethod
+    def places_after(gate: Gate, now: list[float], guests: int, seconds_each: float) -> int:
+        """Places when some guests have left one after the other, while two more were there all the time."""
+        with ExitStack() as others:
+            for _ in range(2):
+                others.enter_context(gate.entered())
+            for _ in range(guests):
+                with gate.entered():
+                    now[0] += seconds_each
+            return gate.places
+
+    def test_there_are_places_for_as_many_as_can_be_served_in_time(self, now: list[float]) -> None:
+        gate = Gate("predictions", 100, wait_seconds=10, workers=1)
+        assert gate.places == 100
+        assert self.places_after(gate, now, 100, seconds_each=0.9) == 11  # 10 s / 0.9 s
+        assert self.places_after(gate, now, 100, seconds_each=0.05) == 100
+
+    def test_time_in_which_nobody_waits_says_nothing_of_the_pace(self, now: list[float]) -> None:
+        gate = Gate("predictions", 100, wait_seconds=10, workers=3)
+        assert self.places_after(gate, now, 100, seconds_each=60) == 100
+
+    def test_however_slow_it_is_some_can_wait(self, now: list[float]) -> None:
+        gate = Gate("predictions", 100, wait_seconds=10, workers=2)
+        assert self.places_after(gate, now, 100, seconds_each=60) == 4
+        assert gate.refusal() is None
+
+    def test_a_place_is_kept_for_who_is_on_the_way_but_not_for_long(self, now: list[float]) -> None:
+        gate = Gate("predictions", 1)
+        with gate.expected():
+            with pytest.raises(RequestError), gate.entered():
+                pass
+            now[0] += 1.01
+            with gate.entered():
+                pass
+        with gate.expected():
+            pass
+        with gate.entered():  # it is free as soon as the guest is here, or has turned back
+            assert gate.inside == 1
+
+
+class TestGuard:
+    """Who is turned away before anything is done for them."""
+
+    TOKEN = "correct-horse-battery"
+
+    def ask(self, method: str = "POST", path: str = "/v1/predict", **headers: str) -> tuple[int, dict[str, str]]:
+        """Status and headers while there is no place for predictions; the body must not be waited for."""
+
+        async def behind(scope: object, receive: object, send: Callable[..., Any]) -> None:
+            await JSONResponse({})(scope, receive, send)  # type: ignore[arg-type]
+
+        async def receive() -> None:
+            raise AssertionError("the body is asked for")
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        sent: list[dict[str, Any]] = []
+        metrics = Metrics()
+        gates = {"/v1/predict": Gate("predictions", 0), "/v1/timeline": Gate("timelines", 1)}
+        guard = Guard(behind, Settings(token=self.TOKEN), metrics, gates)  # type: ignore[arg-type]
+        encoded = [(name.encode(), value.encode()) for name, value in ({"host": "localhost"} | headers).items()]
+        scope = {"type": "http", "method": method, "path": path, "headers": encoded}
+        asyncio.run(guard(scope, receive, send))  # type: ignore[arg-type]
+        self.page = metrics.page().decode()
+        return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+
+    def test_while_there_is_no_place_a_request_is_refused_unread(self) -> None:
+        status, headers = self.ask(authorization=f"Bearer {self.TOKEN}")
+        assert (status, headers["retry-after"], headers["x-content-type-options"]) == (429, "1", "nosniff")
+        assert 'affekt_requests_total{path="/v1/predict",status="429"} 1.0' in self.page
+
+    def test_strangers_do_not_learn_how_busy_it_is(self) -> None:
+        assert self.ask()[0] == 401
+        key = {"authorization": f"Bearer {self.TOKEN}"}
+        assert self.ask(**key, origin="https://evil.example")[0] == 403
+        assert self.ask(**key | {"host": "evil.example"})[0] == 421
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "/v1/timeline"), ("GET", "/v1/predict"), ("GET", "/v1/model")]
+    )
+    def test_all_else_goes_on(self, method: str, path: str) -> None:
+        assert self.ask(method, path, authorization=f"Bearer {self.TOKEN}")[0] == 200
 
 
 class TestSettings:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,82 @@ def test_connections_are_bounded_and_free_again(impatient: Thread, eventually: C
     assert refused.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nretry-after: 2\r\n" in refused
     assert eventually(lambda: httpx.get(f"{impatient.url}/readyz").status_code == 200)
+
+
+@pytest.fixture
+def held(impatient: Thread, eventually: Callable[..., bool]) -> Iterator[None]:
+    """All connections that there may be, held by others."""
+    assert eventually(lambda: impatient.connections == 0)
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", impatient.port), timeout=10))
+        assert eventually(lambda: impatient.connections == CONNECTIONS)
+        yield
+
+
+def test_a_refused_client_can_read_why_even_while_it_is_sending(impatient: Thread, held: None) -> None:
+    answer = answer_to(impatient, head("/v1/predict", 2**20), *[bytes(2**17)] * 4, pause_seconds=0.05)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_refused_client_that_stays_is_parted_with(
+    impatient: Thread, held: None, eventually: Callable[..., bool]
+) -> None:
+    parting = impatient.server.lifespan.state["parting"]
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=10) as client:
+        assert eventually(lambda: len(parting) == 1)
+        assert impatient.connections == CONNECTIONS  # it takes nobody's place
+        assert eventually(lambda: not parting)
+        assert client.recv(2**16).startswith(b"HTTP/1.1 503 ")
+
+
+def test_those_who_are_parted_with_are_bounded_too(
+    impatient: Thread, held: None, eventually: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affekt.serving.connection.REFUSED_SECONDS", 20.0)
+    parting = impatient.server.lifespan.state["parting"]
+    with ExitStack() as stack:
+        refused = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", impatient.port), timeout=10))
+            for _ in range(CONNECTIONS)
+        ]
+        assert all(client.recv(2**16).startswith(b"HTTP/1.1 503 ") for client in refused)
+        assert len(parting) == CONNECTIONS // 2
+    assert eventually(lambda: not parting)  # as soon as they leave
+
+
+def test_a_loop_that_is_late_takes_fewer_clients_in(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(impatient.server.lifespan.state["pulse"], "share", lambda most: 0)
+    answer = answer_to(impatient)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["expected"] == "at most 0"
+
+
+def test_a_request_refused_before_its_body_came_leaves_a_usable_connection(
+    impatient: Thread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impatient.server.config.app.state.engine.predictions, "_places", 0)  # type: ignore[union-attr]
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=10) as client:
+        client.sendall(head("/v1/predict", 2**18) + bytes(2**17))
+        refused = client.recv(2**16)
+        client.sendall(bytes(2**17) + b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
+        rest = b""
+        while piece := client.recv(2**16):
+            rest += piece
+    assert refused.startswith(b"HTTP/1.1 429 ")
+    assert b"HTTP/1.1 200 " in rest
+
+
+def test_a_refused_body_that_does_not_end_is_parted_with(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(impatient.server.config.app.state.engine.predictions, "_places", 0)  # type: ignore[union-attr]
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=10) as client, suppress(ConnectionError):
+        client.sendall(head("/v1/predict", 2**30))
+        assert client.recv(2**16).startswith(b"HTTP/1.1 429 ")
+        while time.monotonic() < started + 20:
+            client.sendall(bytes(2**10))
+            time.sleep(0.05)
+    assert time.monotonic() - started < 15
 
 
 def test_clients_that_leave_free_their_places(server: Any, recording: Record, eventually: Callable[..., bool]) -> None:

@@ -30,7 +30,8 @@ from affekt.serving.guard import Guard
 from affekt.serving.live import StreamQuery, serve_stream
 from affekt.serving.metrics import CONTENT_TYPE, Metrics
 from affekt.serving.problems import RequestError, answer
-from affekt.serving.settings import Limits, Settings
+from affekt.serving.pulse import Pulse
+from affekt.serving.settings import Settings
 from affekt.serving.uploads import Upload, receive_upload
 from affekt.timeline import Timeline, TimelineConfig
 
@@ -85,8 +86,11 @@ def create_app(recognizer: Recognizer, settings: Settings, runs: int | None = No
     engine = Engine(recognizer, threads, runs or threads, settings.limits, metrics)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Limits]]:
-        yield {"limits": settings.limits}
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        pulse = Pulse()
+        beating = asyncio.create_task(pulse.beat())
+        yield {"limits": settings.limits, "parting": set(), "pulse": pulse}
+        beating.cancel()
         engine.close()
 
     app = FastAPI(
@@ -99,7 +103,8 @@ def create_app(recognizer: Recognizer, settings: Settings, runs: int | None = No
     add_documentation(app)
     add_assets(app)
     _add_errors(app)
-    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    gates = {"/v1/predict": engine.predictions, "/v1/timeline": engine.timelines}
+    app.add_middleware(Guard, settings=settings, metrics=metrics, gates=gates)
     if settings.origins:
         headers = ["authorization", "content-type"]
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=headers)
@@ -140,11 +145,12 @@ async def _with_upload(
 ) -> Result:
     """Take a recording in and work on it, in one of the gate's places, for as long as the client waits.
 
-    The place is taken when the recording is there, so that slow clients keep nobody out.
+    The place is taken when the recording is there, and kept only for a moment before, so that slow clients keep nobody
+    out.
     """
-    gate.check()
     with engine.uploads.share() as share:
-        upload = await receive_upload(request, engine.limits, share)
+        with gate.expected():
+            upload = await receive_upload(request, engine.limits, share)
         with gate.entered():
             return await _while_connected(request, work(upload))
 

@@ -2,12 +2,14 @@
 
 Only recordings of equal length share a run. So nothing is padded, and an answer is the same bit for bit whoever else
 asks at the moment; on a CPU a mixed batch would not be faster either (see docs/serving.md). While all workers are busy
-a batch goes on growing, so the batches get larger as the load does.
+a batch goes on growing, so the batches get larger as the load does. A worker that is done takes the next batch by
+itself: the event loop, which is busiest when this matters, has no part in it.
 """
 
 from __future__ import annotations
 
-import asyncio
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,17 +17,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from affekt.serving.turn import Turn
+
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class _Request:
+class _Waiting:
+    turn: Turn
     waveform: Floats
-    answer: asyncio.Future[Floats]
+    since: float
 
 
 class Batcher:
-    """Collects waveforms [samples] and gives each its row of the model's answers.
+    """Collects waveforms [samples] and gives each its row of the model's answers. Any thread may submit.
 
     Args:
         model: from waveforms to an array [batch, ...]; called in the pool.
@@ -47,50 +52,70 @@ class Batcher:
     ) -> None:
         self._model = model
         self._pool = pool
-        self._slots = asyncio.Semaphore(workers)
+        self._workers = workers
         self._wait_seconds = wait_seconds
         self._most_samples = most_samples
         self._on_batch = on_batch
-        self._waiting: dict[int, list[_Request]] = {}  # by length
-        self._collectors: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()  # over all below
+        self._waiting: dict[int, list[_Waiting]] = {}  # by length; in each list, who came first is first
+        self._working = 0
 
-    async def answer(self, waveform: Floats) -> Floats:
-        """The model's answer to one waveform; a caller that is cancelled takes its waveform along."""
-        request = _Request(waveform, asyncio.get_running_loop().create_future())
-        batch = self._waiting.setdefault(len(waveform), [])
-        batch.append(request)
-        if len(batch) == 1:
-            self._start(len(waveform), self._wait_seconds)
-        return await request.answer
+    def submit(self, turn: Turn, waveform: Floats) -> None:
+        """Answer a turn with the model's answer to a waveform, as soon as a worker has time."""
+        with self._lock:
+            self._waiting.setdefault(len(waveform), []).append(_Waiting(turn, waveform, time.monotonic()))
+            if self._working == self._workers:
+                return
+            self._working += 1
+        self._pool.submit(self._work)
 
-    def _start(self, samples: int, wait_seconds: float) -> None:
-        collector = asyncio.create_task(self._collect(samples, wait_seconds))
-        self._collectors.add(collector)
-        collector.add_done_callback(self._collectors.discard)
-
-    async def _collect(self, samples: int, wait_seconds: float) -> None:
-        """Wait for company and for a worker, then run what has gathered."""
-        await asyncio.sleep(wait_seconds)
-        async with self._slots:
-            waiting = [request for request in self._waiting.pop(samples) if not request.answer.done()]
-            most = max(1, self._most_samples // samples)
-            batch, rest = waiting[:most], waiting[most:]
-            if rest:
-                self._waiting[samples] = rest
-                self._start(samples, wait_seconds=0)
-            if batch:
-                await self._run(batch)
-
-    async def _run(self, batch: Sequence[_Request]) -> None:
-        self._on_batch(len(batch))
-        waveforms = [request.waveform for request in batch]
+    def _work(self) -> None:
+        """One batch; then the pool's next job, which may be somebody else's."""
         try:
-            answers = await asyncio.get_running_loop().run_in_executor(self._pool, self._model, waveforms)
-        except Exception as error:
-            for request in batch:
-                if not request.answer.done():
-                    request.answer.set_exception(error)
+            self._run(self._next_batch())
+        finally:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._working -= 1
+                return
+        self._pool.submit(self._work)  # which a closed pool refuses: then nobody waits any more
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Those of one length, of which one has waited longest, once it had the time to find company."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    return []
+                samples = min(self._waiting, key=lambda samples: self._waiting[samples][0].since)
+                early_seconds = self._waiting[samples][0].since + self._wait_seconds - time.monotonic()
+                if early_seconds <= 0:
+                    return self._taken(samples)
+            time.sleep(early_seconds)
+
+    def _taken(self, samples: int) -> list[_Waiting]:
+        """As many of a length as fit into a batch, without those that nobody wants any more."""
+        most = max(1, self._most_samples // samples)
+        waiting = self._waiting.pop(samples)
+        batch: list[_Waiting] = []
+        while waiting and len(batch) < most:
+            first = waiting.pop(0)
+            if first.turn.begin():
+                batch.append(first)
+        if waiting:
+            self._waiting[samples] = waiting
+        return batch
+
+    def _run(self, batch: Sequence[_Waiting]) -> None:
+        if not batch:
             return
-        for request, answer in zip(batch, answers, strict=True):
-            if not request.answer.done():
-                request.answer.set_result(answer)
+        try:
+            self._on_batch(len(batch))
+            answers = self._model([waiting.waveform for waiting in batch])
+            for waiting, answer in zip(batch, answers, strict=True):
+                waiting.turn.succeed(answer)
+        except Exception as error:
+            for waiting in batch:
+                waiting.turn.fail(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from http import HTTPStatus
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -19,21 +20,30 @@ from affekt.serving.settings import Limits
 
 REFUSED_SECONDS = 1.0
 """For a client that was refused at once to read why."""
+PARTING_SHARE = 0.5
+"""Of the connections there may be, so many more are kept for that; with both, the usual 1,024 open files are enough."""
 
 
 class Connection(H11Protocol):
     """uvicorn's protocol with timeouts and a bounded number of connections.
 
-    The limits come in the application's lifespan state, under `limits`.
+    The limits come in the application's lifespan state, under `limits`; under `parting` is an empty set at first.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _unread_bytes = 0
+    _parted = False
 
     @property
     def _limits(self) -> Limits:
         limits: Limits = self.app_state["limits"]
         return limits
+
+    @property
+    def _parting(self) -> set[Connection]:
+        """Those of all connections that are refused and not yet gone."""
+        parting: set[Connection] = self.app_state["parting"]
+        return parting
 
     @property
     def _clients_turn(self) -> bool:
@@ -42,13 +52,15 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
-            got, expected = f"{len(self.connections) - 1} of them", f"at most {self._limits.connections}"
+        most = self.app_state["pulse"].share(self._limits.connections)
+        if len(self.connections) > most:
+            got, expected = f"{len(self.connections) - 1} of them", f"at most {most}"
             self._part(RequestError.busy(Fault("connections", got, expected, "come again in 2 s"), 2, status=503))
-        self._watch()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and not self._parted:
             super().data_received(data)
             self._watch()
 
@@ -66,6 +78,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._parting.discard(self)
         self._stop_watching()
 
     def handle_websocket_upgrade(self, event: object) -> None:
@@ -98,12 +111,24 @@ class Connection(H11Protocol):
             self.transport.abort()
 
     def _part(self, refusal: RequestError) -> None:
-        """Say why, and close."""
+        """Say why, and close as soon as the client has closed its side.
+
+        What it still sends is read and forgotten: a connection that is closed with something unread is reset, and then
+        the client may never see the answer. Where too many are being parted with, the next ones are closed at once.
+        """
+        self._parted = True
+        self._stop_watching()
+        self.connections.discard(self)
         body = json.dumps(problem(refusal)).encode()
         status = HTTPStatus(refusal.status)
         fields = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
         lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
         lines += [f"{name}: {value}" for name, value in {**fields, **refusal.headers}.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
-        self.transport.close()
+        if len(self._parting) < PARTING_SHARE * self._limits.connections:
+            self._parting.add(self)
+            with suppress(OSError):  # one that has left
+                self.transport.write_eof()
+        else:
+            self.transport.close()
         self.loop.call_later(REFUSED_SECONDS, self.transport.abort)

@@ -25,6 +25,7 @@ from affekt.serving.gate import Budget, Gate
 from affekt.serving.metrics import Metrics
 from affekt.serving.problems import RequestError
 from affekt.serving.settings import Limits
+from affekt.serving.turn import Turn
 from affekt.serving.uploads import Upload
 from affekt.stream import Stream
 from affekt.timeline import Timeline, TimelineConfig, make_timeline
@@ -34,6 +35,8 @@ Result = TypeVar("Result")
 
 BATCH_SECONDS = 30.0
 """Audio in one run of the model."""
+WAIT_SHARE = 0.5
+"""Of the longest wait, what a full house should take: how fast it is served is an estimate, and not all are alike."""
 BLOCK_SECONDS = 10.0
 """Of a long recording, decoded at a time; between two of them a timeline can be stopped."""
 
@@ -53,7 +56,8 @@ class Engine:
         self.recognizer = recognizer
         self.limits = limits
         self.metrics = metrics
-        self.predictions = Gate("predictions", limits.predictions)
+        served = max(threads, runs)
+        self.predictions = Gate("predictions", limits.predictions, WAIT_SHARE * limits.wait_seconds, served)
         self.timelines = Gate("timelines", limits.timelines)
         self.streams = Gate("streams", limits.streams)
         self.uploads = Budget(limits.pending_bytes)
@@ -79,15 +83,23 @@ class Engine:
 
         Raises:
             AudioError: a recording that cannot be used.
+            RequestError: 503, a wait beyond the limit.
         """
         card = self.recognizer.card
-        waveform = await _in(self._decoders, lambda: self.recognizer.waveform(upload))
-        clip = waveform[: card.clip_samples]
-        probabilities = await self._batcher.answer(clip)
-        seconds = len(clip) / card.sample_rate_hz
+        turn, samples = Turn(self.limits.wait_seconds), 0
+
+        def hear() -> None:
+            nonlocal samples
+            waveform = self.recognizer.waveform(upload)
+            samples = len(waveform)
+            self._batcher.submit(turn, waveform[: card.clip_samples])
+
+        self._decoders.submit(turn.attempt, hear)
+        probabilities = await turn.answer()
+        seconds = min(samples, card.clip_samples) / card.sample_rate_hz
         self.metrics.audio_seconds.labels("/v1/predict").inc(seconds)
         threshold = card.unsure_below if min_confidence is None else min_confidence
-        truncated = len(waveform) > len(clip)
+        truncated = samples > card.clip_samples
         labels, values = self.recognizer.labels, probabilities.tolist()
         return Prediction.of(labels, values, threshold, upload.title, 0.0, seconds, truncated)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,23 @@ from affekt.errors import Fault
 from affekt.serving.problems import RequestError
 
 FIRST_GUESS_SECONDS = 1.0
-MEMORY = 0.9  # share of the old mean that a new duration leaves
+MEMORY = 0.9  # share of an old mean that a new duration leaves
+KEPT_SECONDS = 1.0
+"""For which a place is kept for a guest who is on the way."""
 
 
 class Gate:
     """Lets in a bounded number; who comes beyond it is told when to come again.
 
-    The advice is the mean time that a guest stays: with a full house, whoever is in now has left by then.
+    The advice is the mean time that a guest stays: with a full house, whoever is in now has left by then. There are no
+    more places than guests who can be served within a time: while some wait, the pace at which they leave tells how
+    many that are (Little 1961).
+
+    Args:
+        what: they come for.
+        places: at most.
+        wait_seconds: the longest that a guest should have to wait.
+        workers: guests who are served at a time; the others wait.
 
     >>> gate = Gate("predictions", places=1)
     >>> with gate.entered(), gate.entered():
@@ -25,11 +36,33 @@ class Gate:
     affekt.serving.problems.RequestError: predictions: got 1 at a time, expected at most 1; come again in 1 s
     """
 
-    def __init__(self, what: str, places: int) -> None:
+    def __init__(self, what: str, places: int, wait_seconds: float = math.inf, workers: int = 1) -> None:
         self.what = what
-        self.places = places
         self.inside = 0
         self.mean_seconds = FIRST_GUESS_SECONDS
+        self._places = places
+        self._wait_seconds = wait_seconds
+        self._workers = workers
+        self._pace_seconds = 0.0  # from one who leaves to the next, while some wait
+        self._paced_from = 0.0
+        self._expected: dict[object, float] = {}  # since when, the first to come first
+
+    @property
+    def places(self) -> int:
+        """As many as there are now."""
+        if self._pace_seconds * self._places <= self._wait_seconds:
+            return self._places
+        return min(self._places, max(2 * self._workers, int(self._wait_seconds / self._pace_seconds)))
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """A guest on the way, for whom a place is kept for a while: slow ones keep nobody out."""
+        guest = object()
+        self._expected[guest] = time.monotonic()
+        try:
+            yield
+        finally:
+            self._expected.pop(guest, None)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -39,13 +72,21 @@ class Gate:
             RequestError: 429, all places are taken.
         """
         self.check()
-        self.inside += 1
         came = time.monotonic()
+        if self.inside == self._workers:
+            self._paced_from = came
+        self.inside += 1
         try:
             yield
         finally:
-            self.inside -= 1
-            self.mean_seconds += (1 - MEMORY) * (time.monotonic() - came - self.mean_seconds)
+            self._leave(time.monotonic(), came)
+
+    def _leave(self, now: float, came: float) -> None:
+        if self.inside > self._workers:
+            self._pace_seconds += (1 - MEMORY) * (now - self._paced_from - self._pace_seconds)
+            self._paced_from = now
+        self.inside -= 1
+        self.mean_seconds += (1 - MEMORY) * (now - came - self.mean_seconds)
 
     def check(self, status: int = 429) -> None:
         """Whether there is a place now, without taking it.
@@ -53,10 +94,25 @@ class Gate:
         Raises:
             RequestError: there is none.
         """
-        if self.inside >= self.places:
-            seconds = max(1, min(60, round(self.mean_seconds)))
-            got, expected = f"{self.inside} at a time", f"at most {self.places}"
-            raise RequestError.busy(Fault(self.what, got, expected, f"come again in {seconds} s"), seconds, status)
+        refusal = self.refusal(status)
+        if refusal:
+            raise refusal
+
+    def refusal(self, status: int = 429) -> RequestError | None:
+        """What to tell who comes now; None: come in."""
+        places, guests = self.places, self.inside + self._on_the_way()
+        if guests < places:
+            return None
+        seconds = max(1, min(60, round(self.mean_seconds)))
+        got, expected = f"{guests} at a time", f"at most {places}"
+        return RequestError.busy(Fault(self.what, got, expected, f"come again in {seconds} s"), seconds, status)
+
+    def _on_the_way(self) -> int:
+        """Guests for whom places are kept."""
+        earliest = time.monotonic() - KEPT_SECONDS
+        while self._expected and next(iter(self._expected.values())) < earliest:
+            del self._expected[next(iter(self._expected))]
+        return len(self._expected)
 
 
 class Budget:

@@ -1,7 +1,7 @@
 """The door: who may ask, under which name, from which page; and the headers on every answer.
 
-An ASGI layer around the whole application, so that nothing inside can forget it. It also turns an exception that nobody
-expected into an answer and a line in the log, and counts.
+An ASGI layer around the whole application, so that nothing inside can forget it. It also turns away at once
+whom there is no place for, turns an exception that nobody expected into an answer and a line in the log, and counts.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affekt.errors import Fault
+from affekt.serving.gate import Gate
 from affekt.serving.metrics import Metrics
 from affekt.serving.problems import RequestError, answer
 from affekt.serving.settings import Settings
@@ -50,18 +51,30 @@ SECURITY_HEADERS = {
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
 }
+HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+"""On every answer that does not say something else."""
 
 log = logging.getLogger(__name__)
 
 
 class Guard:
-    """The application behind its door."""
+    """The application behind its door.
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    Args:
+        app: what is behind it.
+        settings: who may ask.
+        metrics: told of every answer.
+        gates: by path: whom to turn away while a house is full, before anything else is done for them.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, gates: Mapping[str, Gate]) -> None:
         self._app = app
         self._settings = settings
+        self._hosts = settings.known_hosts
         self._metrics = metrics
+        self._gates = gates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -78,10 +91,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
+                said = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in said)]
             await send(message)
 
         try:
@@ -93,11 +104,11 @@ class Guard:
         except Exception:
             if status:
                 raise
-            log.exception("defect while answering %s", _path(scope))
+            log.exception("defect while answering %s", self._name(scope))
             await answer(_defect())(scope, receive, send_guarded)
         finally:
-            self._metrics.requests.labels(_path(scope), str(status)).inc()
-            self._metrics.request_seconds.labels(_path(scope)).observe(time.monotonic() - came)
+            self._metrics.requests.labels(self._name(scope), str(status)).inc()
+            self._metrics.request_seconds.labels(self._name(scope)).observe(time.monotonic() - came)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
@@ -105,11 +116,11 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> RequestError | None:
         headers = Headers(scope=scope)
-        return self._stranger(headers) or self._foreigner(headers) or self._unknown(scope, headers)
+        return self._stranger(headers) or self._foreigner(headers) or self._unknown(scope, headers) or self._full(scope)
 
     def _stranger(self, headers: Headers) -> RequestError | None:
         """A request for another host: a page may come so to which a name server gave this address (DNS rebinding)."""
-        known = self._settings.known_hosts
+        known = self._hosts
         host = headers.get("host", "")
         if known is None or re.sub(r":\d*$", "", host).lower() in known:
             return None
@@ -136,6 +147,16 @@ class Guard:
         fault = Fault("authorization", got, "Authorization: Bearer <token>", "ask whoever runs this server")
         return RequestError.because(401, fault, headers={"www-authenticate": "Bearer"})
 
+    def _full(self, scope: Scope) -> RequestError | None:
+        """A request for work, of which there is as much as there may be."""
+        gate = self._gates.get(scope["path"])
+        return gate.refusal() if gate and scope.get("method") == "POST" else None
+
+    def _name(self, scope: Scope) -> str:
+        """The path's name in measures: one of ours, so that their number is bounded."""
+        path = scope["path"]
+        return str(path if path in self._gates else getattr(scope.get("route"), "path", "other"))
+
 
 def _offered_tokens(scope: Scope, headers: Headers) -> Iterator[str]:
     scheme, _, value = headers.get("authorization", "").partition(" ")
@@ -151,11 +172,6 @@ def _host_of(origin: str) -> str:
         return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
-
-
-def _path(scope: Scope) -> str:
-    """The path's name in measures: one of ours, so that their number is bounded."""
-    return str(getattr(scope.get("route"), "path", "other"))
 
 
 def _ending() -> RequestError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, Self
 
 from starlette.responses import JSONResponse
 
 from affekt.errors import AffektError, Fault
+
+FAULT_FIELDS = tuple(field.name for field in fields(Fault))
 
 
 class RequestError(AffektError):
@@ -44,7 +46,7 @@ def problem(error: AffektError) -> dict[str, Any]:
     >>> problem(AudioError("recording", got="silence", expected="speech"))
     {'what': 'recording', 'got': 'silence', 'expected': 'speech', 'remedy': '', 'also': []}
     """
-    first, *others = map(asdict, error.faults)
+    first, *others = [{name: getattr(fault, name) for name in FAULT_FIELDS} for fault in error.faults]
     return first | {"also": others}
 
 

@@ -28,6 +28,7 @@ class Limits:
         streams: live streams at a time.
         connections: open connections at a time.
         timeline_seconds: longest recording for a timeline.
+        wait_seconds: longest wait of a prediction until work on it begins.
         work_seconds: longest work on one timeline.
         header_seconds: for a client to send a request's headers, and between pieces of an answer that it reads.
         idle_seconds: between two pieces of an upload.
@@ -45,6 +46,7 @@ class Limits:
     streams: int = 16
     connections: int = 512
     timeline_seconds: float = 3_600.0
+    wait_seconds: float = 5.0
     work_seconds: float = 300.0
     header_seconds: float = 10.0
     idle_seconds: float = 10.0
