@@ -1,13 +1,14 @@
 """A server under load, on loopback, in processes of its own: good requests first, then all kinds at twice its capacity.
 
-    python -m benchmarks.load [--clients 64] [--seconds 60] [--minutes 10] [--model M.onnx] [--folder AUDIO] [-o OUT]
+    python -m benchmarks.load [--clients 64] [--seconds 60] [--minutes 10] [--rate HZ] [--engine ray] [-o OUT]
 
 1. *good*: as many clients as asked for, each of which asks again as soon as it has its answer. This gives the capacity.
 2. *mixed*: requests arrive at random moments, twice as many a second as that, whatever becomes of the others; a part of
    them is bad, slow, aborted, huge or a timeline. The server has two workers, and one is killed a third of the way.
 
 Every answer to a good request is compared with the library's to the same recording alone, bit for bit. What a server
-must keep to is checked (`CHECKS`), and the exit code is 1 if it does not. The clients share the server's machine.
+must keep to is checked (`CHECKS`), and the exit code is 1 if it does not. The clients share the server's machine; how
+late their own event loop was is told beside the times that they measure.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ TIMES_CAPACITY = 2.0
 WORKERS = 2
 REPLACED_SECONDS = 30.0  # within which a killed worker must have a successor
 RECOVERED_SECONDS = 5.0
+ANSWERED_SECONDS = 10.0
 STEADY, STEADY_MIB = 1.1, 32.0  # how far memory may grow from the second third to the last,
 STEADY_SECONDS = 60.0  # once the queues have had the time to fill
 
@@ -56,9 +59,12 @@ class Tally:
 
     statuses: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
     seconds: list[float] = field(default_factory=list)
+    refused_seconds: list[float] = field(default_factory=list)
+    late_seconds: list[float] = field(default_factory=list)
     different: int = 0
     errors: list[str] = field(default_factory=list)
     memory_mib: list[float] = field(default_factory=list)
+    workers: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class Client:
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
             answer = Answer(int(head[9:12]), head, await reader.readexactly(length))
+            if b"connection: close" in head:
+                self.close()
         finally:
             if not sending.done():
                 sending.cancel()
@@ -140,8 +148,11 @@ class Load:
         started = time.monotonic()
         answer = await client.post("/v1/predict", self.contents[index])
         self._count("good", answer)
-        if answer.status == 200:
-            self.tally.seconds.append(time.monotonic() - started)
+        seconds = time.monotonic() - started
+        if answer.status != 200:
+            self.tally.refused_seconds.append(seconds)
+        else:
+            self.tally.seconds.append(seconds)
             self.tally.different += json.loads(answer.body)["probabilities"] != self.expected[index]
 
     async def timeline(self, client: Client) -> None:
@@ -208,10 +219,10 @@ def _read(path: str) -> bytes:
 
 
 @contextmanager
-def serving(model: Path | None, workers: int) -> Iterator[Server]:
+def serving(options: argparse.Namespace, workers: int) -> Iterator[Server]:
     """A server that is ready."""
     words = [sys.executable, "-m", "affekt", "serve", "--port", "0", "--workers", str(workers)]
-    words += ["--model", str(model)] if model else []
+    words += ["--engine", options.engine, *(["--model", str(options.model)] if options.model else [])]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
@@ -245,6 +256,8 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=64, help="in the first part")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the first part")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the second part; 0 leaves it out")
+    parser.add_argument("--rate", type=float, help="requests a second in the second part; by default twice the first's")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the server's model runs")
     parser.add_argument("-o", "--out", type=Path, help="write load.json here")
     options = parser.parse_args()
     recognizer = Recognizer.load(options.model, threads=1)
@@ -255,11 +268,11 @@ def main() -> int:
     def load(server: Server) -> Load:
         return Load(server.port, contents, expected, long, np.random.default_rng(0))
 
-    with serving(options.model, workers=1) as server:
+    with serving(options, workers=1) as server:
         rows = {"good": asyncio.run(put_under(load(server), server, only_good(options)))}
     if options.minutes:
-        rate_hz = TIMES_CAPACITY * rows["good"]["good_per_second"]
-        with serving(options.model, WORKERS) as server:
+        rate_hz = options.rate or TIMES_CAPACITY * rows["good"]["good_per_second"]
+        with serving(options, WORKERS) as server:
             rows["mixed"] = asyncio.run(put_under(load(server), server, all_kinds(options, rate_hz)))
     facts = {"machine": machine(), "rows": rows}
     failed = report(facts)
@@ -338,11 +351,12 @@ async def kill_a_worker(server: Server, after_seconds: float) -> float | None:
 
 async def put_under(load: Load, server: Server, traffic: Traffic) -> dict[str, Any]:
     """All that is known of a server under some traffic, and after it."""
-    watch = asyncio.create_task(watch_memory(load.tally, server))
+    watches = [asyncio.create_task(watch(load.tally)) for watch in (partial(watch_workers, server), watch_lateness)]
     started = time.monotonic()
     facts = await traffic(load, server)
     seconds = time.monotonic() - started
-    watch.cancel()
+    for watch in watches:
+        watch.cancel()
     for client in load.idle:
         client.close()
     return summary(load.tally, seconds) | facts | {"recovery_seconds": await recover(load)}
@@ -357,14 +371,29 @@ async def recover(load: Load) -> float:
     return time.monotonic() - started
 
 
-async def watch_memory(tally: Tally, server: Server) -> None:
+async def watch_workers(server: Server, tally: Tally) -> None:
+    """Who serves, and the memory that they take."""
     while True:
+        tally.workers.update(server.workers())
         tally.memory_mib.append(server.memory_mib())
         await asyncio.sleep(0.5)
 
 
+async def watch_lateness(tally: Tally) -> None:
+    """How late the clients' own event loop is: so much of the times measured may be theirs."""
+    while True:
+        due = time.monotonic() + 0.05
+        await asyncio.sleep(0.05)
+        tally.late_seconds.append(time.monotonic() - due)
+
+
+def percentiles(seconds: Sequence[float]) -> list[float]:
+    """The 50th, 95th and 99th."""
+    return np.percentile(seconds, [50, 95, 99]).tolist() if seconds else [float("nan")] * 3
+
+
 def summary(tally: Tally, seconds: float) -> dict[str, Any]:
-    p50, p95, p99 = np.percentile(tally.seconds, [50, 95, 99]) if tally.seconds else [float("nan")] * 3
+    p50, p95, p99 = percentiles(tally.seconds)
     memory = [float(np.median(part)) for part in np.array_split(tally.memory_mib, 3)]
     return {
         "seconds": seconds,
@@ -373,8 +402,11 @@ def summary(tally: Tally, seconds: float) -> dict[str, Any]:
         "p50_seconds": p50,
         "p95_seconds": p95,
         "p99_seconds": p99,
+        "refused_p99_seconds": percentiles(tally.refused_seconds)[2] if tally.refused_seconds else None,
+        "clients_late_p99_seconds": percentiles(tally.late_seconds)[2],
         "different": tally.different,
         "errors": tally.errors[:100],
+        "processes": len(tally.workers),
         "memory_mib": {"first_third": memory[0], "second_third": memory[1], "last_third": memory[2]}
         | {"peak": max(tally.memory_mib)},
     }
@@ -384,12 +416,14 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "good requests were answered": lambda row: row["good_per_second"] > 0,
     "no 5xx, but 503 with Retry-After; no 429 without": lambda row: not row["errors"],
     "answers equal those alone, bit for bit": lambda row: row["different"] == 0,
+    f"99 of 100 good answers within {ANSWERED_SECONDS:g} s": lambda row: row["p99_seconds"] <= ANSWERED_SECONDS,
     "memory is flat": lambda row: (
         row["seconds"] < STEADY_SECONDS
         or row["memory_mib"]["last_third"] <= STEADY * row["memory_mib"]["second_third"] + STEADY_MIB
     ),
     f"ready again within {RECOVERED_SECONDS:g} s": lambda row: row["recovery_seconds"] <= RECOVERED_SECONDS,
     "a killed worker was replaced": lambda row: row.get("replaced_seconds", 0.0) is not None,
+    "no other worker died": lambda row: row["processes"] <= row.get("workers", 1) + ("replaced_seconds" in row),
 }
 """What a server under load must keep to."""
 
@@ -405,6 +439,9 @@ def report(facts: dict[str, Any]) -> bool:
         print(f"  good answers a second     {row['good_per_second']:>8.1f}")
         for part in ("p50", "p95", "p99"):
             print(f"  {part:<26}{1_000 * row[f'{part}_seconds']:>8.0f} ms")
+        if row["refused_p99_seconds"] is not None:
+            print(f"  p99 of refusals           {1_000 * row['refused_p99_seconds']:>8.0f} ms")
+        print(f"  clients' own lateness, p99{1_000 * row['clients_late_p99_seconds']:>8.0f} ms")
         memory = ", ".join(f"{part.replace('_', ' ')} {value:.0f} MiB" for part, value in row["memory_mib"].items())
         print(f"  server's memory: {memory}")
         print(f"  ready again after {row['recovery_seconds']:.2f} s")

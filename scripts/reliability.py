@@ -99,6 +99,8 @@ LOAD_ROWS = (
     ("p50", lambda row: f"{1_000 * row['p50_seconds']:.0f} ms"),
     ("p95", lambda row: f"{1_000 * row['p95_seconds']:.0f} ms"),
     ("p99", lambda row: f"{1_000 * row['p99_seconds']:.0f} ms"),
+    ("p99 of refusals", lambda row: milliseconds_or_dash(row.get("refused_p99_seconds"))),
+    ("p99 of the clients' own lateness", lambda row: milliseconds_or_dash(row.get("clients_late_p99_seconds"))),
     ("5xx or 429 that say nothing of when to come again", lambda row: len(row["errors"])),
     ("answers that differ from those alone", lambda row: row["different"]),
     ("memory in the second third", lambda row: f"{row['memory_mib']['second_third']:.0f} MiB"),
@@ -106,12 +108,17 @@ LOAD_ROWS = (
     ("memory at most", lambda row: f"{row['memory_mib']['peak']:.0f} MiB"),
     ("ready again after", lambda row: f"{row['recovery_seconds']:.2f} s"),
     ("a killed worker replaced after", lambda row: seconds_or_dash(row.get("replaced_seconds"))),
+    ("processes that served, in all", lambda row: row.get("processes", "-")),
 )
-"""What is said of each part of the load test."""
+"""What is said of each part of the load test; a dash stands for what was not measured."""
 
 
 def seconds_or_dash(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} s"
+
+
+def milliseconds_or_dash(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1_000 * seconds:.0f} ms"
 
 
 def machine(facts: dict[str, Any]) -> str:

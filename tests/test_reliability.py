@@ -67,4 +67,14 @@ def test_every_figure_comes_from_the_measurements(tmp_path: Path) -> None:
     assert "| p95 | 200 ms |" in page
     assert "| good answers a second | 41.2 |" in page
     assert "Answers, good: good 200 2,475." in page
+    assert "| p99 of refusals | - |" in page  # a measurement from before it was measured
     assert page.count("a CPU, 2 cores, Linux, Python 3.11") == 3
+
+
+def test_what_was_measured_of_refusals_and_of_the_clients_is_said() -> None:
+    facts = json.loads(json.dumps(MEASURED["load"]))
+    facts["rows"]["good"] |= {"refused_p99_seconds": None, "clients_late_p99_seconds": 0.016, "processes": 1}
+    page = "\n".join(reliability.load(facts))
+    assert "| p99 of refusals | - |" in page  # none was refused
+    assert "| p99 of the clients' own lateness | 16 ms |" in page
+    assert "| processes that served, in all | 1 |" in page
