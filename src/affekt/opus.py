@@ -3,8 +3,8 @@
 The libopus inside soundfile's wheels is built without vector instructions and takes about three times as long as the
 one that Linux distributions install (`libopus.so.0`). So a recording that is as plain as can be (one Ogg stream of one
 or two channels, every page whole and in its place) is decoded by the latter. Anything else, and every machine without
-that library, is left to libsndfile. The two agree to the last bits of float32; where an encoder goes over from one of its
-modes to another, which is rare, their versions of libopus may join them differently.
+that library, is left to libsndfile. The two agree to the last bits of float32; where an encoder goes over from one of
+its modes to another, which is rare, their versions of libopus may join them differently.
 
 A packet is mostly 20 ms, and calling a C function for each, in which Python's lock is released and taken again, costs a
 tenth of the time on one thread and makes several wait for each other. So packets that follow each other and are alike
