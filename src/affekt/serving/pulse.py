@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 BEAT_SECONDS = 0.05
-PUNCTUAL_SECONDS = 0.1
+PUNCTUAL_SECONDS = 0.25
 """Lateness that costs nobody their place."""
 MEMORY = 0.7  # share of the old mean that a new beat leaves
 
