@@ -80,10 +80,10 @@ def load(facts: dict[str, Any]) -> Iterator[str]:
     good, mixed = facts["rows"]["good"], facts["rows"].get("mixed")
     yield f"*good*: {good['clients']} clients, each asking again as soon as it is answered."
     if mixed:
+        times = mixed["arrivals_per_second"] / good["good_per_second"]
         yield (
-            f"*mixed*: {mixed['arrivals_per_second']:.0f} requests a second, "
-            f"{mixed['arrivals_per_second'] / good['good_per_second']:.1f} times what *good* gives, of all kinds: good, "
-            "bad, slow, aborted, huge, timelines."
+            f"*mixed*: {mixed['arrivals_per_second']:.0f} requests a second, {times:.1f} times what *good* gives, of "
+            "all kinds: good, bad, slow, aborted, huge, timelines."
         )
     yield ""
     yield from table(("", *facts["rows"]), [(name, *map(value, facts["rows"].values())) for name, value in LOAD_ROWS])

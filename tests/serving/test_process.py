@@ -248,6 +248,16 @@ def test_a_refused_client_can_read_why_even_while_it_is_sending(impatient: Threa
     assert answer.startswith(b"HTTP/1.1 503 ")
 
 
+def test_what_a_refused_client_asks_is_not_worked_on(impatient: Thread, held: None) -> None:
+    def counted() -> list[str]:
+        page = impatient.server.config.app.state.engine.metrics.page().decode()  # type: ignore[union-attr]
+        return [line for line in page.splitlines() if line.startswith("affekt_requests_total")]
+
+    before = counted()
+    assert answer_to(impatient, head("/v1/timeline", 4) + b"RIFF").startswith(b"HTTP/1.1 503 ")
+    assert counted() == before
+
+
 def test_a_refused_client_that_stays_is_parted_with(
     impatient: Thread, held: None, eventually: Callable[..., bool]
 ) -> None:
