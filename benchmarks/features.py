@@ -10,7 +10,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from affekt.features import FeatureConfig, LogMel
-from benchmarks.recognition import librosa_features
+from benchmarks.clip_peer import librosa_features
 from benchmarks.rows import Row, Target, compared, seconds_in_turns
 from benchmarks.setting import RATE_HZ, Setting, noise, paper_pipeline
 

@@ -3,58 +3,47 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from affekt.export import Pipeline
 from affekt.inference import Recognizer
+from benchmarks.clip_peer import PLAIN, WAYS, torch_features
 from benchmarks.limits import INT8
 from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
 from benchmarks.setting import CLIP_SECONDS, RATE_HZ, Setting, forward_gflop, noise, paper_models, paper_pipeline
+from benchmarks.worker import Worker
 
 TURNS, HOPS = 21, 30
+PAUSE_SECONDS = 0.1
+"""Until the threads of whoever had the last turn sleep."""
 WORK = "one 7.5 s clip, waveform to probabilities"
 UNIT = "ms"
-
-Floats = NDArray[np.float32]
 
 
 def rows(setting: Setting) -> list[Row]:
     """Our files beside a plain export and beside wav2vec2, on all cores and on one."""
     threads = sorted({1, setting.cores}, reverse=True)
-    plain = plain_model(paper_pipeline())
     with paper_models() as models:
-        found = [row for count in threads for row in clip(models, plain, count, setting)]
+        folder = models["int8"].parent
+        (folder / PLAIN).write_bytes(plain_model(paper_pipeline()))
+        found = [row for count in threads for row in clip(folder, count, setting)]
         return [*found, opensmile_row(), stream(models["int8"])]
 
 
-def clip(models: dict[str, Path], plain: bytes, threads: int, setting: Setting) -> list[Row]:
-    """Rows for so many threads."""
-    waveform = noise()
-    recognizers = {name: Recognizer.load(path, threads=threads) for name, path in models.items()}
-    works: dict[str, Callable[[], object]] = {
-        name: partial(recognizer.probabilities, [waveform]) for name, recognizer in recognizers.items()
-    }
-    pipeline = paper_pipeline()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(plain, options)
-    works["plain"] = lambda: session.run(None, {"features": torch_features(pipeline, waveform)})
-    works["librosa"] = lambda: session.run(None, {"features": librosa_features(pipeline, waveform)})
-    works["bundled"] = partial(Recognizer.load(threads=threads).probabilities, [waveform])
-    if threads == setting.cores:
-        works["wav2vec2"] = wav2vec2(waveform, threads)
-    with threadpool_limits(1, "blas"):  # librosa's, which would only get into the network's way
-        seconds = seconds_in_turns(works, TURNS, 3)
+def clip(folder: Path, threads: int, setting: Setting) -> list[Row]:
+    """Rows for so many threads; with all of them wav2vec2 takes part."""
+    ways = [way for way in WAYS if way != "wav2vec2" or threads == setting.cores]
+    with ExitStack() as stack:
+        calls = {
+            way: stack.enter_context(Worker("benchmarks.clip_peer", way, str(threads), str(folder))).call("recognise")
+            for way in ways
+        }
+        seconds = seconds_in_turns(calls, TURNS, 3, PAUSE_SECONDS)
     each = {name: [1_000 * one for one in times] for name, times in seconds.items()}
     return clip_rows(each, f"{WORK}, {threads} thread{'s' * (threads > 1)}", setting if "wav2vec2" in each else None)
 
@@ -93,44 +82,6 @@ def plain_model(pipeline: Pipeline) -> bytes:
         path = Path(folder) / "plain.onnx"
         torch.onnx.export(scores.eval(), example, path, **ports, dynamo=True, external_data=False, verbose=False)
         return path.read_bytes()
-
-
-def torch_features(pipeline: Pipeline, waveform: Floats) -> Floats:
-    """Normalised log-mel features by torch's Fourier transform, on one thread: more would be in the network's way."""
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        features: Floats = pipeline.normalizer(pipeline.log_mel(torch.from_numpy(waveform)[None])).numpy()
-    return features
-
-
-def librosa_features(pipeline: Pipeline, waveform: Floats) -> Floats:
-    """The same by librosa, up to which samples a frame covers; its filters are not made anew for each clip."""
-    import librosa
-
-    config = pipeline.features
-    spectrum = librosa.stft(
-        waveform, n_fft=config.fft_samples, win_length=config.window_samples, hop_length=config.hop_samples
-    )
-    power = np.square(np.abs(spectrum[:, : config.clip_frames]))
-    log_mel = np.log(np.maximum(pipeline.log_mel.filterbank.numpy().T @ power, np.float32(config.floor))).T[None]
-    mean, std = np.float32(pipeline.normalizer.mean), np.float32(pipeline.normalizer.std)
-    normalised: Floats = (log_mel - mean) / std
-    return normalised
-
-
-def wav2vec2(waveform: Floats, threads: int) -> Callable[[], object]:
-    """wav2vec2-base with a classifier of four classes, its weights random."""
-    from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
-
-    model: Any = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=4)).eval()
-    samples = torch.from_numpy(waveform)[None]
-
-    @torch.inference_mode()
-    def run() -> object:
-        torch.set_num_threads(threads)
-        return model(samples).logits.softmax(-1)
-
-    return run
 
 
 def opensmile_row() -> Row:

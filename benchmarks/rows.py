@@ -139,13 +139,13 @@ def compared(work: str, ours: Sequence[float], peer: str, theirs: Sequence[float
 
 
 def seconds_in_turns(
-    calls: Mapping[str, Callable[[], object]], turns: int, warm_ups: int = 1
+    calls: Mapping[str, Callable[[], object]], turns: int, warm_ups: int = 1, pause_seconds: float = PAUSE_SECONDS
 ) -> dict[str, list[float]]:
     """Seconds of each call, the calls taking turns; what gives a float back has timed itself."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(-warm_ups, turns):
         for name, call in calls.items():
-            sleep(PAUSE_SECONDS)
+            sleep(pause_seconds)
             start = perf_counter()
             own = call()
             elapsed = own if isinstance(own, float) else perf_counter() - start

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from unittest import mock
 
-import numpy as np
 import torch
 from torch import nn
 
-from affekt.audio import load
-from affekt.batching import Clips
-from affekt.features import FeatureConfig
 from affekt.nn import Network, NetworkConfig, fused, parameter_ledger
-from affekt.systems import SYSTEMS, System
-from affekt.training import Part, TrainConfig, _Run, score
 from benchmarks.limits import BF16
 from benchmarks.rows import Row, Target, compared, seconds_in_turns
-from benchmarks.setting import BATCH, CLASSES, NO_CORPUS, Setting, corpus, forward_gflop, recordings, training_gflop
+from benchmarks.setting import BATCH, CLASSES, NO_CORPUS, Setting, forward_gflop, training_gflop
 from benchmarks.worker import Worker
 
 TURNS = 4
@@ -28,7 +21,11 @@ UNIT = "ms an utterance"
 def rows(setting: Setting) -> list[Row]:
     """Steps of 32 full clips, and an epoch of EmoDB as it is."""
     torch.set_num_threads(setting.cores)
-    with Worker("benchmarks.keras_peer") as keras, Worker("benchmarks.keras_peer", "--bfloat16") as mixed:
+    with (
+        Worker("benchmarks.keras_peer") as keras,
+        Worker("benchmarks.keras_peer", "--bfloat16") as mixed,
+        Worker("benchmarks.own_training", str(setting.cores)) as own,
+    ):
         check_parameters(keras.facts["parameters"])
         works: dict[str, Callable[[], object]] = {
             "keras": keras.call("train"),
@@ -36,16 +33,16 @@ def rows(setting: Setting) -> list[Row]:
             "keras bf16": mixed.call("train"),
             "fp32": plain_step(torch.float32),
             "bf16": plain_step(torch.bfloat16),
-            "ours": our_epoch(full_clips(), SYSTEMS["baseline"], TrainConfig(batch_size=BATCH)),
-            "ours predicts": our_prediction(full_clips()),
+            "ours": own.call("train"),
+            "ours predicts": own.call("predict"),
         }
-        emodb = real_clips()
-        if emodb is not None:
-            works["emodb"] = our_epoch(emodb, masked(), TrainConfig(batch_size=BATCH, bucketed=True))
+        utterances, mean_seconds = own.facts["emodb"]
+        if utterances:
+            works["emodb"] = own.call("emodb")
         seconds = seconds_in_turns(works, TURNS)
-    sizes = dict.fromkeys(works, BATCH) | {"emodb": 0 if emodb is None else len(emodb)}
+    sizes = dict.fromkeys(works, BATCH) | {"emodb": utterances}
     each = {name: [1_000 * one / sizes[name] for one in times] for name, times in seconds.items()}
-    return [*training_rows(each, setting), *prediction_rows(each, setting), emodb_row(each, emodb)]
+    return [*training_rows(each, setting), *prediction_rows(each, setting), emodb_row(each, utterances, mean_seconds)]
 
 
 def check_parameters(theirs: int) -> None:
@@ -76,47 +73,13 @@ def prediction_rows(each: dict[str, list[float]], setting: Setting) -> list[Row]
     return [compared(work, ours, "Keras 3, TensorFlow, fp32", theirs, UNIT, note=note, **limit)]
 
 
-def emodb_row(each: dict[str, list[float]], emodb: Clips | None) -> Row:
+def emodb_row(each: dict[str, list[float]], utterances: int, mean_seconds: float) -> Row:
     work = "training, EmoDB's own lengths, masked, bucketed"
-    if emodb is None:
+    if not utterances:
         return Row(work, note=NO_CORPUS.format("emodb"))
-    mean_seconds = float(emodb.lengths.float().mean()) / 100
-    note = f"whole epochs of {len(emodb)} utterances, {mean_seconds:.2f} s on average; Keras trains on clips of 7.5 s"
+    note = f"whole epochs of {utterances} utterances, {mean_seconds:.2f} s on average; Keras trains on clips of 7.5 s"
     target = Target("ratio", at_least=9.0)
     return compared(work, each["emodb"], "Keras 3, padded clips", each["keras"], UNIT, target=target, note=note)
-
-
-def full_clips() -> Clips:
-    generator = torch.Generator().manual_seed(0)
-    return Clips.of(torch.randn(BATCH, 750, 40, generator=generator), silence=0.0)
-
-
-def real_clips() -> Clips | None:
-    """EmoDB's features; None where the corpus is absent."""
-    folder = corpus("emodb")
-    return Clips.from_waveforms([load(path) for path in recordings(folder)], FeatureConfig()) if folder else None
-
-
-def masked() -> System:
-    return replace(SYSTEMS["baseline"], network=NetworkConfig(masked=True))
-
-
-def some_labels(utterances: int) -> Part:
-    return Part(np.arange(utterances), np.arange(utterances) % len(CLASSES))
-
-
-def our_epoch(clips: Clips, system: System, config: TrainConfig) -> Callable[[], object]:
-    """An epoch as `affekt train` runs it: batches, normaliser, network, loss, gradients, optimiser."""
-    part = some_labels(len(clips))
-    run = _Run(system, clips, part, part, len(CLASSES), config, 0, torch.device("cpu"))
-    return lambda: run._train_epoch(1)
-
-
-def our_prediction(clips: Clips) -> Callable[[], object]:
-    part, config = some_labels(len(clips)), TrainConfig(batch_size=BATCH)
-    run = _Run(SYSTEMS["baseline"], clips, part, part, len(CLASSES), config, 0, torch.device("cpu"))
-    fitted = run.fitted()
-    return lambda: score(fitted, clips, part.rows, config)
 
 
 def plain_step(kind: torch.dtype) -> Callable[[], object]:

@@ -103,22 +103,6 @@ def test_many_take_sources_only_as_they_are_asked_for(recognizer: Recognizer, ba
     assert taken <= inference.CHUNK_RECORDINGS * 8
 
 
-def test_threads_use_no_cores_between_recordings(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They wait actively while a recording is worked on, and not for the next one."""
-    made: list[Any] = []
-    session = onnxruntime.InferenceSession
-
-    def record(model: bytes, options: Any, **others: Any) -> Any:
-        made.append(options)
-        return session(model, options, **others)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", record)
-    Recognizer.load(small_model, threads=2)
-    (options,) = made
-    assert options.intra_op_num_threads == 2
-    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
-
-
 def test_one_thread_gives_the_same(small_model: Path, recognizer: Recognizer, folder: Path) -> None:
     single = Recognizer.load(small_model, threads=1)
     paths = sorted(map(str, folder.iterdir()))

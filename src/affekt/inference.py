@@ -394,7 +394,6 @@ def _session(model: bytes, name: str, threads: int) -> onnxruntime.InferenceSess
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # threads wait actively during a run alone
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from affekt import memory
 from affekt.adversary import Adversary
 from affekt.atomic import write_bytes
 from affekt.augmentation import AugmentConfig, augment
@@ -200,10 +201,11 @@ def fit(
     run = _Run(system, clips, train, validation, classes, config, seed, torch.device(device), start)
     if state is not None and state.exists():
         run.restore(state)
-    while not run.finished:
-        on_epoch(run.step())
-        if state is not None:
-            run.save(state)
+    with memory.kept():
+        while not run.finished:
+            on_epoch(run.step())
+            if state is not None:
+                run.save(state)
     return run.fitted()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import socket
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import uvicorn
@@ -18,6 +17,7 @@ from uvicorn.supervisors import Multiprocess
 from affekt.errors import ConfigError
 from affekt.inference import Recognizer
 from affekt.logs import logs_json, say, uvicorn_config
+from affekt.memory import give_back_blocks_of
 from affekt.serving.app import create_app
 from affekt.serving.connection import Connection
 from affekt.serving.replicas import Deployment, RayReplicas, Replicated, deployed
@@ -28,7 +28,7 @@ REPLICAS_VARIABLE = "AFFEKT_REPLICAS"
 TOKEN_VARIABLE = "AFFEKT_TOKEN"
 LARGEST_HEAD_BYTES = 2**16
 PING_SECONDS = 20.0
-M_MMAP_THRESHOLD, LARGE_BYTES = -3, 2**20  # malloc.h of glibc
+LARGE_BYTES = 2**20  # uploads, which are not to stay
 
 
 def serve(settings: Settings, workers: int = 1, access_log: bool = False, cluster: RayReplicas | None = None) -> None:
@@ -105,20 +105,10 @@ def announce(settings: Settings, listener: socket.socket, recognizer: Recognizer
 
 
 def _app(recognizer: Recognizer, settings: Settings, place: Deployment | None) -> FastAPI:
-    _return_large_blocks()
+    give_back_blocks_of(LARGE_BYTES)
     if place is None:
         return create_app(recognizer, settings)
     return create_app(Replicated(recognizer, place), settings, place.runs)
-
-
-def _return_large_blocks() -> None:
-    """Give blocks of a megabyte or more back to the system as soon as they are free.
-
-    glibc otherwise learns from the first large body to keep blocks of up to 32 MiB on its heap, where what is small and
-    stays holds on to what is large and gone.
-    """
-    with suppress(OSError, AttributeError):  # another libc
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _serve_with_workers(

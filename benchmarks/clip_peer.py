@@ -1,0 +1,105 @@
+"""One way to recognise a clip of 7.5 s, ours or a peer's: `python -m benchmarks.clip_peer WAY THREADS FOLDER`.
+
+Each has a process of its own. The threads of onnxruntime and of OpenMP go on waiting actively for a while after their
+work, and in one process, or without a pause, they would take a core from whoever has the next turn.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from affekt.export import Pipeline
+from affekt.inference import Recognizer
+from benchmarks.setting import noise, paper_pipeline
+from benchmarks.worker import serve
+
+PLAIN = "plain.onnx"
+"""In the folder: the network as torch.onnx writes it, from features to scores."""
+
+Floats = NDArray[np.float32]
+Work = Callable[[], object]
+Front = Callable[[Pipeline, Floats], Floats]
+
+
+def ours(model: str | None, folder: Path, threads: int) -> Work:
+    """A file of ours, in the folder; None for the bundled one."""
+    recognizer = Recognizer.load(model and folder / model, threads=threads)
+    return partial(recognizer.probabilities, [noise()])
+
+
+def plain(features: Front, folder: Path, threads: int) -> Work:
+    """The plain export, with somebody's features."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession((folder / PLAIN).read_bytes(), options)
+    pipeline, waveform = paper_pipeline(), noise()
+    return lambda: session.run(None, {"features": features(pipeline, waveform)})
+
+
+def torch_features(pipeline: Pipeline, waveform: Floats) -> Floats:
+    """Normalised log-mel features by torch's Fourier transform, on one thread: more would be in the network's way."""
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        features: Floats = pipeline.normalizer(pipeline.log_mel(torch.from_numpy(waveform)[None])).numpy()
+    return features
+
+
+def librosa_features(pipeline: Pipeline, waveform: Floats) -> Floats:
+    """The same by librosa, up to which samples a frame covers; its filters are not made anew for each clip."""
+    import librosa
+
+    config = pipeline.features
+    spectrum = librosa.stft(
+        waveform, n_fft=config.fft_samples, win_length=config.window_samples, hop_length=config.hop_samples
+    )
+    power = np.square(np.abs(spectrum[:, : config.clip_frames]))
+    log_mel = np.log(np.maximum(pipeline.log_mel.filterbank.numpy().T @ power, np.float32(config.floor))).T[None]
+    mean, std = np.float32(pipeline.normalizer.mean), np.float32(pipeline.normalizer.std)
+    normalised: Floats = (log_mel - mean) / std
+    return normalised
+
+
+def wav2vec2(_: Path, threads: int) -> Work:
+    """wav2vec2-base with a classifier of four classes, its weights random."""
+    from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+
+    model: Any = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=4)).eval()
+    samples = torch.from_numpy(noise())[None]
+    torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def run() -> object:
+        return model(samples).logits.softmax(-1)
+
+    return run
+
+
+WAYS: dict[str, Callable[[Path, int], Work]] = {
+    "int8": partial(ours, "int8.onnx"),
+    "float32": partial(ours, "float32.onnx"),
+    "bundled": partial(ours, None),
+    "plain": partial(plain, torch_features),
+    "librosa": partial(plain, librosa_features),
+    "wav2vec2": wav2vec2,
+}
+
+
+def main() -> None:
+    way, threads, folder = sys.argv[1:]
+    work = WAYS[way](Path(folder), int(threads))
+    with threadpool_limits(1, "blas"):  # librosa's, which would only get into the network's way
+        serve({"recognise": work}, {})
+
+
+if __name__ == "__main__":
+    main()

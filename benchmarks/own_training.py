@@ -1,0 +1,74 @@
+"""Our training and prediction in batches, in a process of its own: `python -m benchmarks.own_training CORES`.
+
+Free memory is kept between steps, as :func:`affekt.training.fit` keeps it; in the peers' process theirs would be too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from affekt import memory
+from affekt.audio import load
+from affekt.batching import Clips
+from affekt.features import FeatureConfig
+from affekt.nn import NetworkConfig
+from affekt.systems import SYSTEMS, System
+from affekt.training import Part, TrainConfig, _Run, score
+from benchmarks.setting import BATCH, CLASSES, corpus, recordings
+from benchmarks.worker import serve
+
+
+def main() -> None:
+    torch.set_num_threads(int(sys.argv[1]))
+    emodb = real_clips()
+    with memory.kept():
+        works = {
+            "train": our_epoch(full_clips(), SYSTEMS["baseline"], TrainConfig(batch_size=BATCH)),
+            "predict": our_prediction(full_clips()),
+        }
+        if emodb is not None:
+            works["emodb"] = our_epoch(emodb, masked(), TrainConfig(batch_size=BATCH, bucketed=True))
+        mean_seconds = 0.0 if emodb is None else float(emodb.lengths.float().mean()) / 100
+        serve(works, {"emodb": [0 if emodb is None else len(emodb), mean_seconds]})
+
+
+def full_clips() -> Clips:
+    generator = torch.Generator().manual_seed(0)
+    return Clips.of(torch.randn(BATCH, 750, 40, generator=generator), silence=0.0)
+
+
+def real_clips() -> Clips | None:
+    """EmoDB's features; None where the corpus is absent."""
+    folder = corpus("emodb")
+    return Clips.from_waveforms([load(path) for path in recordings(folder)], FeatureConfig()) if folder else None
+
+
+def masked() -> System:
+    return replace(SYSTEMS["baseline"], network=NetworkConfig(masked=True))
+
+
+def some_labels(utterances: int) -> Part:
+    return Part(np.arange(utterances), np.arange(utterances) % len(CLASSES))
+
+
+def our_epoch(clips: Clips, system: System, config: TrainConfig) -> Callable[[], object]:
+    """An epoch as `affekt train` runs it: batches, normaliser, network, loss, gradients, optimiser."""
+    part = some_labels(len(clips))
+    run = _Run(system, clips, part, part, len(CLASSES), config, 0, torch.device("cpu"))
+    return lambda: run._train_epoch(1)
+
+
+def our_prediction(clips: Clips) -> Callable[[], object]:
+    part, config = some_labels(len(clips)), TrainConfig(batch_size=BATCH)
+    run = _Run(SYSTEMS["baseline"], clips, part, part, len(CLASSES), config, 0, torch.device("cpu"))
+    fitted = run.fitted()
+    return lambda: score(fitted, clips, part.rows, config)
+
+
+if __name__ == "__main__":
+    main()
