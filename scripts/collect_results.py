@@ -12,6 +12,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+from affekt.atomic import write_bytes
 from affekt.experiment import STATE
 from affekt.report import write_report
 from affekt.results import Results, summarise, write_geometry, write_summary
@@ -20,15 +21,23 @@ LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.npy", STATE, ".*", "cor
 
 
 def collect(run: Path, target: Path) -> None:
-    """Copy a run's small files, and write its summary and its report in Markdown beside them."""
+    """Copy a run's small files, and write its summary and its report in Markdown beside them.
+
+    Drawings of deep features that an earlier copy has and this run has no more are kept.
+    """
     begun = any(run.glob("*/fold-*/seed-*/result.json"))
     results = Results.read(run) if begun else None
+    drawn = {path.name: path.read_bytes() for path in target.glob("figures/projection-*.svg")}
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run, target, ignore=LEFT_BEHIND)
-    if results is not None:
-        write_geometry(results, target / "geometry.csv")
-        write_summary(summarise(results), target / "summary.json")
-        write_report(results, target, ("markdown",))
+    if results is None:
+        return
+    write_geometry(results, target / "geometry.csv")
+    write_summary(summarise(results), target / "summary.json")
+    write_report(results, target, ("markdown",))
+    for name, content in drawn.items():
+        if not (target / "figures" / name).exists():
+            write_bytes(target / "figures" / name, content)
 
 
 if __name__ == "__main__":

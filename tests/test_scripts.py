@@ -70,6 +70,16 @@ def test_a_collected_run_is_small_and_says_the_same(tmp_path: Path, make_run: Ca
     assert (tmp_path / "again" / "summary.json").read_bytes() == (kept / "summary.json").read_bytes()
 
 
+def test_a_copy_s_drawings_outlive_the_features_that_they_show(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    run, kept = make_run(tmp_path / "run", systems=("baseline", "focal"), folds=2, seeds=1), tmp_path / "kept"
+    collect_results.collect(run, kept)
+    drawn = {path.name: path.read_bytes() for path in kept.glob("figures/projection-*.svg")}
+    assert set(drawn) == {"projection-baseline.svg", "projection-focal.svg"}
+    shutil.copytree(kept, tmp_path / "begun")  # without features
+    collect_results.collect(tmp_path / "begun", kept)
+    assert {path.name: path.read_bytes() for path in kept.glob("figures/projection-*.svg")} == drawn
+
+
 def test_a_plan_is_collected_with_its_costs(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     run = make_run(tmp_path / "run", systems=("baseline",), folds=2, seeds=1)
     shutil.rmtree(run / "baseline")
