@@ -161,7 +161,7 @@ def test_every_row_is_a_recipe_and_a_system_that_differ_as_it_says() -> None:
         recipe = ablation.changed(robust, change, 3)
         system = recipe.apply(replace(SYSTEMS["compact"], **change.system))
         assert isinstance(recipe.train, TrainConfig)
-        system.build(4)
+        system.build(4, [1, 2, 3, 4])
         differs = recipe != ablation.changed(robust, ablation.ROWS[REFERENCE], 3) or change.system
         differs = differs or change.normalise or change.corpora
         assert bool(differs) is (name != REFERENCE), f"{name}: the recipe has this already"

@@ -17,6 +17,7 @@ from affekt.report import html, latex, markdown, numbers, write_study
 from affekt.report.answers import command
 from affekt.report.document import Code, Document, Heading, Paragraph, Table
 from affekt.report.study import INTEGRATION, describe_study
+from affekt.results import fuse
 from affekt.results import study as asked
 from affekt.results.ablation import Ablation
 from affekt.results.study import Planned, Study
@@ -187,7 +188,7 @@ def test_spread_and_trade_offs_are_the_study_s(document: Document, study: Study)
 
 
 def test_the_robust_recipe_and_its_ablation(document: Document) -> None:
-    rows = table(document, "A small system by the robust recipe").rows
+    rows = table(document, "Small systems by the robust recipe").rows
     assert [row[:4] for row in rows] == [
         ("emodb", "compact", "baseline", "paper"),
         ("emodb", "compact", "baseline", "robust"),
@@ -195,6 +196,16 @@ def test_the_robust_recipe_and_its_ablation(document: Document) -> None:
     ablation = table(document, "Changes to the robust recipe")
     assert ablation.rows[0][:3] == ("recipe", "as it is", "55.0 ± 7.1")
     assert ablation.rows[1][4].startswith("−3.5 ")
+
+
+def test_the_fused_system_s_members_are_named(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    path = make_run(tmp_path / "robust", systems=("lstm", "compact"))
+    config = path / "config.toml"
+    words = config.read_text().replace('protocol = "random"', 'protocol = "speaker"')
+    config.write_text(words.replace('recipe = "paper"', 'recipe = "robust"'))
+    fuse(path, ["lstm", "compact"])
+    note = table(describe_study(Study.read([path])), "Small systems by the robust recipe").note
+    assert note.endswith("fused is the mean posterior of lstm, compact.")
 
 
 def test_every_format_is_written(tmp_path: Path, study: Study, document: Document) -> None:
