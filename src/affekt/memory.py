@@ -36,7 +36,7 @@ def kept() -> Iterator[None]:
     """Keep blocks of any size for the next step within the context, in the whole process.
 
     A step of training frees what the next one needs again, hundreds of megabytes. Given back in between, they come as
-    new pages, each of which the system fills with zeros when it is first touched: a seventh of the time of a step.
+    new pages, each of which the system fills with zeros when it is first touched: about a seventh of a step's time.
     """
     _set((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, EVERYTHING))
     try:
