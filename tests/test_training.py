@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affekt import training
+from affekt import devices, training
 from affekt.augmentation import AugmentConfig
 from affekt.batching import Clips
 from affekt.checkpoint import Checkpoint
+from affekt.devices import autocast, choose_device, seeded
 from affekt.errors import ConfigError
 from affekt.features import FeatureConfig
 from affekt.losses import class_balanced_alpha
@@ -32,11 +33,8 @@ from affekt.training import (
     Scored,
     TrainConfig,
     as_part,
-    autocast,
-    choose_device,
     fit,
     score,
-    seeded,
 )
 
 CLASSES, MELS = 4, 8
@@ -513,7 +511,7 @@ def test_padded_networks_see_the_whole_clip(problem: Problem, monkeypatch: pytes
 def test_precision_is_bfloat16_where_asked_for_or_faster(
     monkeypatch: pytest.MonkeyPatch, precision: str, fast: bool, enabled: bool
 ) -> None:
-    monkeypatch.setattr(training, "_computes_bfloat16", lambda device: fast)
+    monkeypatch.setattr(devices, "_computes_bfloat16", lambda device: fast)
     with autocast(torch.device("cpu"), precision):
         assert torch.is_autocast_enabled("cpu") is enabled
         product = torch.ones(2, 2) @ torch.ones(2, 2)

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from affekt.atomic import write_bytes
 from affekt.batching import Clips, batches_per_epoch
+from affekt.devices import choose_device
 from affekt.environment import environment
 from affekt.experiment import Experiment, Job
 from affekt.features import FrontEnd
 from affekt.results.study import COSTS, read_costs
 from affekt.systems import System
-from affekt.training import Fitted, Part, TrainConfig, choose_device, fit, score
+from affekt.training import Fitted, Part, TrainConfig, fit, score
 
 TYPICAL_EPOCHS = 0.45  # share of `max_epochs` before early stopping: mean of the 10 jobs in results/emodb-random
 CLIP_SECONDS = 3.0  # of the clip whose recognition is timed

@@ -32,6 +32,7 @@ from affekt.atomic import write_bytes
 from affekt.batching import Clips
 from affekt.checkpoint import Checkpoint
 from affekt.config import as_table, build, read_toml, sealed
+from affekt.devices import choose_device, seeded
 from affekt.environment import environment, usable_cores
 from affekt.errors import AffektError, ConfigError, Fault, ProtocolError
 from affekt.features import FrontEnd
@@ -43,7 +44,7 @@ from affekt.results import DIGEST, FUSIONS, Results, damage, file_sha256, result
 from affekt.seeds import derive_seed
 from affekt.store import WaveformStore
 from affekt.systems import System, from_system_dict
-from affekt.training import Epoch, Fitted, Part, Scored, choose_device, fit, score, seeded
+from affekt.training import Epoch, Fitted, Part, Scored, fit, score
 
 FEATURE_FILES = ("model.safetensors", "history.csv", "predictions.csv", "embeddings.npy")
 STATE = "state.pt"

@@ -20,6 +20,7 @@ from affekt import metrics
 from affekt.atomic import write_bytes
 from affekt.checkpoint import Checkpoint
 from affekt.config import as_table
+from affekt.devices import choose_device
 from affekt.environment import environment
 from affekt.errors import ConfigError
 from affekt.experiment import Data, load_data
@@ -29,7 +30,7 @@ from affekt.protocols import make_folds
 from affekt.recipes import Recipe, find_recipe
 from affekt.seeds import derive_seed
 from affekt.systems import System
-from affekt.training import Epoch, Fitted, Part, choose_device, fit, score
+from affekt.training import Epoch, Fitted, Part, fit, score
 
 VALIDATION_FOLDS = 5  # one of so many folds validates
 

@@ -11,8 +11,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,17 +24,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from affekt import memory
+from affekt import memory, turns
 from affekt.adversary import Adversary
 from affekt.atomic import write_bytes
 from affekt.augmentation import AugmentConfig, augment
 from affekt.batching import Batch, Clips, batches_per_epoch, shuffled_batches, sorted_batches
 from affekt.checkpoint import Checkpoint
+from affekt.devices import autocast, own_stream, seeded
 from affekt.errors import ConfigError, Fault
 from affekt.features import FeatureConfig, Normalizer
 from affekt.losses import Loss
 from affekt.metrics import confusion_matrix, unweighted_accuracy
 from affekt.mixup import Mixed, mix
+from affekt.recording import GraphRecorder, Recorder, Replayed, may_record
 from affekt.seeds import derive_seed, generator
 from affekt.segments import combine_embeddings, combine_logits
 from affekt.systems import System
@@ -198,15 +199,16 @@ def fit(
     Raises:
         ConfigError: the training diverged, or an adversary without speakers to name.
     """
-    run = _Run(system, clips, train, validation, classes, config, seed, torch.device(device), start)
-    if state is not None and state.exists():
-        run.restore(state)
-    with memory.kept():
+    device = torch.device(device)
+    with own_stream(device), memory.kept():
+        run = _Run(system, clips, train, validation, classes, config, seed, device, start)
+        if state is not None and state.exists():
+            run.restore(state)
         while not run.finished:
             on_epoch(run.step())
             if state is not None:
                 run.save(state)
-    return run.fitted()
+        return run.fitted()
 
 
 class _Run:
@@ -244,14 +246,11 @@ class _Run:
         if self.adversary is not None:
             self.adversary.to(device)
         self.max_epochs = min(config.max_epochs, getattr(network, "solutions", config.max_epochs))
-        self.optimizer = torch.optim.AdamW(
-            [parameter for part in self._learners() for parameter in part.parameters()],
-            lr=config.learning_rate,
-            betas=(config.beta1, 0.999),
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = _make_optimizer(self._learners(), config, device, may_record(device))
         self.schedule = _make_schedule(self.optimizer, config, config.max_epochs * batches)
         self.average = None if self.solves else _make_average(self.network, config)
+        recorder = self._recorder()
+        self.recorded = None if recorder is None else Replayed(self._take_step, recorder)
         self.history: list[Epoch] = []
         self.best: dict[str, dict[str, Tensor]] = {}
         self.best_epoch = 0
@@ -326,9 +325,6 @@ class _Run:
         if self.solves:
             return self._solve(number)
         config, train = self.config, self.piece_part
-        labels, speakers = (
-            torch.from_numpy(numbers).to(self.device) for numbers in (train.labels, _speaker_numbers(train))
-        )
         lengths = self.pieces.lengths.cpu().numpy()
         place = np.zeros(len(self.pieces), np.int64)
         place[train.rows] = np.arange(len(train.rows))
@@ -339,29 +335,58 @@ class _Run:
         if self.adversary is not None:
             self.adversary.advance((number - 1) / config.max_epochs)
         total, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for rows in shuffled_batches(lengths, train.rows, config.batch_size, order, config.bucketed):
+        batches = shuffled_batches(lengths, train.rows, config.batch_size, order, config.bucketed)
+        drawn = place[np.concatenate(batches)]
+        epoch = (np.concatenate(batches), train.labels[drawn], _speaker_numbers(train)[drawn])
+        sizes = [len(rows) for rows in batches]
+        for rows, targets, speakers in zip(*(self._on_device(numbers).split(sizes) for numbers in epoch), strict=True):
             mixed = mix(augment(self._batch(rows), changes, self.pieces.silence, draws), changes.mixup, draws)
-            drawn = torch.from_numpy(place[rows]).to(self.device)
-            targets = labels[drawn]
-            loss, scores = self._loss(mixed, targets, speakers[drawn])
-            self._update(loss)
-            total += loss.detach() * len(rows)
-            correct += (scores.argmax(1) == targets).sum()
+            loss, right = self._learn(mixed, targets, speakers)
+            total += loss * len(rows)
+            correct += right
+            turns.pass_on()
+        turns.await_device(self.device)
         return float(total) / len(train.rows), float(correct) / len(train.rows)
+
+    def _recorder(self) -> Recorder | None:
+        """What records steps, where one differs from the next by nothing but the tensors of its batch."""
+        settled = not self.system.masked and self.adversary is None and not self.config.augment.mixup
+        return GraphRecorder(self.device) if settled and not self.solves and may_record(self.device) else None
+
+    def _learn(self, mixed: Mixed, targets: Tensor, speakers: Tensor) -> tuple[Tensor, ...]:
+        """One step: the batch's mean loss, and how many of it were classified rightly."""
+        take_step = self.recorded or partial(self._take_step, share=mixed.share)
+        loss, right = take_step(*mixed.batch, mixed.partners, targets, speakers)
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return loss, right
+
+    def _take_step(
+        self, features: Tensor, lengths: Tensor, partners: Tensor, targets: Tensor, speakers: Tensor, share: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """What may be recorded of a step."""
+        loss, scores = self._loss(Mixed(Batch(features, lengths), share, partners), targets, speakers)
+        self._update(loss)
+        return loss.detach(), (scores.argmax(1) == targets).sum()
 
     def _solve(self, number: int) -> tuple[float, float]:
         """An epoch of a network that finds its own weights: one of its solutions, for the whole training part."""
         network, labels = self.network.eval(), torch.from_numpy(self.train.labels).to(self.device)
-        batch = self._batch(self.train.rows.copy())
+        batch = self._batch(self._on_device(self.train.rows.copy()))
         with torch.no_grad():
             features = self.normalizer(batch.features)
             network.solve(number, network(features, batch.lengths).embedding, labels)
             scores, embedding = network(features, batch.lengths)
             return float(self.loss(scores, embedding, labels)), float((scores.argmax(1) == labels).float().mean())
 
-    def _batch(self, rows: NDArray[np.int64]) -> Batch:
+    def _on_device(self, numbers: NDArray[np.int64]) -> Int[Tensor, " numbers"]:
+        return torch.from_numpy(numbers).to(self.device)
+
+    def _batch(self, rows: Int[Tensor, " batch"]) -> Batch:
         frames = None if self.system.masked else self.system.features.clip_frames
-        return self.pieces.batch(torch.from_numpy(rows).to(self.device), frames)
+        return self.pieces.batch(rows, frames)
 
     def _loss(
         self, mixed: Mixed, targets: Int[Tensor, " batch"], speakers: Int[Tensor, " batch"]
@@ -379,10 +404,6 @@ class _Run:
         if self.config.gradient_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         self.optimizer.step()
-        if self.schedule is not None:
-            self.schedule.step()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
 
     def fitted(self) -> Fitted:
         """The best network once finished, the current one before."""
@@ -478,55 +499,35 @@ def _score(
 ) -> Scored:
     system, device = fitted.system, torch.device(device)
     frames = None if system.masked else system.features.clip_frames
-    places, logits, embeddings = [], [], []
+    logits, embeddings = [], []
     order = {int(row): place for place, row in enumerate(rows)}
     network = fitted.network.eval()
+    chunks = sorted_batches(clips.lengths.cpu().numpy(), rows, config.batch_size)
+    sorted_rows = torch.from_numpy(np.concatenate(chunks)).to(device)
     with torch.inference_mode(), autocast(device, config.precision):
-        for chunk in sorted_batches(clips.lengths.cpu().numpy(), rows, config.batch_size):
-            batch = clips.batch(torch.from_numpy(chunk).to(device), frames)
+        for chunk in sorted_rows.split([len(chunk) for chunk in chunks]):
+            batch = clips.batch(chunk, frames)
             scores, embedding = network(fitted.normalizer(batch.features), batch.lengths)
-            places += [order[int(row)] for row in chunk]
-            logits.append(fitted.loss.logits(scores).float().cpu())
-            embeddings.append(embedding.float().cpu())
-    back = np.argsort(places)
-    return Scored(torch.cat(logits).numpy()[back], torch.cat(embeddings).numpy()[back])
+            logits.append(fitted.loss.logits(scores).float())
+            embeddings.append(embedding.float())
+            turns.pass_on()
+    turns.await_device(device)
+    back = np.argsort([order[int(row)] for row in np.concatenate(chunks)])
+    return Scored(*(torch.cat(parts).cpu().numpy()[back] for parts in (logits, embeddings)))
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Mixed precision as asked for; "auto" is bfloat16 where the device has instructions for it."""
-    if precision == "auto":
-        precision = "bfloat16" if _computes_bfloat16(device) else "float32"
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-
-
-def _computes_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
-
-
-def choose_device(name: str) -> torch.device:
-    """The device for `--device`: auto takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        ConfigError: an unknown device, or one that this machine lacks.
-    """
-    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    present = [kind for kind, count in counts.items() if count]
-    if name == "auto":
-        return torch.device(present[0])
-    known = [*present, *(f"{kind}:{index}" for kind in present for index in range(counts[kind]))]
-    if name not in known:
-        raise ConfigError("device", got=repr(name), expected=f"auto, or one that is here: {', '.join(known)}")
-    return torch.device(name)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's own draws (initialisation, dropout) inside the block; outside nothing changes."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _make_optimizer(
+    learners: Sequence[nn.Module], config: TrainConfig, device: torch.device, recordable: bool
+) -> torch.optim.Optimizer:
+    """AdamW; a recordable one counts its steps on the device, and has its learning rate there."""
+    return torch.optim.AdamW(
+        [parameter for part in learners for parameter in part.parameters()],
+        lr=torch.tensor(config.learning_rate, device=device) if recordable else config.learning_rate,
+        betas=(config.beta1, 0.999),
+        weight_decay=config.weight_decay,
+        capturable=recordable,
+        fused=recordable or None,
+    )
 
 
 def _make_schedule(

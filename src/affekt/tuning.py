@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 
 from affekt.atomic import write_bytes
 from affekt.config import as_table, merge, read_toml
+from affekt.devices import choose_device
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
 from affekt.experiment import Data, load_data, torch_threads
 from affekt.features import FeatureConfig
@@ -38,7 +39,7 @@ from affekt.protocols import FoldPlan, make_folds
 from affekt.recipes import RECIPES, Recipe, find_recipe
 from affekt.seeds import derive_seed
 from affekt.systems import System, from_system_dict
-from affekt.training import choose_device, fit
+from affekt.training import fit
 
 if TYPE_CHECKING:
     import optuna

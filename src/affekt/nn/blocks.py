@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from affekt.nn import fused
+from affekt.nn import fused, fused_cuda
 
 
 def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
@@ -129,8 +129,9 @@ class ConvModule(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """The module's output and its mask, ceil(frames / pool) long; frames outside the mask come out as zero."""
         pooled_mask = None if mask is None else mask[:, :: self.pool]
-        if fused.serves(self, x):
-            return fused.run(self, x, mask), pooled_mask
+        for passes in (fused, fused_cuda):
+            if passes.serves(self, x):
+                return passes.run(self, x, mask), pooled_mask
         x = F.relu(self.norm(self.convolution(x), mask))
         return self.dropout(average_pool(x, self.pool, mask)), pooled_mask
 

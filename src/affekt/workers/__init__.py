@@ -1,6 +1,7 @@
 """Engines: where the jobs of an experiment run. Each is one file with one function, an :class:`Engine`.
 
-:func:`run_parallel` uses processes of this machine, :func:`run_on_ray` the nodes of a Ray cluster.
+:func:`run_parallel` uses processes of this machine, or threads that take turns on its GPU; :func:`run_on_ray` the nodes
+of a Ray cluster.
 """
 
 from __future__ import annotations

@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from affekt.atomic import write_bytes
 from affekt.batching import Clips
 from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
+from affekt.devices import choose_device
 from affekt.environment import LIBRARIES
 from affekt.errors import AffektError, ConfigError, Fault
 from affekt.experiment import FEATURE_FILES, STATE, Experiment, Job, faults_of, run_job
 from affekt.features import FrontEnd
 from affekt.results import damage
-from affekt.training import Epoch, choose_device
+from affekt.training import Epoch
 from affekt.workers.engine import OnDone, OnEpoch, still_open
 
 FILES = (*FEATURE_FILES, "result.json")

@@ -1,0 +1,72 @@
+"""Where torch computes: the choice of a device, its precision, its stream, and the seed of its random numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from affekt.errors import ConfigError
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Mixed precision as asked for; "auto" is bfloat16 where the device has instructions for it."""
+    if precision == "auto":
+        precision = "bfloat16" if _computes_bfloat16(device) else "float32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for `--device`: auto takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ConfigError: an unknown device, or one that this machine lacks.
+    """
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    present = [kind for kind, count in counts.items() if count]
+    if name == "auto":
+        return torch.device(present[0])
+    known = [*present, *(f"{kind}:{index}" for kind in present for index in range(counts[kind]))]
+    if name not in known:
+        raise ConfigError("device", got=repr(name), expected=f"auto, or one that is here: {', '.join(known)}")
+    return torch.device(name)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's own draws (initialisation, dropout) inside the block; outside nothing changes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class _Own(threading.local):
+    """What each thread has for itself."""
+
+    def __init__(self) -> None:
+        self.streams: dict[torch.device, torch.cuda.Stream] = {}
+
+
+_own = _Own()
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Work on a stream of this thread's own, after all that was launched before; elsewhere than on CUDA do nothing."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.current_stream(device)
+    stream = _own.streams.setdefault(device, torch.cuda.Stream(device))
+    stream.wait_stream(before)
+    with torch.cuda.stream(stream):
+        yield
+    before.wait_stream(stream)
