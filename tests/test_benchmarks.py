@@ -213,9 +213,10 @@ def test_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_table_2_is_features_once_and_every_epoch_of_every_job() -> None:
-    measured = gpu_table2.Measured(features=1e-3, training=2e-4, compiled=1e-4, validation=1e-5)
-    epoch = 3_042 * 1e-4 + 1_383 * 1e-5
-    assert measured.table2_minutes(measured.compiled) == pytest.approx((5.531 + 14 * 5 * 100 * epoch) / 60)
+    measured = gpu_table2.Measured(1e-3, {"plain": 2e-4, "recorded": 1e-4}, {2: 8e-5, 4: 9e-5}, validation=1e-5)
+    epoch = 3_042 * 8e-5 + 1_383 * 1e-5
+    assert measured.best == (2, 8e-5)
+    assert measured.table2_minutes(8e-5) == pytest.approx((5.531 + 14 * 5 * 100 * epoch) / 60)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
@@ -229,19 +230,25 @@ def test_without_cuda_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_table_2_is_measured_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_table2, "EPOCH_STEPS", 1)
     monkeypatch.setattr(gpu_table2, "BATCH", 2)
-    measured = gpu_table2.measure(torch.device("cpu"), steps=1, utterances=4)
-    assert min(measured.features, measured.training, measured.compiled, measured.validation) > 0
-    assert "Extrapolated to 14 systems x 5 folds x 100 epochs" in gpu_table2.report(measured, torch.device("cpu"))
+    measured = gpu_table2.measure(torch.device("cpu"), steps=1, utterances=4, together=(2,))
+    assert list(measured.training) == ["plain", "fused", "recorded"]
+    assert min(measured.features, *measured.training.values(), measured.together[2], measured.validation) > 0
+    printed = gpu_table2.report(measured, torch.device("cpu"))
+    assert "training, 2 at a time" in printed
+    assert "Extrapolated to 14 systems x 5 folds x 100 epochs" in printed
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_compiled_step_equals_a_plain_one_on_a_gpu() -> None:
-    device = torch.device("cuda")
+def test_every_way_to_take_a_step_gives_the_same_losses_on_a_gpu() -> None:
+    device, losses = torch.device("cuda"), {}
     clips = gpu_table2.random_clips(gpu_table2.EPOCH_STEPS * gpu_table2.BATCH).to(device)
     system = replace(gpu_table2.TABLE2[0], network=NetworkConfig(dropout=0.0))
-    plain, compiled = (gpu_table2.trainer(clips, system, device, compiled)[0] for compiled in (False, True))
-    (loss, _), (compiled_loss, _) = plain(), compiled()
-    assert compiled_loss == pytest.approx(loss, rel=0.02)  # an epoch in bfloat16, in another order of operations
+    for way, variables in gpu_table2.WAYS.items():
+        with gpu_table2.chosen(variables), gpu_table2.own_stream(device):
+            losses[way], _ = gpu_table2.trainer(clips, system, device)[0]()
+    # an epoch in bfloat16, in another order of operations
+    assert losses["fused"] == pytest.approx(losses["plain"], rel=0.02)
+    assert losses["recorded"] == pytest.approx(losses["fused"], rel=0.005)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -45,6 +45,10 @@ Monitor = Literal["accuracy", "ua", "loss"]
 Schedule = Literal["constant", "one-cycle"]
 Precision = Literal["auto", "float32", "bfloat16"]
 STATE_FORMAT, DIGEST_BYTES = b"affekt-state-1", 32
+SECONDS_BETWEEN_STATES = {"cuda": 5.0}
+"""A run's state is written after every epoch, but on a GPU, where an epoch may take no longer than that, less often."""
+SCORED_TOGETHER = {"cuda": 4}
+"""Batches that are scored as one: more on a GPU, which small ones leave idle."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,8 @@ def fit(
         config: the recipe.
         seed: what every random choice follows from.
         device: where to compute.
-        state: file that keeps the run after each epoch, and from which an interrupted run goes on.
+        state: file that keeps the run after each epoch (on a GPU every few seconds), and from which an interrupted run
+            goes on.
         start: trained model to start from, instead of random weights: all but its output layer, and its normaliser.
         on_epoch: called after each epoch, for progress.
 
@@ -204,10 +209,12 @@ def fit(
         run = _Run(system, clips, train, validation, classes, config, seed, device, start)
         if state is not None and state.exists():
             run.restore(state)
+        kept = time.monotonic()
         while not run.finished:
             on_epoch(run.step())
-            if state is not None:
+            if state is not None and time.monotonic() - kept >= SECONDS_BETWEEN_STATES.get(device.type, 0.0):
                 run.save(state)
+                kept = time.monotonic()
         return run.fitted()
 
 
@@ -502,7 +509,8 @@ def _score(
     logits, embeddings = [], []
     order = {int(row): place for place, row in enumerate(rows)}
     network = fitted.network.eval()
-    chunks = sorted_batches(clips.lengths.cpu().numpy(), rows, config.batch_size)
+    size = config.batch_size * SCORED_TOGETHER.get(device.type, 1)
+    chunks = sorted_batches(clips.lengths.cpu().numpy(), rows, size)
     sorted_rows = torch.from_numpy(np.concatenate(chunks)).to(device)
     with torch.inference_mode(), autocast(device, config.precision):
         for chunk in sorted_rows.split([len(chunk) for chunk in chunks]):
