@@ -74,8 +74,8 @@ def experiment(
         recipe: paper, robust or quick; or a TOML file.
         train: changes to the recipe's training, e.g. --train.max-epochs 50.
         device: auto, cpu, cuda or mps.
-        jobs: jobs side by side; by default one per core on a CPU, one on an accelerator. On a GPU they take turns in one
-            process.
+        jobs: jobs side by side; by default one per core on a CPU, one on an accelerator. On a GPU they take turns in
+            one process.
         threads: CPU threads of each job; results are the same bit for bit only at the same number.
         plan: train nothing: print the jobs that are left, with their estimated hours on this device, and keep what was
             measured in `costs.json`.
