@@ -539,8 +539,14 @@ def test_an_absent_accelerator_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ConfigError, match="got 'cuda'"):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for flag, value in (("allow_tf32", True), ("deterministic", False)):
+        monkeypatch.setattr(torch.backends.cudnn, flag, value)
+    choose_device("cpu")
+    assert torch.backends.cudnn.allow_tf32
     assert choose_device("auto") == torch.device("cuda")
     assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert not torch.backends.cudnn.allow_tf32  # float32 is float32
+    assert torch.backends.cudnn.deterministic
     with pytest.raises(ConfigError, match="cuda:0, cuda:1"):
         choose_device("cuda:2")
 

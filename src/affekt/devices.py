@@ -27,17 +27,22 @@ def _computes_bfloat16(device: torch.device) -> bool:
 def choose_device(name: str) -> torch.device:
     """The device for `--device`: auto takes CUDA, then Apple's MPS, then the CPU.
 
+    Whoever chooses CUDA has cuDNN compute exactly, in the whole process: float32 is float32 and not TensorFloat-32, and
+    its sums come in the same order every time.
+
     Raises:
         ConfigError: an unknown device, or one that this machine lacks.
     """
     counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     present = [kind for kind, count in counts.items() if count]
-    if name == "auto":
-        return torch.device(present[0])
     known = [*present, *(f"{kind}:{index}" for kind in present for index in range(counts[kind]))]
-    if name not in known:
+    if name not in ("auto", *known):
         raise ConfigError("device", got=repr(name), expected=f"auto, or one that is here: {', '.join(known)}")
-    return torch.device(name)
+    device = torch.device(present[0] if name == "auto" else name)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+    return device
 
 
 @contextmanager
@@ -65,7 +70,9 @@ def own_stream(device: torch.device) -> Iterator[None]:
         yield
         return
     before = torch.cuda.current_stream(device)
-    stream = _own.streams.setdefault(device, torch.cuda.Stream(device))
+    if device not in _own.streams:
+        _own.streams[device] = torch.cuda.Stream(device)
+    stream = _own.streams[device]
     stream.wait_stream(before)
     with torch.cuda.stream(stream):
         yield
