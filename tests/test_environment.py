@@ -11,12 +11,18 @@ import torch
 from affekt import environment
 
 X86 = "processor\t: 0\nmodel name\t: Zilog Z80\nflags\t\t: fpu avx512_bf16 amx_bf16\n\nmodel name\t: another\n"
+HIDDEN = "cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx512_bf16\n\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd bf16\n\n"
 
 
 @pytest.mark.parametrize(
     ("table", "cpu", "bfloat16"),
-    [(X86, "Zilog Z80", "avx512_bf16, amx_bf16"), (ARM, None, "bf16"), (None, None, "no")],
+    [
+        (X86, "Zilog Z80", "avx512_bf16, amx_bf16"),
+        (HIDDEN, "AMD EPYC (family 26, model 2)", "avx512_bf16"),
+        (ARM, None, "bf16"),
+        (None, None, "no"),
+    ],
 )
 def test_the_processor_and_its_arithmetic(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: str | None, cpu: str | None, bfloat16: str

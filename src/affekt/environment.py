@@ -40,8 +40,16 @@ def usable_cores() -> int:
 
 
 def cpu_name() -> str:
-    """The processor's own name where the system tells it, else its architecture."""
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    """The processor's own name where the system tells it, else its architecture.
+
+    Virtual machines may hide which model it is ("AMD EPYC"); then its family and model in numbers follow.
+    """
+    listed = _cpuinfo()
+    name = listed.get("model name") or platform.processor() or platform.machine()
+    hidden = not any(character.isdigit() for character in name)
+    if hidden and {"cpu family", "model"} <= listed.keys():
+        name += f" (family {listed['cpu family']}, model {listed['model']})"
+    return name
 
 
 def cpu_flags() -> frozenset[str]:
