@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -29,7 +29,7 @@ from affekt.features import FeatureConfig
 from affekt.nn import fused_cuda
 from affekt.systems import TABLE2, System
 from affekt.training import Part, TrainConfig, _Run, score
-from affekt.turns import Turns
+from affekt.turns import pass_on_until, take_turns
 from benchmarks.rows import Figure, Row, Target
 from benchmarks.setting import BATCH, CLASSES, Setting
 
@@ -127,9 +127,10 @@ def measure(
     with own_stream(device):
         for way, variables in WAYS.items():
             with chosen(variables):
-                train, validate = trainer(clips, TABLE2[0], device)
-                training[way] = seconds_each(train, epochs, device) / each
-        validation = seconds_each(validate, epochs, device) / each
+                one = Trainer(clips, TABLE2[0], device)
+                training[way] = seconds_each(one.train, epochs, device) / each
+                check_recorded(one, device, variables)
+        validation = seconds_each(one.validate, epochs, device) / each
     turns = {count: seconds_together(clips, count, device, epochs) / each for count in together}
     return Measured(feature_seconds(device), training, turns, validation)
 
@@ -154,17 +155,33 @@ def random_clips(utterances: int) -> Clips:
     return Clips(values, torch.arange(utterances + 1) * 750, torch.zeros(40))
 
 
-def trainer(clips: Clips, system: System, device: torch.device) -> tuple[Callable[[], object], Callable[[], object]]:
-    """An epoch of training and one of validation, each of a few batches."""
-    rows = np.arange(EPOCH_STEPS * BATCH)
-    part = Part(rows, rows % len(CLASSES))
-    run = _Run(system, clips, part, part, len(CLASSES), TrainConfig(batch_size=BATCH), 0, device)
+class Trainer:
+    """A training of a few batches: an epoch of it at a time, and of its validation."""
 
-    def train() -> tuple[float, float]:
+    def __init__(self, clips: Clips, system: System, device: torch.device) -> None:
+        rows = np.arange(EPOCH_STEPS * BATCH)
+        part = Part(rows, rows % len(CLASSES))
+        self.run = _Run(system, clips, part, part, len(CLASSES), TrainConfig(batch_size=BATCH), 0, device)
+
+    def train(self) -> tuple[float, float]:
+        """Mean loss and accuracy."""
         with seeded(0):
-            return run._train_epoch(1)
+            return self.run._train_epoch(1)
 
-    return train, lambda: score(run.fitted(), clips, rows, run.config, device)
+    def validate(self) -> None:
+        """Score the same utterances."""
+        score(self.run.fitted(), self.run.clips, self.run.validation.rows, self.run.config, self.run.device)
+
+
+def check_recorded(one: Trainer, device: torch.device, variables: dict[str, str]) -> None:
+    """Refuse a time that is not of what it says.
+
+    Raises:
+        RuntimeError: steps were to be recorded and were not; the log says why.
+    """
+    wanted = device.type == "cuda" and variables["AFFEKT_CUDA_GRAPHS"] == "1"
+    if wanted and not (one.run.recorded and one.run.recorded.records):
+        raise RuntimeError("the step was not recorded, so there is no time of a recorded one")
 
 
 def feature_seconds(device: torch.device) -> float:
@@ -188,28 +205,24 @@ def seconds_each(work: Callable[[], object], times: int, device: torch.device) -
 
 def seconds_together(clips: Clips, count: int, device: torch.device, epochs: int) -> float:
     """Seconds of one epoch, where so many trainings take turns until each has had all of its epochs."""
-    turns, warm, done, start = Turns(), [], [], []  # type: ignore[var-annotated]
+    warm, done, start = [], [], []  # type: ignore[var-annotated]
 
     def work(number: int) -> None:
-        with turns.taken(), own_stream(device):
-            train, _ = trainer(clips, TABLE2[number % len(TABLE2)], device)
+        with own_stream(device):
+            one = Trainer(clips, TABLE2[number % len(TABLE2)], device)
             for _ in range(WARM_UP_EPOCHS):
-                train()
+                one.train()
             warm.append(number)
-            turns.pass_on_until(lambda: len(warm) == count)
+            pass_on_until(lambda: len(warm) == count)
             if not start:
                 wait(device)
                 start.append(perf_counter())
             for _ in range(epochs):
-                train()
+                one.train()
             done.append(number)
-            turns.pass_on_until(lambda: len(done) == count)
+            pass_on_until(lambda: len(done) == count)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    take_turns([partial(work, number) for number in range(count)])
     wait(device)
     return (perf_counter() - start[0]) / (count * epochs)
 

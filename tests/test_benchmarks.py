@@ -245,7 +245,7 @@ def test_every_way_to_take_a_step_gives_the_same_losses_on_a_gpu() -> None:
     system = replace(gpu_table2.TABLE2[0], network=NetworkConfig(dropout=0.0))
     for way, variables in gpu_table2.WAYS.items():
         with gpu_table2.chosen(variables), gpu_table2.own_stream(device):
-            losses[way], _ = gpu_table2.trainer(clips, system, device)[0]()
+            losses[way], _ = gpu_table2.Trainer(clips, system, device).train()
     # an epoch in bfloat16, in another order of operations
     assert losses["fused"] == pytest.approx(losses["plain"], rel=0.02)
     assert losses["recorded"] == pytest.approx(losses["fused"], rel=0.005)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +20,7 @@ from affekt import training
 from affekt.batching import Clips
 from affekt.features import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.recording import MOST_SHAPES, PLAIN_CALLS, GraphRecorder, Recorded, Replayed, Tensors, may_record
+from affekt.recording import MOST_SHAPES, PLAIN_CALLS, Recorded, Replayed, Tensors, may_record
 from affekt.systems import System
 from affekt.training import Fitted, Part, TrainConfig, fit
 
@@ -27,7 +29,8 @@ NETWORK = NetworkConfig(filters=(16, 16), pools=(2, 2), lstm_cells_per_direction
 FEATURES = FeatureConfig(mels=MELS, clip_seconds=0.3)
 SYSTEM = System("tiny", network=NETWORK, features=FEATURES)
 CONFIG = TrainConfig(batch_size=8, learning_rate=3e-3, max_epochs=3, precision="float32")
-WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2")
+WAITING = ("aten::_local_scalar_dense", "aten::lift_fresh", "aten::nonzero", "aten::masked_select", "aten::_unique2")
+"""What asks for a tensor's value, or makes a tensor of Python's numbers, which would be copied to the device."""
 
 
 class Operations(TorchDispatchMode):
@@ -174,6 +177,44 @@ def test_a_training_that_was_cut_off_goes_on_recorded(
     assert len(emulation.recordings) == 2
 
 
+def test_a_training_goes_on_from_an_unrecorded_one(
+    emulation: Emulation, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Its optimiser counts steps elsewhere, and its learning rate is no tensor."""
+    config = replace(CONFIG, schedule="one-cycle")
+
+    def cut_off(epoch: training.Epoch) -> None:
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    for first, then in ((False, True), (True, False)):
+        state = tmp_path / f"{first}.pt"
+        monkeypatch.setattr(training, "may_record", lambda device, first=first: first)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, state=state, on_epoch=cut_off)
+        before = len(emulation.recordings)
+        monkeypatch.setattr(training, "may_record", lambda device, then=then: then)
+        fitted = train(config, state=state)
+        assert [epoch.epoch for epoch in fitted.history] == [1, 2, 3]
+        assert fitted.history[2].learning_rate < 1e-4 < fitted.history[0].learning_rate
+        assert len(emulation.recordings) - before == then
+
+
+def test_nothing_of_a_finished_training_is_kept(emulation: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its recordings hold the memory of a step each."""
+    made: list[weakref.ref[Replayed]] = []
+    monkeypatch.setattr(
+        training, "Replayed", lambda *arguments: made.append(weakref.ref(it := Replayed(*arguments))) or it
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        train(replace(CONFIG, max_epochs=1))
+    finally:
+        gc.enable()
+    assert [reference() for reference in made] == [None]
+
+
 def test_the_emulation_notices_a_number_that_python_holds() -> None:
     """Else the tests above could not fail."""
     held = {"factor": 2.0}
@@ -182,8 +223,12 @@ def test_the_emulation_notices_a_number_that_python_holds() -> None:
         assert doubled(torch.ones(2))[0].tolist() == [2.0, 2.0]
     held["factor"] = 5.0
     assert doubled(torch.full((2,), 3.0))[0].tolist() == [6.0, 6.0]
-    with pytest.raises(RuntimeError, match="not permitted"):
-        Emulation()(lambda: (torch.ones(2) * torch.ones(()).item(),))
+    for forbidden in (
+        lambda: (torch.ones(2) * torch.ones(()).item(),),
+        lambda: (torch.ones(2).new_tensor([1.0, 2.0]),),
+    ):
+        with pytest.raises(RuntimeError, match="not permitted"):
+            Emulation()(forbidden)
 
 
 def test_what_changes_between_batches_beside_their_tensors_is_not_recorded(emulation: Emulation) -> None:
@@ -234,19 +279,23 @@ def test_a_cpu_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_cuda_graph_is_the_same_training(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cuda_graph_is_the_same_training(
+    precision: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without dropout, whose masks a graph draws elsewhere; cuDNN may add in another order."""
     system = replace(SYSTEM, network=replace(NETWORK, dropout=0.0))
     config = replace(CONFIG, precision=precision)
-    made: list[GraphRecorder] = []
+    made: list[Replayed] = []
 
-    def record(device: torch.device) -> GraphRecorder:
-        made.append(GraphRecorder(device))
+    def replayed(*arguments: Any) -> Replayed:
+        made.append(Replayed(*arguments))
         return made[-1]
 
     expected = unrecorded(monkeypatch, config, system, "cuda")
-    monkeypatch.setattr(training, "GraphRecorder", record)
-    got = train(config, system, "cuda")
-    assert len(made) == 1
+    monkeypatch.setattr(training, "Replayed", replayed)
+    with caplog.at_level(logging.WARNING, "affekt"):
+        got = train(config, system, "cuda")
+    assert [recorded.records for recorded in made] == [1]
+    assert caplog.records == []
     for left, right in zip(got.history, expected.history, strict=True):
         assert left.train_loss == pytest.approx(right.train_loss, rel=0.02 if precision == "bfloat16" else 1e-3)

@@ -497,7 +497,11 @@ def test_padded_networks_see_the_whole_clip(problem: Problem, monkeypatch: pytes
     problem.fit(replace(SYSTEM, network=replace(NETWORK, masked=False)), replace(CONFIG, max_epochs=1))
     assert set(widths) == {30}  # 0.3 s
     widths.clear()
-    problem.fit(config=replace(CONFIG, max_epochs=1))
+    fitted = problem.fit(config=replace(CONFIG, max_epochs=1))
+    longest = problem.clips.lengths[torch.from_numpy(problem.train.rows)].max()
+    assert max(width for width in widths if width is not None) == longest  # of its own batch, known on the host
+    widths.clear()
+    score(fitted, problem.clips, problem.validation.rows, CONFIG)
     assert set(widths) == {None}
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from affekt.batching import Batch
+from affekt.devices import sent
 from affekt.errors import ConfigError, Fault
 
 NEPER_PER_DB = math.log(10) / 10  # of energy: 10 dB are a factor of 10, and ln(10) in these features
@@ -116,7 +117,7 @@ def augment(batch: Batch, config: AugmentConfig, silence: Float[Tensor, " mels"]
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator, like: Tensor) -> Tensor:
-    return (low + (high - low) * torch.rand(shape, generator=generator)).to(like.device)
+    return sent(low + (high - low) * torch.rand(shape, generator=generator), like.device)
 
 
 def _change_tempo(batch: Batch, amount: float, generator: torch.Generator) -> Batch:
@@ -152,7 +153,7 @@ def _response(features: Tensor, config: AugmentConfig, generator: torch.Generato
     gain = _uniform((utterances, 1), -config.gain_db, config.gain_db, generator, features)
     waves = torch.arange(1, 4)[:, None] * torch.linspace(0, math.pi, mels)  # half, one and one and a half periods
     weights = torch.randn(utterances, 3, generator=generator) * config.channel_db * math.sqrt(2 / 3)
-    return (gain + (weights @ waves.cos()).to(features.device))[:, None] * NEPER_PER_DB
+    return (gain + sent(weights @ waves.cos(), features.device))[:, None] * NEPER_PER_DB
 
 
 def _add_noise(features: Tensor, lengths: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

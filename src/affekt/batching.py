@@ -90,7 +90,8 @@ class Clips:
 
     def normalizer(self, rows: Sequence[int]) -> Normalizer:
         """Statistics of these utterances' frames: the training part of one fold, and nothing else."""
-        return Normalizer.fit(self[row].cpu().numpy() for row in rows)
+        ends = self.offsets.tolist()
+        return Normalizer.fit(self.values[ends[row] : ends[row + 1]].cpu().numpy() for row in rows)
 
     def normalized(self, normalizer: Normalizer) -> Clips:
         """All utterances, normalised; so is the silence that pads them."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 
 from affekt.errors import ConfigError
 
@@ -27,8 +28,7 @@ def _computes_bfloat16(device: torch.device) -> bool:
 def choose_device(name: str) -> torch.device:
     """The device for `--device`: auto takes CUDA, then Apple's MPS, then the CPU.
 
-    Whoever chooses CUDA has cuDNN compute exactly, in the whole process: float32 is float32 and not TensorFloat-32, and
-    its sums come in the same order every time.
+    Where it is CUDA, cuDNN computes exactly from then on (:func:`compute_exactly`).
 
     Raises:
         ConfigError: an unknown device, or one that this machine lacks.
@@ -40,9 +40,14 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError("device", got=repr(name), expected=f"auto, or one that is here: {', '.join(known)}")
     device = torch.device(present[0] if name == "auto" else name)
     if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
+        compute_exactly()
     return device
+
+
+def compute_exactly() -> None:
+    """Have cuDNN compute float32 in float32, not TensorFloat-32, and add in one order; in the whole process."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
 
 
 @contextmanager
@@ -69,6 +74,7 @@ def own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
+    compute_exactly()
     before = torch.cuda.current_stream(device)
     if device not in _own.streams:
         _own.streams[device] = torch.cuda.Stream(device)
@@ -77,3 +83,8 @@ def own_stream(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     before.wait_stream(stream)
+
+
+def sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU, on a device; nobody waits until it is there."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)

@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from affekt.batching import Batch
+from affekt.devices import sent
 
 
 class Mixed(NamedTuple):
@@ -56,7 +57,7 @@ def mix(batch: Batch, concentration: float, generator: torch.Generator) -> Mixed
         return Mixed(batch, 1.0, torch.arange(len(features), device=features.device))
     drawn = np.random.default_rng(int(torch.randint(2**62, (), generator=generator))).beta(concentration, concentration)
     share = max(float(drawn), 1 - float(drawn))
-    partners = torch.randperm(len(features), generator=generator).to(features.device)
+    partners = sent(torch.randperm(len(features), generator=generator), features.device)
     if share < 1:
         features = torch.logaddexp(features + np.log(share), features[partners] + np.log1p(-share))
     return Mixed(Batch(features, torch.maximum(lengths, lengths[partners])), share, partners)

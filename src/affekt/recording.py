@@ -8,9 +8,11 @@ random numbers) must be tensors that change in place.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
@@ -22,7 +24,7 @@ Tensors = tuple[Tensor, ...]
 Step = Callable[..., Tensors]
 PLAIN_CALLS = 3
 """Calls with inputs of one shape before they are recorded: libraries choose and allocate what they need in these."""
-MOST_SHAPES = 8
+MOST_SHAPES = 16
 """More shapes of inputs than these run unrecorded: each holds the memory of a whole step."""
 
 
@@ -48,9 +50,25 @@ class GraphRecorder:
 
     def __call__(self, step: Callable[[], Tensors]) -> Recorded:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+        with (
+            _nothing_collected(),
+            torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"),
+        ):
             outputs = step()
         return Recorded(graph.replay, outputs)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Keep Python from freeing what is unreachable within the context: freeing an old graph ends a recording."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Replayed:
@@ -80,6 +98,11 @@ class Replayed:
         recorded.replay()
         return recorded.outputs
 
+    @property
+    def records(self) -> int:
+        """How many shapes are recorded."""
+        return len(self._recorded)
+
     def _record(self, shapes: object, inputs: Tensors) -> bool:
         """Record the step for these shapes, if it is time."""
         calls = self._calls[shapes] = self._calls.get(shapes, 0) + 1
@@ -90,7 +113,8 @@ class Replayed:
         try:
             self._recorded[shapes] = own, self._recorder(lambda: self._step(*own))
         except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
+            first = error.__context__ or error  # of the operation, if it was one that ended the recording
+            reason = str(first).partition("\n")[0]
             log.warning(
                 "a step of training could not be recorded (%s), expected a CUDA graph; it runs unrecorded, and slower",
                 reason,

@@ -36,6 +36,7 @@ from affekt.features import FeatureConfig, Normalizer
 from affekt.losses import Loss
 from affekt.metrics import confusion_matrix, unweighted_accuracy
 from affekt.mixup import Mixed, mix
+from affekt.nn import Network, lstm_cuda
 from affekt.recording import GraphRecorder, Recorder, Replayed, may_record
 from affekt.seeds import derive_seed, generator
 from affekt.segments import combine_embeddings, combine_logits
@@ -47,6 +48,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 STATE_FORMAT, DIGEST_BYTES = b"affekt-state-1", 32
 SECONDS_BETWEEN_STATES = {"cuda": 5.0}
 """A run's state is written after every epoch, but on a GPU, where an epoch may take no longer than that, less often."""
+RECORDED_FRAMES = 64
+"""Recorded steps of the masked mode are of batches as long as a multiple of these: of few shapes."""
 SCORED_TOGETHER = {"cuda": 4}
 """Batches that are scored as one: more on a GPU, which small ones leave idle."""
 
@@ -215,6 +218,7 @@ def fit(
             if state is not None and time.monotonic() - kept >= SECONDS_BETWEEN_STATES.get(device.type, 0.0):
                 run.save(state)
                 kept = time.monotonic()
+        run.recorded = None  # it holds the run, and the memory of its steps
         return run.fitted()
 
 
@@ -239,6 +243,7 @@ class _Run:
         self.system, self.config, self.seed, self.device = system, config, seed, device
         self.clips, self.train, self.validation, self.classes = clips, train, validation, classes
         self.normalizer = start.normalizer if start is not None else clips.normalizer(train.rows.tolist())
+        self.normalise = self.normalizer.on(device)
         counts = np.bincount(train.labels, minlength=classes).tolist()
         with seeded(derive_seed(seed, "initialisation")):
             network, loss = system.build(classes, counts)
@@ -343,11 +348,14 @@ class _Run:
             self.adversary.advance((number - 1) / config.max_epochs)
         total, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         batches = shuffled_batches(lengths, train.rows, config.batch_size, order, config.bucketed)
+        widths = [self._width(lengths[rows]) for rows in batches]
         drawn = place[np.concatenate(batches)]
         epoch = (np.concatenate(batches), train.labels[drawn], _speaker_numbers(train)[drawn])
         sizes = [len(rows) for rows in batches]
-        for rows, targets, speakers in zip(*(self._on_device(numbers).split(sizes) for numbers in epoch), strict=True):
-            mixed = mix(augment(self._batch(rows), changes, self.pieces.silence, draws), changes.mixup, draws)
+        parts = (self._on_device(numbers).split(sizes) for numbers in epoch)
+        for width, rows, targets, speakers in zip(widths, *parts, strict=True):
+            batch = self.pieces.batch(rows, width)
+            mixed = mix(augment(batch, changes, self.pieces.silence, draws), changes.mixup, draws)
             loss, right = self._learn(mixed, targets, speakers)
             total += loss * len(rows)
             correct += right
@@ -357,8 +365,17 @@ class _Run:
 
     def _recorder(self) -> Recorder | None:
         """What records steps, where one differs from the next by nothing but the tensors of its batch."""
-        settled = not self.system.masked and self.adversary is None and not self.config.augment.mixup
-        return GraphRecorder(self.device) if settled and not self.solves and may_record(self.device) else None
+        settled = self.adversary is None and not self.config.augment.mixup and not self.solves
+        if not (settled and may_record(self.device)) or self._asks_for_lengths():
+            return None
+        return GraphRecorder(self.device)
+
+    def _asks_for_lengths(self) -> bool:
+        """Whether the network needs its utterances' lengths on the host: all that hide padding, but for one layer."""
+        if not self.system.masked or not isinstance(self.network, Network):
+            return self.system.masked
+        with autocast(self.device, self.config.precision):
+            return not lstm_cuda.serves(self.network.blstm, torch.empty(0, device=self.device))
 
     def _learn(self, mixed: Mixed, targets: Tensor, speakers: Tensor) -> tuple[Tensor, ...]:
         """One step: the batch's mean loss, and how many of it were classified rightly."""
@@ -381,9 +398,10 @@ class _Run:
     def _solve(self, number: int) -> tuple[float, float]:
         """An epoch of a network that finds its own weights: one of its solutions, for the whole training part."""
         network, labels = self.network.eval(), torch.from_numpy(self.train.labels).to(self.device)
-        batch = self._batch(self._on_device(self.train.rows.copy()))
+        rows = self.train.rows.copy()
+        batch = self.pieces.batch(self._on_device(rows), self._width(self.pieces.lengths.cpu().numpy()[rows]))
         with torch.no_grad():
-            features = self.normalizer(batch.features)
+            features = self.normalise(batch.features)
             network.solve(number, network(features, batch.lengths).embedding, labels)
             scores, embedding = network(features, batch.lengths)
             return float(self.loss(scores, embedding, labels)), float((scores.argmax(1) == labels).float().mean())
@@ -391,15 +409,21 @@ class _Run:
     def _on_device(self, numbers: NDArray[np.int64]) -> Int[Tensor, " numbers"]:
         return torch.from_numpy(numbers).to(self.device)
 
-    def _batch(self, rows: Int[Tensor, " batch"]) -> Batch:
-        frames = None if self.system.masked else self.system.features.clip_frames
-        return self.pieces.batch(rows, frames)
+    def _width(self, lengths: NDArray[np.int64]) -> int:
+        """How many frames a batch of these lengths is padded to: a clip's, or in the masked mode the longest one's."""
+        clip = self.system.features.clip_frames
+        if not self.system.masked:
+            return clip
+        longest = int(lengths.max())
+        if self.recorded is None:
+            return longest
+        return min(-(-longest // RECORDED_FRAMES) * RECORDED_FRAMES, max(longest, clip))
 
     def _loss(
         self, mixed: Mixed, targets: Int[Tensor, " batch"], speakers: Int[Tensor, " batch"]
     ) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.config.precision):
-            scores, embedding = self.network(self.normalizer(mixed.batch.features), mixed.batch.lengths)
+            scores, embedding = self.network(self.normalise(mixed.batch.features), mixed.batch.lengths)
         loss = mixed.loss(partial(self.loss, scores, embedding), targets)
         if self.adversary is not None:
             loss = loss + mixed.loss(partial(self.adversary, embedding.float()), speakers)
@@ -416,7 +440,7 @@ class _Run:
         """The best network once finished, the current one before."""
         network, loss = self.judged, self.loss
         if self.finished:
-            network, loss = copy.deepcopy(network), copy.deepcopy(loss)
+            network, loss = _copied(network), copy.deepcopy(loss)
             network.load_state_dict(self.best["network"])
             loss.load_state_dict(self.best["loss"])
         return Fitted(self.system, network.eval(), loss, self.normalizer, list(self.history), self.best_epoch)
@@ -449,6 +473,7 @@ class _Run:
         progress = state["progress"]
         if progress["identity"] != self.identity:
             return
+        _adopt_options(state["optimizer"], self.optimizer)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.history = [Epoch(**row) for row in progress["history"]]
@@ -508,14 +533,14 @@ def _score(
     frames = None if system.masked else system.features.clip_frames
     logits, embeddings = [], []
     order = {int(row): place for place, row in enumerate(rows)}
-    network = fitted.network.eval()
+    network, normalise = fitted.network.eval(), fitted.normalizer.on(device)
     size = config.batch_size * SCORED_TOGETHER.get(device.type, 1)
     chunks = sorted_batches(clips.lengths.cpu().numpy(), rows, size)
     sorted_rows = torch.from_numpy(np.concatenate(chunks)).to(device)
     with torch.inference_mode(), autocast(device, config.precision):
         for chunk in sorted_rows.split([len(chunk) for chunk in chunks]):
             batch = clips.batch(chunk, frames)
-            scores, embedding = network(fitted.normalizer(batch.features), batch.lengths)
+            scores, embedding = network(normalise(batch.features), batch.lengths)
             logits.append(fitted.loss.logits(scores).float())
             embeddings.append(embedding.float())
             turns.pass_on()
@@ -538,6 +563,14 @@ def _make_optimizer(
     )
 
 
+def _adopt_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Have a kept optimiser go on where this one computes, though it may have been kept elsewhere."""
+    for kept, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        kept |= {name: own[name] for name in ("capturable", "fused")}
+        rate = float(kept["lr"])
+        kept["lr"] = torch.full_like(own["lr"], rate) if isinstance(own["lr"], Tensor) else rate
+
+
 def _make_schedule(
     optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
@@ -552,7 +585,23 @@ def _make_schedule(
 def _make_average(network: nn.Module, config: TrainConfig) -> AveragedModel | None:
     if not config.averaging:
         return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True)
+    _compact(average)
+    return average
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    """A copy of a network, ready to compute."""
+    copied = copy.deepcopy(network)
+    _compact(copied)
+    return copied
+
+
+def _compact(network: nn.Module) -> None:
+    """Put the weights of each recurrent layer side by side again, where cuDNN wants them; copies lie apart."""
+    for module in network.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()
 
 
 def _start_from(network: nn.Module, start: Checkpoint) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from affekt.manifest import Manifest
 from affekt.recipes import Recipe
 from affekt.systems import resolve
 from affekt.training import Epoch
-from affekt.turns import Abandoned, Turns, pass_on
+from affekt.turns import Abandoned, Turns, pass_on, pass_on_until, take_turns
 from affekt.workers import local
 from affekt.workers.together import run_together
 
@@ -170,53 +171,66 @@ def test_a_gpus_jobs_take_turns_and_a_cpus_have_processes(
 
 
 def test_random_numbers_go_with_the_thread() -> None:
-    """What each of two threads draws, passing on after every draw, is what it would draw alone."""
-    turns, drawn = Turns(), {1: [], 2: []}  # type: ignore[var-annotated]
+    """What each of three threads draws, passing on after every draw, is what it would draw alone."""
+    drawn: dict[int, list[float]] = {1: [], 2: [], 3: []}
 
     def draw(seed: int) -> None:
-        with turns.taken(), seeded(seed):
-            for _ in range(5):
+        with seeded(seed):
+            for _ in range(4 + seed):
                 drawn[seed].append(float(torch.rand(())))
                 pass_on()
 
-    threads = [threading.Thread(target=draw, args=(seed,)) for seed in drawn]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    before = torch.get_rng_state()
+    take_turns([partial(draw, seed) for seed in drawn])
+    assert torch.equal(torch.get_rng_state(), before)
     for seed, got in drawn.items():
         with seeded(seed):
-            assert got == [float(torch.rand(())) for _ in range(5)]
+            assert got == [float(torch.rand(())) for _ in range(4 + seed)]
 
 
 def test_turns_go_round_and_end() -> None:
-    turns, order = Turns(), []
+    order: list[str] = []
 
     def work(name: str, rounds: int) -> None:
-        with turns.taken():
-            for _ in range(rounds):
-                order.append(name)
-                pass_on()
+        for _ in range(rounds):
+            order.append(name)
+            pass_on()
 
-    with turns.taken():  # the others wait until this one passes on
-        threads = [threading.Thread(target=work, args=(name, rounds)) for name, rounds in (("a", 1), ("b", 3))]
-        for thread in threads:
-            thread.start()
-        while len(turns._ring) < 3:
-            pass
-        turns.pass_on_until(lambda: len(order) == 2)
-        assert sorted(order) == ["a", "b"]
-        turns.pass_on_until(lambda: False)  # returns when this one is alone
-        turns.pass_on()
-    for thread in threads:
-        thread.join()
-    assert sorted(order) == ["a", "b", "b", "b"]
+    def wait_for_all() -> None:
+        order.append("first")
+        pass_on_until(lambda: len(order) == 5)
+        order.append("all")
+        pass_on_until(lambda: False)  # until it is alone
+        pass_on()
+        order.append("alone")
+
+    take_turns([wait_for_all, partial(work, "a", 1), partial(work, "b", 3)])
+    assert order == ["first", "a", "b", "b", "b", "all", "alone"]
+
+
+def test_one_that_fails_ends_those_that_wait() -> None:
+    reached: list[str] = []
+
+    def fail() -> None:
+        pass_on()
+        raise ZeroDivisionError("a defect")
+
+    def wait_for_ever() -> None:
+        reached.append("waiting")
+        while True:
+            pass_on()
+
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        take_turns([wait_for_ever, fail, wait_for_ever])
+    assert reached == ["waiting", "waiting"]
 
 
 def test_who_is_abandoned_says_so() -> None:
-    turns = Turns()
-    with turns.taken():
+    turns = Turns(1)
+    with turns.taken(0):
         turns.give_up()
         with pytest.raises(Abandoned):
             turns.pass_on()
+    assert len(turns) == 0
     pass_on()  # outside: nothing
+    pass_on_until(lambda: False)

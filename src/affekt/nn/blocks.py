@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from affekt.nn import fused, fused_cuda
+from affekt.nn import fused, fused_cuda, lstm_cuda
 
 
 def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
@@ -139,7 +139,20 @@ class ConvModule(nn.Module):
 def bidirectional_lstm(
     lstm: nn.LSTM, sequence: Float[Tensor, "batch frames inputs"], mask: Bool[Tensor, "batch frames"] | None = None
 ) -> Float[Tensor, "batch frames features"]:
-    """The states of both directions, concatenated; the backward direction starts at the last valid frame."""
+    """The states of both directions, concatenated; the backward direction starts at the last valid frame.
+
+    On CUDA they are computed in float32: under autocast PyTorch has cuDNN compute them in float16, whatever the type
+    that was asked for, and the smallest gradients would be lost.
+    """
+    if lstm_cuda.serves(lstm, sequence):
+        return lstm_cuda.run(lstm, sequence, None if mask is None else mask.sum(1, dtype=torch.int32))
+    if sequence.device.type == "cuda":
+        with torch.autocast("cuda", enabled=False):
+            return _states(lstm, sequence.float(), mask)
+    return _states(lstm, sequence, mask)
+
+
+def _states(lstm: nn.LSTM, sequence: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         states: Tensor = lstm(sequence)[0]
         return states

@@ -24,12 +24,15 @@ from torch.autograd.function import once_differentiable
 
 from affekt.nn.fused import MAX_MELS, MAX_POOL, Module
 
-LANES, ROWS = 16, 16  # channels are whole multiples of LANES; output positions of one program
+LANES, ROWS = 16, 8  # channels are whole multiples of LANES; output positions of one program
 MAX_LANES = 128
 PROGRAMS_PER_PROCESSOR, FEWEST_PROGRAMS = 4, 4
 SUMMED_TOGETHER = 64
-PRECISION = "tf32x3"
-"""Of the first module's matrix products: three of TensorFloat-32, which together keep what float32 keeps."""
+MOMENTS_PRECISION, PRECISION = "tf32x3", "tf32"
+"""Of the first module's matrix products: for its statistics as good as float32's; TensorFloat-32 for what is rounded to
+bfloat16 afterwards or was before."""
+FIRST_ROWS, FIRST_WARPS = 32, 8
+"""Output positions and warps of a program of the first module: what needs the fewest registers."""
 
 
 @cache
@@ -65,6 +68,11 @@ def run(
     mask: Bool[Tensor, "batch frames"] | None,
 ) -> BFloat16[Tensor, "batch channels pooled_frames pooled_mels"]:
     """What `module` computes, in bfloat16; frames outside the mask must be zero, and come out as zero."""
+    with torch.cuda.device_of(x):
+        return _run(module, x, mask)
+
+
+def _run(module: Module, x: Tensor, mask: Tensor | None) -> Tensor:
     lengths = None if mask is None else mask.sum(1, dtype=torch.int32)
     convolution = module.convolution
     way: type[_First | _Pool]
@@ -192,7 +200,7 @@ class _PoolFunction(torch.autograd.Function):
         sums = _partial_sums(batch, programs, 2)
         shape = {"MELS": batch.mels, "CHANNELS": batch.channels, "MASKED": batch.lengths is not None}
         _kernels().batch_norm_sums[batch.grid(programs)](
-            x, batch.lengths_or_any, sums, batch.positions, batch.frames, **shape, ROWS=4 * ROWS, LANES=batch.lanes
+            x, batch.lengths_or_any, sums, batch.positions, batch.frames, **shape, ROWS=8 * ROWS, LANES=batch.lanes
         )
         folded = x.new_empty(4, batch.channels, dtype=torch.float32)
         _kernels().batch_norm_statistics[_lane_grid(batch)](
@@ -237,16 +245,16 @@ class _FirstFunction(torch.autograd.Function):
         kernels, programs = _kernels(), _programs(x.device)
         weight = weight.contiguous()
         moments = x.new_empty(programs, kernels.PATCH, kernels.PATCH)
-        shape = {"MELS": batch.mels, "MASKED": batch.lengths is not None}
+        shape = {"MELS": batch.mels, "MASKED": batch.lengths is not None, "PRECISION": MOMENTS_PRECISION}
         kernels.patch_moments[(programs,)](
-            x, batch.lengths_or_any, moments, batch.positions, batch.frames, **shape, PRECISION=PRECISION, ROWS=4 * ROWS
+            x, batch.lengths_or_any, moments, batch.positions, batch.frames, **shape, ROWS=8 * ROWS, num_warps=2
         )
         taps = x.new_empty(kernels.PATCH, batch.channels)
         folded, products = x.new_empty(4, batch.channels), x.new_empty(9, batch.channels)
         patch_mean = x.new_empty(kernels.PATCH)
         outputs = (taps, folded, products, patch_mean)
         kernels.first_statistics[_lane_grid(batch)](
-            moments,
+            _added(moments),
             batch.count,
             weight,
             bias,
@@ -254,9 +262,9 @@ class _FirstFunction(torch.autograd.Function):
             beta,
             *_running(norm),
             *outputs,
-            programs,
             *_constants(norm),
-            **_adding(batch),
+            CHANNELS=batch.channels,
+            LANES=LANES,
         )
         ctx.save_for_backward(x, weight, *outputs)
         ctx.batch = batch
@@ -270,12 +278,11 @@ class _FirstFunction(torch.autograd.Function):
         kernels, programs = _kernels(), _programs(x.device)
         sums = _partial_sums(batch, programs, kernels.PATCH)
         kernels.first_backward[batch.grid(programs)](
-            x=x, taps=taps, grad=grad.contiguous(), sums=sums, PRECISION=PRECISION, **batch.sizes()
+            x=x, taps=taps, grad=grad.contiguous(), sums=sums, **_first_sizes(batch)
         )
         gradients, d_weight = x.new_empty(2, batch.channels), torch.empty_like(weight)
-        kernels.first_gradients[_lane_grid(batch)](
-            sums, weight, folded, products, patch_mean, gradients, d_weight, programs, **_adding(batch)
-        )
+        parts = (_added(sums), weight, folded, products, patch_mean, gradients, d_weight)
+        kernels.first_gradients[_lane_grid(batch)](*parts, CHANNELS=batch.channels, LANES=LANES)
         d_gamma, d_beta = gradients
         return None, d_weight, torch.zeros_like(d_beta), d_gamma, d_beta, None, None
 
@@ -289,9 +296,21 @@ def _pool_forward(x: Tensor, batch: _Batch, scale: Tensor, shift: Tensor) -> Ten
 
 def _first_forward(x: Tensor, batch: _Batch, taps: Tensor) -> Tensor:
     y = x.new_empty(batch.pooled_shape, dtype=torch.bfloat16)
-    grid = batch.grid(-(-batch.windows // ROWS))
-    _kernels().first_forward[grid](x=x, taps=taps, y=y, PRECISION=PRECISION, **batch.sizes())
+    grid = batch.grid(-(-batch.windows // FIRST_ROWS))
+    _kernels().first_forward[grid](x=x, taps=taps, y=y, **_first_sizes(batch))
     return y
+
+
+def _first_sizes(batch: _Batch) -> dict[str, Any]:
+    return batch.sizes() | {"PRECISION": PRECISION, "ROWS": FIRST_ROWS, "num_warps": FIRST_WARPS}
+
+
+def _added(sums: Float[Tensor, "programs ..."]) -> Float[Tensor, ...]:
+    """The sum over the programs, float64."""
+    totals = torch.empty(sums.shape[1:], dtype=torch.float64, device=sums.device)
+    width = totals.numel()
+    _kernels().add_up[(-(-width // LANES),)](sums, totals, len(sums), width, PARTS=SUMMED_TOGETHER, LANES=LANES)
+    return totals
 
 
 def _fixed(module: Module) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:

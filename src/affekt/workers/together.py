@@ -6,16 +6,12 @@ beside each other: where one training leaves the GPU idle, between the small ste
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 
 from affekt.errors import AffektError, Fault
 from affekt.experiment import Experiment, Job, faults_of, run_jobs, take, torch_threads
-from affekt.turns import Abandoned, Turns
+from affekt.turns import pass_on, take_turns
 from affekt.workers.engine import OnDone, OnEpoch, still_open
-
-POLL_SECONDS = 0.1  # so that Ctrl-C is heard on every system
 
 
 def run_together(
@@ -47,24 +43,11 @@ class _Together:
         self.waiting = list(jobs)
         self.held: list[Job] = []
         self.faults: list[Fault] = []
-        self.broken: list[Exception] = []
-        self.turns = Turns()
-        self.threads = [threading.Thread(target=self._work, name=f"affekt-job-{n}", daemon=True) for n in range(count)]
+        self.count = count
 
     def run(self) -> None:
-        """Wait for the threads; what interrupts the waiting ends them with their step."""
-        try:
-            for thread in self.threads:
-                thread.start()
-            while alive := [thread for thread in self.threads if thread.is_alive()]:
-                alive[0].join(POLL_SECONDS)
-        finally:
-            self.turns.give_up()
-            for thread in self.threads:
-                if thread.ident is not None:
-                    thread.join()
-        if self.broken:
-            raise self.broken[0]
+        """Do all jobs, then those that another process held."""
+        take_turns([self._work] * self.count, "affekt-job")
         try:
             run_jobs(self.experiment, self.held, self.on_epoch, self.on_done)
         except AffektError as error:
@@ -74,10 +57,9 @@ class _Together:
 
     def _work(self) -> None:
         """A thread's life: take a job, do it, take the next, until none is left."""
-        with suppress(Abandoned), self.turns.taken():
-            while self.waiting:
-                self._do(self.waiting.pop(0))
-                self.turns.pass_on()
+        while self.waiting:
+            self._do(self.waiting.pop(0))
+            pass_on()
 
     def _do(self, job: Job) -> None:
         try:
@@ -87,6 +69,3 @@ class _Together:
                 self.held.append(job)
         except AffektError as error:
             self.faults += faults_of(job, error)
-        except Exception as error:  # it is raised where the threads are waited for
-            self.broken.append(error)
-            self.turns.give_up()

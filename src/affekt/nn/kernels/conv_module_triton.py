@@ -5,7 +5,7 @@ averages over: POOL x POOL input positions, fewer at the edges and, in the maske
 Dropout's mask is the hash of (seed, position) that the C++ kernels use: the same seed drops the same elements, and the
 backward pass computes it again instead of storing it.
 
-Kernels that sum leave one partial sum for each program, which a small kernel adds in float64 in a fixed order: the same
+Kernels that sum leave one partial sum for each program, which small kernels add in float64 in a fixed order: the same
 numbers every time, and nothing waits for the host. The first module's convolution has nine inputs. They and a one are
 ten columns of a matrix of patches, padded to sixteen, so that convolution, moments and gradients are matrix products.
 """
@@ -86,8 +86,8 @@ def batch_norm_sums(
 ):
     """sums [programs, 2, channels]: of x and of x squared over the valid positions."""
     c = tl.program_id(1) * LANES + tl.arange(0, LANES)
-    total = tl.zeros([LANES], tl.float32)
-    squares = tl.zeros([LANES], tl.float32)
+    total = tl.zeros([ROWS, LANES], tl.float32)
+    squares = tl.zeros([ROWS, LANES], tl.float32)
     for tile in range(tl.program_id(0), tl.cdiv(positions, ROWS), tl.num_programs(0)):
         n = tile * ROWS + tl.arange(0, ROWS)
         valid = n < positions
@@ -96,23 +96,34 @@ def batch_norm_sums(
             valid = valid & (row % frames < tl.load(lengths + row // frames, mask=valid, other=0))
         at = n.to(tl.int64)[:, None] * CHANNELS + c[None, :]
         values = tl.load(x + at, mask=valid[:, None] & (c < CHANNELS)[None, :], other=0.0).to(tl.float32)
-        total += tl.sum(values, 0)
-        squares += tl.sum(values * values, 0)
+        total += values
+        squares += values * values
     out = sums + tl.program_id(0) * 2 * CHANNELS + c
-    tl.store(out, total, mask=c < CHANNELS)
-    tl.store(out + CHANNELS, squares, mask=c < CHANNELS)
+    tl.store(out, tl.sum(total, 0), mask=c < CHANNELS)
+    tl.store(out + CHANNELS, tl.sum(squares, 0), mask=c < CHANNELS)
 
 
 @triton.jit
 def _add_up(sums, row, c, programs, ROWS: tl.constexpr, CHANNELS: tl.constexpr, PARTS: tl.constexpr):
     """The sum [lanes] over the programs of one row of sums [programs, rows, channels], float64."""
-    total = tl.zeros([c.shape[0]], tl.float64)
+    total = tl.zeros([PARTS, c.shape[0]], tl.float64)
     for first in range(0, programs, PARTS):
         p = first + tl.arange(0, PARTS)
         at = (p[:, None] * ROWS + row) * CHANNELS + c[None, :]
-        part = tl.load(sums + at, mask=(p < programs)[:, None] & (c < CHANNELS)[None, :], other=0.0)
-        total += tl.sum(part.to(tl.float64), 0)
-    return total
+        total += tl.load(sums + at, mask=(p < programs)[:, None] & (c < CHANNELS)[None, :], other=0.0).to(tl.float64)
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def add_up(sums, totals, programs, width, PARTS: tl.constexpr, LANES: tl.constexpr):
+    """totals [width], float64: sums [programs, width] over the programs."""
+    column = tl.program_id(0) * LANES + tl.arange(0, LANES)
+    total = tl.zeros([PARTS, LANES], tl.float64)
+    for first in range(0, programs, PARTS):
+        p = first + tl.arange(0, PARTS)
+        live = (p < programs)[:, None] & (column < width)[None, :]
+        total += tl.load(sums + p[:, None] * width + column[None, :], mask=live, other=0.0).to(tl.float64)
+    tl.store(totals + column, tl.sum(total, 0), mask=column < width)
 
 
 @triton.jit
@@ -230,8 +241,8 @@ def pool_backward_sums(
     c = tl.program_id(1) * LANES + tl.arange(0, LANES)
     a = tl.load(scale + c, mask=c < CHANNELS, other=0.0)[None, :]
     b = tl.load(shift + c, mask=c < CHANNELS, other=0.0)[None, :]
-    total = tl.zeros([LANES], tl.float32)
-    products = tl.zeros([LANES], tl.float32)
+    total = tl.zeros([ROWS, LANES], tl.float32)
+    products = tl.zeros([ROWS, LANES], tl.float32)
     for tile in range(tl.program_id(0), tl.cdiv(windows, ROWS), tl.num_programs(0)):
         w = tile * ROWS + tl.arange(0, ROWS)
         live = (w < windows)[:, None] & (c < CHANNELS)[None, :]
@@ -244,11 +255,11 @@ def pool_backward_sums(
                 at = _at(utterance, t + i, m + j, frames, c, MELS, CHANNELS)
                 values = tl.load(x + at, mask=here, other=0.0).to(tl.float32)
                 d = tl.where(here & (values * a + b > 0.0), above, 0.0)
-                total += tl.sum(d, 0)
-                products += tl.sum(d * values, 0)
+                total += d
+                products += d * values
     out = sums + tl.program_id(0) * 2 * CHANNELS + c
-    tl.store(out, total, mask=c < CHANNELS)
-    tl.store(out + CHANNELS, products, mask=c < CHANNELS)
+    tl.store(out, tl.sum(total, 0), mask=c < CHANNELS)
+    tl.store(out + CHANNELS, tl.sum(products, 0), mask=c < CHANNELS)
 
 
 @triton.jit
@@ -364,14 +375,12 @@ def first_statistics(
     folded,
     products,
     patch_mean,
-    programs,
     eps,
     momentum,
     CHANNELS: tl.constexpr,
-    PARTS: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """What the first module needs of its batch, from the mean and the covariance of its patches.
+    """What the first module needs of its batch, from the sums of its patches' products: their mean and covariance.
 
     taps [16, channels]: the filters times scale, and the shift, as rows of a matrix that multiplies patches; folded
     [4, channels] as in `batch_norm_statistics`; products [9, channels]: covariance times filters; patch_mean [16].
@@ -380,14 +389,14 @@ def first_statistics(
     live = c < CHANNELS
     k = tl.arange(0, 16)
     n = tl.load(count)
-    means = _add_up(moments, 9, k, programs, 16, 16, PARTS) / n  # the row of the ones
+    means = tl.load(moments + 9 * 16 + k) / n  # the row of the ones
     tl.store(patch_mean + k, means)
     filters = tl.load(weight + c[None, :] * 9 + k[:, None], mask=live[None, :] & (k < 9)[:, None], other=0.0)
     filters = filters.to(tl.float64)
     mean = tl.sum(means[:, None] * filters, 0)
     variance = tl.zeros([LANES], tl.float64)
     for i in range(9):
-        second = _add_up(moments, i, k, programs, 16, 16, PARTS) / n
+        second = tl.load(moments + i * 16 + k) / n
         covariance = second - means * tl.sum(tl.where(k == i, means, 0.0), 0)
         product = tl.sum(covariance[:, None] * filters, 0)
         tl.store(products + i * CHANNELS + c, product, mask=live)
@@ -491,24 +500,27 @@ def first_gradients(
     patch_mean,
     gradients,
     d_weight,
-    programs,
     CHANNELS: tl.constexpr,
-    PARTS: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """gradients [2, channels]: of gamma and beta; d_weight [channels, 9]."""
+    """gradients [2, channels]: of gamma and beta; d_weight [channels, 9]; from sums [16, channels]."""
     c = tl.program_id(0) * LANES + tl.arange(0, LANES)
+    k = tl.arange(0, 16)
     live = c < CHANNELS
+    tap = (k < 9)[:, None] & live[None, :]
     scale = tl.load(folded + CHANNELS + c, mask=live, other=0.0).to(tl.float64)
     rstd = tl.load(folded + 3 * CHANNELS + c, mask=live, other=0.0).to(tl.float64)
-    d_beta = _add_up(sums, 9, c, programs, 16, CHANNELS, PARTS)
-    d_gamma = tl.zeros([LANES], tl.float64)
-    for k in range(9):
-        centred = _add_up(sums, k, c, programs, 16, CHANNELS, PARTS) - tl.load(patch_mean + k) * d_beta
-        d_gamma += tl.load(weight + c * 9 + k, mask=live, other=0.0).to(tl.float64) * centred * rstd
-    for k in range(9):
-        centred = _add_up(sums, k, c, programs, 16, CHANNELS, PARTS) - tl.load(patch_mean + k) * d_beta
-        spread = tl.load(products + k * CHANNELS + c, mask=live, other=0.0).to(tl.float64) * rstd * d_gamma
-        tl.store(d_weight + c * 9 + k, scale * (centred - spread), mask=live)
+    d_beta = tl.load(sums + 9 * CHANNELS + c, mask=live, other=0.0)
+    means = tl.load(patch_mean + k).to(tl.float64)
+    centred = tl.load(sums + k[:, None] * CHANNELS + c[None, :], mask=tap, other=0.0)
+    centred -= means[:, None] * d_beta[None, :]
+    filters = tl.load(weight + c[None, :] * 9 + k[:, None], mask=tap, other=0.0).to(tl.float64)
+    d_gamma = tl.sum(filters * centred, 0) * rstd
+    spread = tl.load(products + k[:, None] * CHANNELS + c[None, :], mask=tap, other=0.0).to(tl.float64)
+    tl.store(
+        d_weight + c[None, :] * 9 + k[:, None],
+        scale[None, :] * (centred - spread * (rstd * d_gamma)[None, :]),
+        mask=tap,
+    )
     tl.store(gradients + c, d_gamma, mask=live)
     tl.store(gradients + CHANNELS + c, d_beta, mask=live)
