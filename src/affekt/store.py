@@ -35,6 +35,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from affekt import atomic, audio, opus
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.manifest import Manifest
+from affekt.processes import available_cores
 
 FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
@@ -95,7 +96,7 @@ class WaveformStore(Sequence[audio.Samples]):
             AudioError: no row at all can be decoded, or files changed meanwhile.
             ConfigError: the cache folder cannot be written.
         """
-        jobs = jobs or _available_cores()
+        jobs = jobs or available_cores()
         clips = _clips(manifest, jobs)
         folder = Path(folder) if folder is not None else default_folder()
         final = folder / _key(clips, sample_rate_hz)
@@ -198,10 +199,6 @@ class _Entry:
     def parse(cls, line: str, clip: _Clip) -> _Entry:
         samples, sha256, fault = json.loads(line)
         return cls(samples, sha256, fault and clip.explain(Fault("", *fault)))
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _unwritable(folder: Path, reason: str) -> ConfigError:
