@@ -64,6 +64,12 @@ def test_a_death_costs_one_item() -> None:
     assert results == [0, 1, 2, Lost("by signal 9"), 4, 5, 6, 7]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_of_a_list_a_death_costs_one_part() -> None:
+    with Processes(eval, 2, f"lambda numbers: list(map({DEADLY}, numbers))") as processes:
+        assert list(processes.each(range(11), 4)) == [0, 1, 2, Lost("by signal 9"), *range(4, 11)]
+
+
 def test_errors_are_raised_here() -> None:
     with Processes(eval, 1, FAULTY) as processes, pytest.raises(AffektError, match=r"a\.wav: got noise") as raised:
         processes.ask("a.wav")

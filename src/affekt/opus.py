@@ -19,7 +19,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from functools import cache
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -36,6 +36,8 @@ HEAD_BYTES = 28  # of the page before the header: no more, if the page holds the
 BEGINNING_BYTES = HEAD_BYTES + 8
 LENGTH = struct.Struct("<I")
 FIRST, LAST, CONTINUED = 2, 4, 1
+FULL = 255
+"""A segment of so many bytes is followed by another of the same packet (RFC 3533, section 6)."""
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PACKETS_JOINED = (12, 6, 3, 2) * 3 + (12, 6) * 2 + (48, 24, 12, 6) * 4
 """How many packets of one frame last 120 ms, by their first byte's upper five bits (RFC 6716, table 2)."""
@@ -46,7 +48,7 @@ FRAME_LENGTHS = tuple(
 )
 """How lengths of frames are written (RFC 6716, section 3.2.1)."""
 SEVERAL, OF_OWN_LENGTHS = 3, 0x80  # frames in a packet (RFC 6716, section 3.2.5)
-FIRST_BYTE, ALL_BUT_FIRST_BYTE = itemgetter(slice(1)), itemgetter(slice(1, None))
+FIRST_BYTE = itemgetter(slice(1))
 NAMES = {"linux": "libopus.so.0", "darwin": "libopus.0.dylib"}
 
 Samples = NDArray[np.float32]
@@ -128,11 +130,24 @@ def _library() -> ctypes.CDLL | None:
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.opus_get_version_string.restype = ctypes.c_char_p
-    library.opus_decoder_create.restype = pointer
-    library.opus_decoder_create.argtypes = (ctypes.c_int32, number, ctypes.POINTER(number))
+    library.opus_decoder_get_size.argtypes = (number,)
+    library.opus_decoder_init.argtypes = (pointer, ctypes.c_int32, number)
     library.opus_decode_float.argtypes = (pointer, ctypes.c_char_p, ctypes.c_int32, pointer, number, number)
-    library.opus_decoder_destroy.argtypes = (pointer,)
     return library
+
+
+@cache
+def _new_decoder(rate_hz: int, channels: int) -> bytes:
+    """A decoder's state before its first packet: one block of memory, which may be copied (opus.h).
+
+    libopus asks for the processor's features three times while it makes one, which takes a virtual machine 50 us.
+    """
+    library = _library()
+    assert library is not None
+    state = ctypes.create_string_buffer(library.opus_decoder_get_size(channels))
+    if library.opus_decoder_init(state, rate_hz, channels) != 0:
+        raise _NotPlainError
+    return state.raw
 
 
 def _pages(content: bytes) -> Iterator[_Page]:
@@ -191,7 +206,7 @@ def _header(page: _Page) -> tuple[int, int, int]:
 def _check_comments(page: _Page) -> None:
     """The vendor and a list of comments, all within one page, as libsndfile wants them (RFC 7845, section 5.2)."""
     body, place = page.body, 8
-    if body[:place] != b"OpusTags" or page.lacing[-1] == 255:  # 255: they go on on the next page
+    if body[:place] != b"OpusTags" or page.lacing[-1] == FULL:  # they go on on the next page
         raise _NotPlainError
     place += LENGTH.size + LENGTH.unpack_from(body, place)[0]
     (comments,) = LENGTH.unpack_from(body, place)
@@ -228,23 +243,23 @@ def _packets(pages: list[_Page]) -> tuple[list[_Packet], list[int]]:
 
 def _unpacked(page: _Page, rest: bytes) -> tuple[list[bytes], bytes]:
     """The packets that end on this page, the first of which begins with `rest`; what is left begins another."""
-    packets: list[bytes] = []
-    body, start, end = page.body, 0, 0
-    for length in page.lacing:
-        end += length
-        if length < 255:
-            packets.append(body[start:end])
-            start = end
+    body, ends = page.body, list(accumulate(page.lacing))
+    if FULL in page.lacing:
+        ends = [end for end, length in zip(ends, page.lacing, strict=True) if length < FULL]
+    packets = [body[start:end] for start, end in pairwise((0, *ends))]
     if packets:
         packets[0] = rest + packets[0]
-        rest = b""
-    return packets, rest + body[start:end]
+        return packets, body[ends[-1] :]
+    return packets, rest + body
 
 
 def _joined(packets: list[bytes]) -> Iterator[_Packet]:
     """Packets of one frame each that are alike, up to 120 ms of them as one; the others as they are."""
-    for first, alike in groupby(packets, FIRST_BYTE):
-        run = list(alike)
+    if len({*map(FIRST_BYTE, packets)}) == 1:  # nearly always, and sooner found out
+        runs = [(packets[0][:1], packets)]
+    else:
+        runs = [(first, list(alike)) for first, alike in groupby(packets, FIRST_BYTE)]
+    for first, run in runs:
         if not first or first[0] & SEVERAL or len(run) == 1:
             yield from (_Packet(packet, 1) for packet in run)
         else:
@@ -255,8 +270,8 @@ def _join(first: int, packets: list[bytes], most: int) -> Iterator[_Packet]:
     """Packets of up to `most` frames, each of its own length; the last one's follows from the whole (section 3.2.5)."""
     if max(map(len, packets)) > 1 + LONGEST_FRAME_BYTES:  # libopus would refuse it too
         raise _NotPlainError
-    lengths = [FRAME_LENGTHS[length - 1] for length in map(len, packets)]
-    frames = list(map(ALL_BUT_FIRST_BYTE, packets))
+    lengths = [FRAME_LENGTHS[len(packet) - 1] for packet in packets]
+    frames = [packet[1:] for packet in packets]
     for start in range(0, len(packets), most):
         end = min(start + most, len(packets))
         head = bytes((first | SEVERAL, OF_OWN_LENGTHS | end - start))
@@ -270,26 +285,21 @@ def _decoded(library: ctypes.CDLL, recording: _Recording) -> Samples:
     longest = round(LONGEST_PACKET_SECONDS * rate_hz)
     enough = recording.granules[-1] // step
     samples = np.empty((enough + longest, channels), np.float32)
-    ends = [0]
-    decoder = library.opus_decoder_create(rate_hz, channels, ctypes.byref(ctypes.c_int()))
-    if not decoder:
-        raise _NotPlainError
+    end, ends = 0, [0]
+    state = _new_decoder(rate_hz, channels)
+    memory = ctypes.create_string_buffer(state, len(state))
+    decode, decoder = library.opus_decode_float, ctypes.addressof(memory)
     address, frame_bytes = samples.ctypes.data, 4 * channels
-    try:
-        for data, joined in recording.packets:
-            if ends[-1] > enough:  # more sound than the file says that it has
-                raise _NotPlainError
-            place = address + frame_bytes * ends[-1]
-            frames = library.opus_decode_float(decoder, data, len(data), place, longest, 0)
-            if frames <= 0:
-                raise _NotPlainError
-            ends.append(ends[-1] + frames)
-            if ends[-1] - frames // joined > enough:  # so too before the last of those that were joined
-                raise _NotPlainError
-    finally:
-        library.opus_decoder_destroy(decoder)
+    for data, joined in recording.packets:
+        if end > enough:  # more sound than the file says that it has
+            raise _NotPlainError
+        frames = decode(decoder, data, len(data), address + frame_bytes * end, longest, 0)
+        end += frames
+        if frames <= 0 or end - frames // joined > enough:  # so too before the last of those that were joined
+            raise _NotPlainError
+        ends.append(end)
     _check_positions(recording, [ends[packets] * step for packets in recording.packets_until])
-    return samples[recording.skipped // step : enough].copy()
+    return samples[recording.skipped // step : enough]
 
 
 def _check_positions(recording: _Recording, decoded: list[int]) -> None:

@@ -23,6 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice, tee
 from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
@@ -37,6 +38,8 @@ sys.path[:] = pickle.load(sys.stdin.buffer)
 from affekt.processes import live
 live()
 """
+MANY = 200
+"""So many recordings are worth processes; of fewer, threads have done most before those have begun."""
 AHEAD_PER_PROCESS = 2
 """Things that wait for each process, or whose results wait for those before them."""
 GONE = (EOFError, OSError, pickle.UnpicklingError)
@@ -44,6 +47,8 @@ GONE = (EOFError, OSError, pickle.UnpicklingError)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Part = TypeVar("Part")
+Of = TypeVar("Of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,11 @@ class Lost:
 def available_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worthwhile(recordings: int, jobs: int) -> bool:
+    """Whether so many jobs should be processes."""
+    return recordings >= MANY and jobs > 1 and bool(sys.executable)
 
 
 class Processes(Generic[Item, Result]):
@@ -117,6 +127,20 @@ class Processes(Generic[Item, Result]):
                 self.end()
                 raise
 
+    def each(self: Processes[list[Part], list[Of]], parts: Iterable[Part], size: int) -> Iterator[Of | Lost]:
+        """What came of each part, where items are lists of `size` parts, and results lists of what came of them.
+
+        A list at which a process dies is done again, each of its parts by itself. Raises as :meth:`map`.
+        """
+        items, again = tee(_lists(parts, size))
+        for item, results in zip(again, self.map(items), strict=True):
+            if not isinstance(results, Lost):
+                yield from results
+                continue
+            for part in item:
+                result = self.ask([part])
+                yield result if isinstance(result, Lost) else result[0]
+
     def ask(self, item: Item) -> Result | Lost:
         """What comes of one item, as soon as one of the processes has nothing else to do. Raises as :meth:`map`."""
         process = self._idle.get()
@@ -146,6 +170,12 @@ class Processes(Generic[Item, Result]):
             self._all.remove(dead)
             self._all.append(_Process(self._make))
             return self._all[-1]
+
+
+def _lists(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
+    iterator = iter(parts)
+    while item := list(islice(iterator, size)):
+        yield item
 
 
 class _Process:

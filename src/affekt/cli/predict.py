@@ -16,7 +16,7 @@ from affekt.cluster import RayCluster
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
 from affekt.models import BUNDLED
 from affekt.prediction import Failure, Prediction
-from affekt.processes import available_cores
+from affekt.processes import available_cores, worthwhile
 from affekt.shards import predict_in_processes, predict_on_ray
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ SUFFIXES = frozenset(
 
 Layout = Literal["table", "json", "jsonl", "csv", "audacity", "textgrid", "rttm", "html", "png"]
 LISTS = ("table", "json", "jsonl", "csv")
-MANY = 200
-"""So many recordings are shared out among processes; of fewer, threads have recognised most before those have begun."""
 
 Answer = TypeVar("Answer", Prediction, "Timeline")
 
@@ -171,7 +169,7 @@ def _recognition(
     usable = [source for source in sources if not isinstance(source, Failure)]
     processes = jobs or available_cores()
     paths = [source for source in usable if isinstance(source, str)]
-    if engine == "local" and processes > 1 and len(paths) >= MANY and paths == usable and sys.executable:
+    if engine == "local" and paths == usable and worthwhile(len(paths), processes):
         with closing(predict_in_processes(model, paths, min_confidence, processes)) as said:
             yield next(said).labels, _in_place(sources, (answer for part in said for answer in part.answers))
         return

@@ -1,0 +1,63 @@
+"""What decoding many recordings shows, in threads and in processes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from affekt import decoding, processes
+from affekt.decoding import Sound, decoded, start_decoders
+
+DEADLY = """
+import os
+from affekt import decoding
+def decoder():
+    def decode(paths):
+        if any("12.wav" in path for path in paths):
+            os.kill(os.getpid(), 9)
+        return decoding._decode_all(paths)
+    return decode
+"""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    """Twenty recordings, one of which is none."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 4_000)
+    names = [tmp_path / f"{index:02}.wav" for index in range(20)]
+    for index, name in enumerate(names):
+        soundfile.write(name, noise[100 * index :], 16_000)
+    names[7].write_text("no audio")
+    return list(map(str, names))
+
+
+def test_processes_and_threads_find_the_same(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = list(decoded(paths, jobs=2))
+    assert [sound.duration_seconds for sound in threads] == [
+        0.0 if index == 7 else (4_000 - 100 * index) / 16_000 for index in range(20)
+    ]
+    assert len({sound.digest for sound in threads}) == 20
+    monkeypatch.setattr(processes, "MANY", 20)
+    monkeypatch.setattr(decoding, "decode", None)  # of this process
+    assert list(decoded(paths, jobs=2)) == threads
+    with start_decoders(2) as decoders:
+        assert list(decoded(paths[:5], decoders=decoders)) == threads[:5]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_file_at_which_a_process_dies_is_the_only_one_without_an_answer(
+    paths: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path_factory.mktemp("deadly")
+    (place / "deadly_decoder.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(place)
+    threads = list(decoded(paths, jobs=2))
+    monkeypatch.setattr(processes, "MANY", 20)
+    monkeypatch.setattr(decoding, "_decoder", importlib.import_module("deadly_decoder").decoder)
+    threads[12] = Sound(fault="a process that ended by signal 9 at it")
+    assert list(decoded(paths, jobs=2)) == threads
