@@ -11,17 +11,21 @@ import pytest
 import soundfile
 
 from affekt import decoding, processes
-from affekt.decoding import Sound, decoded, start_decoders
+from affekt.decoding import Sound, Stretch, decoded, start_decoders, waveform, waveforms
 
 DEADLY = """
 import os
 from affekt import decoding
+make = decoding._part_writer
 def decoder():
     def decode(paths):
         if any("12.wav" in path for path in paths):
             os.kill(os.getpid(), 9)
         return decoding._decode_all(paths)
     return decode
+def part_writer(scratch, sample_rate_hz):
+    write = make(scratch, sample_rate_hz)
+    return lambda stretches: os.kill(os.getpid(), 9) if stretches[0].name == "8" else write(stretches)
 """
 
 
@@ -61,3 +65,27 @@ def test_a_file_at_which_a_process_dies_is_the_only_one_without_an_answer(
     monkeypatch.setattr(decoding, "_decoder", importlib.import_module("deadly_decoder").decoder)
     threads[12] = Sound(fault="a process that ended by signal 9 at it")
     assert list(decoded(paths, jobs=2)) == threads
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_waveforms_at_which_a_process_dies_are_decoded_here(
+    paths: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept in a cache must not depend on such a chance."""
+    place, scratch = tmp_path_factory.mktemp("deadly"), tmp_path_factory.mktemp("scratch")
+    (place / "deadly_writer.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setattr(decoding, "_part_writer", importlib.import_module("deadly_writer").part_writer)
+    stretches = [Stretch(str(index), Path(path)) for index, path in enumerate(paths)]
+    here: list[str] = []
+    monkeypatch.setattr(decoding, "waveform", lambda one, rate: (here.append(one.name), waveform(one, rate))[1])
+    found = [(entry, bytes(samples)) for entry, samples in waveforms(stretches, 16_000, scratch, 2)]
+    assert here == [str(number) for number in range(8, 16)]
+    assert found == [(entry, samples.tobytes()) for entry, samples in (waveform(one, 16_000) for one in stretches)]
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_full_disk_is_said_as_such(paths: list[str], tmp_path: Path) -> None:
+    """Here: a folder that is not there."""
+    with pytest.raises(FileNotFoundError):
+        list(waveforms([Stretch("a", Path(paths[0]))], 16_000, tmp_path / "nowhere", 2))

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count, tee
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from affekt import audio
-from affekt.errors import AudioError
-from affekt.processes import Lost, Processes, available_cores, worthwhile
+from affekt.errors import AudioError, Fault
+from affekt.processes import Lost, Processes, available_cores, lists_of, worthwhile
 
 LFS_POINTER = b"version https://git-lfs.github.com/"
 COMPLETE = 0.98  # compressed files only estimate their length
 DIGEST_BYTES = 16
+SAMPLE_TYPE = np.dtype("<f4")
+LONGEST_SECONDS = 1_800.0  # of an utterance; a small file can hold more than the memory can
 TOGETHER = 8
 """Files that a thread or process decodes before the main thread, which has to take turns with it, hears of them."""
 
@@ -50,9 +54,9 @@ class Sound:
 Decoders: TypeAlias = Processes[list[str], list[Sound]]
 
 
-def start_decoders(count: int | None = None) -> Decoders:
+def start_decoders(jobs: int | None = None) -> Decoders:
     """Processes for :func:`decoded`, by default one per core; they make ready while the caller does something else."""
-    return Processes(_decoder, count or available_cores())
+    return Processes(_decoder, jobs or available_cores())
 
 
 def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | None = None) -> Iterator[Sound]:
@@ -118,3 +122,96 @@ def _reason(path: Path, error: AudioError) -> str:
     except OSError:
         pass  # the error itself says what is wrong with the file
     return error.faults[0].got
+
+
+# Waveforms
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of a file that is an utterance, or why the file cannot be read."""
+
+    name: str
+    path: Path
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One decoded waveform: how many samples, and their SHA-256; or why there is none."""
+
+    samples: int = 0
+    sha256: str = ""
+    fault: Fault | None = None
+
+
+def waveform(stretch: Stretch, sample_rate_hz: int) -> tuple[Entry, NDArray[np.float32]]:
+    """Decode a stretch; no samples where it cannot be used."""
+    try:
+        if stretch.fault:
+            raise AudioError.of([stretch.fault])
+        samples = audio.load(
+            stretch.path, sample_rate_hz, stretch.start_seconds, stretch.end_seconds, max_seconds=LONGEST_SECONDS + 1
+        ).astype(SAMPLE_TYPE, copy=False)
+        if len(samples) > LONGEST_SECONDS * sample_rate_hz:
+            got, remedy = f"more than {LONGEST_SECONDS:g} s", "give the utterance's start and end"
+            raise AudioError(stretch.name, got=got, expected="an utterance", remedy=remedy)
+    except AudioError as error:
+        return Entry(fault=error.faults[0]), np.empty(0, SAMPLE_TYPE)
+    return Entry(len(samples), hashlib.sha256(samples.data).hexdigest()), samples
+
+
+class _Part(NamedTuple):
+    """Some entries, and the file with their samples, one waveform after the other."""
+
+    entries: list[Entry]
+    path: str
+
+
+def waveforms(
+    stretches: Iterable[Stretch], sample_rate_hz: int, scratch: Path, jobs: int
+) -> Iterator[tuple[Entry, memoryview | bytes]]:
+    """The entries of stretches and the bytes of their samples, in order, decoded by processes.
+
+    Pipes are narrow: the processes write samples into files, which are read and deleted before a disk hears of them.
+    What a process died at is decoded in this one, as without processes: a cache must not remember such a chance.
+
+    Args:
+        stretches: what to decode.
+        sample_rate_hz: rate of the waveforms.
+        scratch: a folder for these files; it may be left with some of processes that died.
+        jobs: how many processes.
+
+    Raises:
+        OSError: no room.
+    """
+    groups, again = tee(lists_of(stretches, TOGETHER))
+    with Processes(_part_writer, jobs, str(scratch), sample_rate_hz) as processes:
+        for group, part in zip(again, processes.map(groups), strict=True):
+            if isinstance(part, Lost):
+                yield from (
+                    (entry, samples.data) for entry, samples in (waveform(one, sample_rate_hz) for one in group)
+                )
+                continue
+            with Path(part.path).open("rb") as file:
+                yield from ((entry, file.read(entry.samples * SAMPLE_TYPE.itemsize)) for entry in part.entries)
+            Path(part.path).unlink()
+
+
+def _part_writer(scratch: str, sample_rate_hz: int) -> Callable[[list[Stretch]], _Part]:
+    """In such a process: what decodes into files."""
+    numbers = count()
+
+    def write(stretches: list[Stretch]) -> _Part:
+        path = Path(scratch, f"{os.getpid()}-{next(numbers)}")
+        entries = []
+        with path.open("wb", buffering=0) as file:
+            for stretch in stretches:
+                entry, samples = waveform(stretch, sample_rate_hz)
+                file.write(samples.data)
+                entries.append(entry)
+        return _Part(entries, str(path))
+
+    return write

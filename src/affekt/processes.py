@@ -109,7 +109,7 @@ class Processes(Generic[Item, Result]):
         """What came of each, in order; items are taken only as fast as results are asked for.
 
         Raises:
-            AffektError: what the work raised.
+            AffektError, OSError: what the work raised.
             RuntimeError: anything else that it raised, with its trace.
         """
         pending: deque[Future[Result | Lost]] = deque()
@@ -132,7 +132,7 @@ class Processes(Generic[Item, Result]):
 
         A list at which a process dies is done again, each of its parts by itself. Raises as :meth:`map`.
         """
-        items, again = tee(_lists(parts, size))
+        items, again = tee(lists_of(parts, size))
         for item, results in zip(again, self.map(items), strict=True):
             if not isinstance(results, Lost):
                 yield from results
@@ -145,13 +145,14 @@ class Processes(Generic[Item, Result]):
         """What comes of one item, as soon as one of the processes has nothing else to do. Raises as :meth:`map`."""
         process = self._idle.get()
         try:
-            return process.ask(item)  # type: ignore[no-any-return]
+            answer = process.ask(item)
         except GONE:
             how = process.end()
             process = self._successor(process)
             return Lost(how)
         finally:
             self._idle.put(process)
+        return answer.opened()  # type: ignore[no-any-return]
 
     def end(self) -> None:
         """End the processes, whatever they are doing; what waits for them is lost."""
@@ -172,7 +173,8 @@ class Processes(Generic[Item, Result]):
             return self._all[-1]
 
 
-def _lists(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
+def lists_of(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
+    """Lists of so many parts, the last one shorter."""
     iterator = iter(parts)
     while item := list(islice(iterator, size)):
         yield item
@@ -192,17 +194,11 @@ class _Process:
             self._say(sys.path)
             self._say(make)
 
-    def ask(self, item: object) -> Any:
+    def ask(self, item: object) -> _Answer:
         """What comes of an item."""
         self._say(item)
         answer: _Answer = pickle.load(self._answers)
-        for record in answer.records:
-            logging.getLogger(record.name).handle(record)
-        if answer.error is not None:
-            raise answer.error
-        if answer.trace:
-            raise RuntimeError(answer.trace)
-        return answer.result
+        return answer
 
     def kill(self) -> None:
         """End it now."""
@@ -227,9 +223,19 @@ class _Answer:
     """What came of an item: a result, an error to raise, or the trace of a defect; and what was logged meanwhile."""
 
     result: object = None
-    error: AffektError | None = None
+    error: AffektError | OSError | None = None
     trace: str = ""
     records: tuple[logging.LogRecord, ...] = ()
+
+    def opened(self) -> Any:
+        """The result, if it is one."""
+        for record in self.records:
+            logging.getLogger(record.name).handle(record)
+        if self.error is not None:
+            raise self.error
+        if self.trace:
+            raise RuntimeError(self.trace)
+        return self.result
 
 
 def _out_of_reach() -> dict[str, Any]:
@@ -263,7 +269,7 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
         try:
             work: Callable[[object], object] = make()
             answer = _Answer(work(item), records=log.taken())
-        except AffektError as error:
+        except (AffektError, OSError) as error:
             answer = _Answer(error=error, records=log.taken())
         except Exception:  # it cannot be raised here, so it is raised in the parent
             answer = _Answer(trace=traceback.format_exc(), records=log.taken())
