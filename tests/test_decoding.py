@@ -46,10 +46,15 @@ def test_processes_and_threads_find_the_same(paths: list[str], monkeypatch: pyte
         0.0 if index == 7 else (4_000 - 100 * index) / 16_000 for index in range(20)
     ]
     assert len({sound.digest for sound in threads}) == 20
-    monkeypatch.setattr(processes, "MANY", 20)
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
     monkeypatch.setattr(decoding, "decode", None)  # of this process
     assert list(decoded(paths, jobs=2)) == threads
-    with start_decoders(2) as decoders:
+    monkeypatch.setattr(decoding, "available_cores", lambda: 1)
+    assert start_decoders() is None
+    monkeypatch.setattr(decoding, "available_cores", lambda: 2)
+    decoders = start_decoders()
+    assert decoders is not None
+    with decoders:
         assert list(decoded(paths[:5], decoders=decoders)) == threads[:5]
 
 
@@ -61,7 +66,7 @@ def test_a_file_at_which_a_process_dies_is_the_only_one_without_an_answer(
     (place / "deadly_decoder.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(place)
     threads = list(decoded(paths, jobs=2))
-    monkeypatch.setattr(processes, "MANY", 20)
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
     monkeypatch.setattr(decoding, "_decoder", importlib.import_module("deadly_decoder").decoder)
     threads[12] = Sound(fault="a process that ended by signal 9 at it")
     assert list(decoded(paths, jobs=2)) == threads

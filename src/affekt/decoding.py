@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from affekt import audio
 from affekt.errors import AudioError, Fault
-from affekt.processes import Lost, Processes, available_cores, lists_of, worthwhile
+from affekt.processes import RECORDINGS_EACH, Lost, Processes, available_cores, lists_of, suitable
 
 LFS_POINTER = b"version https://git-lfs.github.com/"
 COMPLETE = 0.98  # compressed files only estimate their length
 DIGEST_BYTES = 16
 SAMPLE_TYPE = np.dtype("<f4")
 LONGEST_SECONDS = 1_800.0  # of an utterance; a small file can hold more than the memory can
+AT_FIRST = 4
+"""Processes that start before it is known how much there is to decode."""
 TOGETHER = 8
 """Files that a thread or process decodes before the main thread, which has to take turns with it, hears of them."""
 
@@ -54,9 +56,14 @@ class Sound:
 Decoders: TypeAlias = Processes[list[str], list[Sound]]
 
 
-def start_decoders(jobs: int | None = None) -> Decoders:
-    """Processes for :func:`decoded`, by default one per core; they make ready while the caller does something else."""
-    return Processes(_decoder, jobs or available_cores())
+def start_decoders() -> Decoders | None:
+    """Processes for :func:`decoded`, which make ready while the caller finds out what is to be decoded.
+
+    Returns:
+        None where threads should do it.
+    """
+    count = min(available_cores(), AT_FIRST)
+    return Processes(_decoder, count) if suitable(count * RECORDINGS_EACH, count) else None
 
 
 def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | None = None) -> Iterator[Sound]:
@@ -68,10 +75,12 @@ def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | 
         decoders: processes that have been started for it; by default some are where there are many files.
     """
     jobs = jobs or available_cores()
+    processes = suitable(len(paths), jobs)
     if decoders is not None:
+        decoders.grow(processes)
         yield from map(_or_lost, decoders.each(paths, TOGETHER))
-    elif worthwhile(len(paths), jobs):
-        with start_decoders(jobs) as started:
+    elif processes:
+        with Processes(_decoder, processes) as started:
             yield from map(_or_lost, started.each(paths, TOGETHER))
     else:
         groups = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]

@@ -38,8 +38,8 @@ sys.path[:] = pickle.load(sys.stdin.buffer)
 from affekt.processes import live
 live()
 """
-MANY = 200
-"""So many recordings are worth processes; of fewer, threads have done most before those have begun."""
+RECORDINGS_EACH = 100
+"""So many recordings are worth a process; with fewer for each, threads have done most before those have begun."""
 AHEAD_PER_PROCESS = 2
 """Things that wait for each process, or whose results wait for those before them."""
 GONE = (EOFError, OSError, pickle.UnpicklingError)
@@ -67,9 +67,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def worthwhile(recordings: int, jobs: int) -> bool:
-    """Whether so many jobs should be processes."""
-    return recordings >= MANY and jobs > 1 and bool(sys.executable)
+def suitable(recordings: int, jobs: int) -> int:
+    """How many processes should share recordings, instead of so many threads; 0: threads should."""
+    count = min(jobs, recordings // RECORDINGS_EACH)
+    interpreter = bool(sys.executable) and not getattr(sys, "frozen", False)  # else it is another program
+    return count if count > 1 and interpreter else 0
 
 
 class Processes(Generic[Item, Result]):
@@ -89,13 +91,19 @@ class Processes(Generic[Item, Result]):
             count: how many processes.
             arguments: what `make` is called with; nothing large.
         """
-        self.count = count
+        self.count = 0
         self._make = partial(make, *arguments)
         self._lock, self._open = Lock(), True
         self._idle: SimpleQueue[_Process] = SimpleQueue()
-        self._all = [_Process(self._make) for _ in range(count)]
-        for process in self._all:
-            self._idle.put(process)
+        self._all: list[_Process] = []
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Start more, up to so many."""
+        for _ in range(self.count, count):
+            self._all.append(_Process(self._make))
+            self._idle.put(self._all[-1])
+        self.count = len(self._all)
 
     def __enter__(self) -> Self:
         return self

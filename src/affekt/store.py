@@ -29,14 +29,12 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import ArrayLike, NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from affekt import atomic, audio, opus
 from affekt.decoding import SAMPLE_TYPE, Entry, Stretch, waveform, waveforms
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.manifest import Manifest
-from affekt.processes import available_cores, worthwhile
+from affekt.processes import available_cores, suitable
 
 FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
@@ -293,8 +291,8 @@ def _decoded(
         return entry, samples.data
 
     stretches = [clip.stretch for clip in clips]
-    if worthwhile(len(clips), jobs):
-        return waveforms(stretches, sample_rate_hz, scratch, jobs)
+    if processes := suitable(len(clips), jobs):
+        return waveforms(stretches, sample_rate_hz, scratch, processes)
     return _in_order(decode, stretches, jobs)
 
 
@@ -388,7 +386,13 @@ def _groups(items: Iterable[T]) -> Iterator[list[T]]:
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[Iterable[R]], Iterator[R]]]:
     """A bar on standard error, where that is a terminal; yields what to wrap an iterable in."""
+    if not sys.stderr.isatty():
+        yield iter
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
     with bar:
         yield lambda items: iter(bar.track(items, total=total, description=title))

@@ -95,7 +95,7 @@ def alike(folder: Path, babble: Callable[..., Any]) -> Path:
 def test_processes_say_what_threads_say(run: Any, alike: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     words = (alike, alike / "nothing*", "--jobs", 2, "--format", layout)
     threads = run(*words)
-    monkeypatch.setattr(processes, "MANY", 40)
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
     monkeypatch.setattr(Recognizer, "predict_many", None)  # of this process
     assert run(*words) == threads
     assert threads[0] == 1
@@ -105,7 +105,7 @@ def test_processes_say_what_threads_say(run: Any, alike: Path, monkeypatch: pyte
 def test_a_model_that_is_none_is_named_by_processes_too(
     alike: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(processes, "MANY", 40)
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
     words = ("predict", str(alike), "--model", str(alike / "b.wav"), "--jobs")
     said = [(cli.main([*words, jobs]), *capsys.readouterr()) for jobs in ("1", "2")]  # in this process, and in others
     assert said[0] == said[1]
@@ -135,7 +135,7 @@ def test_a_recording_at_which_a_process_dies_costs_one_line(
     (place / "deadly.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(place)
     expected = [json.loads(line) for line in run(alike, "--jobs", 2, "--format", "jsonl")[1].splitlines()]
-    monkeypatch.setattr(processes, "MANY", 40)
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
     monkeypatch.setattr(shards, "_recogniser", importlib.import_module("deadly").recogniser)
     code, out, err = run(alike, "--jobs", 2, "--format", "jsonl")
     found = [json.loads(line) for line in out.splitlines()]
@@ -152,7 +152,7 @@ def test_a_recording_at_which_a_process_dies_costs_one_line(
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_ctrl_c_ends_processes_too(alike: Path, small_model: Path) -> None:
     """One line, exit code 130, and no process is left."""
-    script = "import sys; from affekt import cli, processes; processes.MANY = 40; sys.exit(cli.main())"
+    script = "import sys; from affekt import cli, processes; processes.RECORDINGS_EACH = 20; sys.exit(cli.main())"
     words = ["predict", *[str(alike)] * 200, "--model", str(small_model), "--jobs", "2"]
     command = [sys.executable, "-c", script, *words, "--format", "jsonl"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

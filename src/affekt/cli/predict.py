@@ -16,7 +16,7 @@ from affekt.cluster import RayCluster
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
 from affekt.models import BUNDLED
 from affekt.prediction import Failure, Prediction
-from affekt.processes import available_cores, worthwhile
+from affekt.processes import available_cores, suitable
 from affekt.shards import predict_in_processes, predict_on_ray
 
 if TYPE_CHECKING:
@@ -167,9 +167,9 @@ def _recognition(
     A single recording is worked on by all cores, many are shared out among them, very many among processes.
     """
     usable = [source for source in sources if not isinstance(source, Failure)]
-    processes = jobs or available_cores()
     paths = [source for source in usable if isinstance(source, str)]
-    if engine == "local" and paths == usable and worthwhile(len(paths), processes):
+    processes = suitable(len(paths), jobs or available_cores())
+    if engine == "local" and paths == usable and processes:
         with closing(predict_in_processes(model, paths, min_confidence, processes)) as said:
             yield next(said).labels, _in_place(sources, (answer for part in said for answer in part.answers))
         return

@@ -53,7 +53,7 @@ def prepare(
     chosen = label_set(labels) if labels is not None else None
     given = {"columns": columns, "audio": audio, "pattern": pattern, "table": table, "column": column}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    with start_decoders() if check_audio else nullcontext() as decoders:
+    with (start_decoders() if check_audio else None) or nullcontext() as decoders:
         from affekt.corpora import find_corpus  # now, while the decoders make ready: it takes as long
         from affekt.corpora import prepare as prepare_corpus
 
