@@ -19,7 +19,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from functools import cache
-from itertools import accumulate, groupby, pairwise
+from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -36,8 +36,6 @@ HEAD_BYTES = 28  # of the page before the header: no more, if the page holds the
 BEGINNING_BYTES = HEAD_BYTES + 8
 LENGTH = struct.Struct("<I")
 FIRST, LAST, CONTINUED = 2, 4, 1
-FULL = 255
-"""A segment of so many bytes is followed by another of the same packet (RFC 3533, section 6)."""
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PACKETS_JOINED = (12, 6, 3, 2) * 3 + (12, 6) * 2 + (48, 24, 12, 6) * 4
 """How many packets of one frame last 120 ms, by their first byte's upper five bits (RFC 6716, table 2)."""
@@ -48,7 +46,7 @@ FRAME_LENGTHS = tuple(
 )
 """How lengths of frames are written (RFC 6716, section 3.2.1)."""
 SEVERAL, OF_OWN_LENGTHS = 3, 0x80  # frames in a packet (RFC 6716, section 3.2.5)
-FIRST_BYTE = itemgetter(slice(1))
+FIRST_BYTE, ALL_BUT_FIRST_BYTE = itemgetter(slice(1)), itemgetter(slice(1, None))
 NAMES = {"linux": "libopus.so.0", "darwin": "libopus.0.dylib"}
 
 Samples = NDArray[np.float32]
@@ -206,7 +204,7 @@ def _header(page: _Page) -> tuple[int, int, int]:
 def _check_comments(page: _Page) -> None:
     """The vendor and a list of comments, all within one page, as libsndfile wants them (RFC 7845, section 5.2)."""
     body, place = page.body, 8
-    if body[:place] != b"OpusTags" or page.lacing[-1] == FULL:  # they go on on the next page
+    if body[:place] != b"OpusTags" or page.lacing[-1] == 255:  # 255: they go on on the next page
         raise _NotPlainError
     place += LENGTH.size + LENGTH.unpack_from(body, place)[0]
     (comments,) = LENGTH.unpack_from(body, place)
@@ -243,23 +241,23 @@ def _packets(pages: list[_Page]) -> tuple[list[_Packet], list[int]]:
 
 def _unpacked(page: _Page, rest: bytes) -> tuple[list[bytes], bytes]:
     """The packets that end on this page, the first of which begins with `rest`; what is left begins another."""
-    body, ends = page.body, list(accumulate(page.lacing))
-    if FULL in page.lacing:
-        ends = [end for end, length in zip(ends, page.lacing, strict=True) if length < FULL]
-    packets = [body[start:end] for start, end in pairwise((0, *ends))]
+    packets: list[bytes] = []
+    body, start, end = page.body, 0, 0
+    for length in page.lacing:
+        end += length
+        if length < 255:
+            packets.append(body[start:end])
+            start = end
     if packets:
         packets[0] = rest + packets[0]
-        return packets, body[ends[-1] :]
-    return packets, rest + body
+        rest = b""
+    return packets, rest + body[start:end]
 
 
 def _joined(packets: list[bytes]) -> Iterator[_Packet]:
     """Packets of one frame each that are alike, up to 120 ms of them as one; the others as they are."""
-    if len({*map(FIRST_BYTE, packets)}) == 1:  # nearly always, and sooner found out
-        runs = [(packets[0][:1], packets)]
-    else:
-        runs = [(first, list(alike)) for first, alike in groupby(packets, FIRST_BYTE)]
-    for first, run in runs:
+    for first, alike in groupby(packets, FIRST_BYTE):
+        run = list(alike)
         if not first or first[0] & SEVERAL or len(run) == 1:
             yield from (_Packet(packet, 1) for packet in run)
         else:
@@ -270,8 +268,8 @@ def _join(first: int, packets: list[bytes], most: int) -> Iterator[_Packet]:
     """Packets of up to `most` frames, each of its own length; the last one's follows from the whole (section 3.2.5)."""
     if max(map(len, packets)) > 1 + LONGEST_FRAME_BYTES:  # libopus would refuse it too
         raise _NotPlainError
-    lengths = [FRAME_LENGTHS[len(packet) - 1] for packet in packets]
-    frames = [packet[1:] for packet in packets]
+    lengths = [FRAME_LENGTHS[length - 1] for length in map(len, packets)]
+    frames = list(map(ALL_BUT_FIRST_BYTE, packets))
     for start in range(0, len(packets), most):
         end = min(start + most, len(packets))
         head = bytes((first | SEVERAL, OF_OWN_LENGTHS | end - start))

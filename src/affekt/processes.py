@@ -42,6 +42,8 @@ RECORDINGS_EACH = 100
 """So many recordings are worth a process; with fewer for each, threads have done most before those have begun."""
 AHEAD_PER_PROCESS = 2
 """Things that wait for each process, or whose results wait for those before them."""
+ALONE = {"OPENBLAS_NUM_THREADS": "1"}
+"""For their environment: NumPy's other threads have nothing to do there, and would turn on the spot as they start."""
 GONE = (EOFError, OSError, pickle.UnpicklingError)
 """What a pipe raises whose other end is gone, perhaps in the middle of something."""
 
@@ -193,7 +195,11 @@ class _Process:
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **_out_of_reach()
+            [sys.executable, "-P", "-c", START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=ALONE | os.environ,
+            **_out_of_reach(),
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
