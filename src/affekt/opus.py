@@ -138,7 +138,7 @@ def _library() -> ctypes.CDLL | None:
 def _new_decoder(rate_hz: int, channels: int) -> bytes:
     """A decoder's state before its first packet: one block of memory, which may be copied (opus.h).
 
-    libopus asks for the processor's features three times while it makes one, which takes a virtual machine 50 us.
+    libopus asks for the processor's features while it makes one, for which a virtual machine has to be left.
     """
     library = _library()
     assert library is not None

@@ -1,8 +1,8 @@
 """Work shared out among processes of this machine: things to do go in, what came of them comes out in the same order.
 
 Threads of Python take turns at all that is Python, and each turn that one waits for costs more than the turn. Processes
-do not. But each has to start and to import what it needs, a fifth of a second, so they are for long lists; and what
-goes in and comes out is copied, so it should be small.
+do not. But each has to start and to import what it needs, so they are for long lists; and what goes in and comes out is
+copied, so it should be small.
 
 A process that dies costs what it was working on, which is then :class:`Lost`, and another takes its place. Ctrl-C
 reaches this process alone, which ends the others; and they end by themselves when it dies, however that happens.

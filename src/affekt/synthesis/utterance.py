@@ -32,7 +32,7 @@ def say(speaker: Speaker, emotion: str, text: str, rng: np.random.Generator) -> 
 
 def record(voice: Float[Singles, " samples"], speaker: Speaker, rng: np.random.Generator) -> Float[Singles, " samples"]:
     """Distance, microphone and background noise; louder than the converter bears is turned down, not clipped."""
-    from scipy.signal import lfilter  # now: half a second, which nobody else who knows this corpus needs
+    from scipy.signal import lfilter  # not before: it takes long, and all readers of corpora know this one
 
     gain = VOICE_GAIN * 10 ** (rng.normal(0, DISTANCE_DB) / 20)
     noise = 10 ** (speaker.noise_db / 20) * rng.standard_normal(len(voice))
