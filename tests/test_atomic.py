@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from affekt.atomic import filling, write_bytes, writing
+from affekt import atomic
+from affekt.atomic import filling, write_bytes, writing, writing_out
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -71,6 +72,38 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not empty"), filling(tmp_path / "old"):
         pass
     assert (tmp_path / "old" / "a" / "b.txt").exists()
+
+
+def test_what_is_written_out_beside_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "OUT_BYTES", 3_000)
+    parts = [bytes([number]) * 1_000 for number in range(11)]
+    with writing(tmp_path / "a") as file, writing_out(file) as write:
+        for part in parts:
+            write(memoryview(part))
+    assert (tmp_path / "a").read_bytes() == b"".join(parts)
+
+
+def test_a_disk_that_does_not_take_what_is_written_out_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system says so once, to whoever syncs first; that must not get lost in another thread."""
+    failures = [OSError(errno.EIO, "Input/output error")]
+    sync = os.fsync
+
+    def fail_once(descriptor: int) -> None:
+        if failures:
+            raise failures.pop()
+        sync(descriptor)
+
+    monkeypatch.setattr(atomic, "OUT_BYTES", 1_000)
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with (
+        pytest.raises(OSError, match="Input/output error"),
+        writing(tmp_path / "a") as file,
+        writing_out(file) as write,
+    ):
+        write(bytes(1_000))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:

@@ -161,7 +161,8 @@ def one_by_one(packets: Sequence[bytes], rate_hz: int, channels: int) -> list[An
     """The samples of each packet."""
     library = opus._library()
     assert library is not None
-    decoder = library.opus_decoder_create(rate_hz, channels, ctypes.byref(ctypes.c_int()))
+    library.opus_decoder_create.restype = ctypes.c_void_p
+    decoder = ctypes.c_void_p(library.opus_decoder_create(rate_hz, channels, ctypes.byref(ctypes.c_int())))
     samples = []
     for packet in packets:
         room = np.empty((rate_hz, channels), np.float32)
@@ -378,3 +379,18 @@ def test_damage_is_reported_as_before(content: bytes) -> None:
     assert 0 < len(half) < 40_000
     with pytest.raises(AudioError):
         audio.load(content[:100])
+
+
+def test_no_recording_is_heard_in_the_next(content: bytes, babble: Callable[..., Any]) -> None:
+    """Each decoder starts anew, although its memory is a copy."""
+    other = encoded(babble(1.0, 5, 48_000), 48_000, 0.0)
+    first = [decode(content), decode(other)]
+    for again in (decode(other), decode(content)):
+        np.testing.assert_array_equal(again, first.pop())
+
+
+def test_all_of_a_file_is_read_that_is_longer_than_most(tmp_path: Path) -> None:
+    noise = encoded(np.random.default_rng(0).uniform(-0.5, 0.5, 25 * 48_000), 48_000, 0.0)
+    assert len(noise) > 3 * audio.SHORT_BYTES
+    (tmp_path / "a.opus").write_bytes(noise)
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.opus", 48_000), decode(noise)[:, 0])

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
-from affekt import audio, store
+from affekt import audio, processes, store
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.manifest import Manifest
 from affekt.store import WaveformStore
@@ -188,6 +189,27 @@ def test_failures_are_collected_and_the_rest_delivered(manifest: Manifest, tmp_p
     assert kept.failures == []
     np.testing.assert_array_equal(kept[2], opened[4])
     assert kept.hashes[2] == opened.hashes[4]
+
+
+def test_processes_write_the_same_cache(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[Path]
+) -> None:
+    """Byte for byte, failures among them; and nothing of how it was made is left."""
+    manifest.audio_paths()[1].write_text("not audio")
+    manifest.audio_paths()[3].unlink()
+    many = Manifest(
+        pd.concat([manifest.table.assign(id=f"{copy}-" + manifest.table["id"]) for copy in "abc"]), manifest.root
+    )
+    WaveformStore.open(many, tmp_path / "threads", jobs=2)
+    assert decoded
+    decoded.clear()
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
+    opened = WaveformStore.open(many, tmp_path / "processes", jobs=2)
+    assert decoded == []  # by this process
+    caches = [only_cache(tmp_path / name) for name in ("threads", "processes")]
+    contents = [{path.name: path.read_bytes() for path in cache.iterdir()} for cache in caches]
+    assert contents[0] == contents[1]
+    assert [fault.what.split(":")[0] for fault in opened.failures] == ["a-u1", "a-u3", "b-u1", "b-u3", "c-u1", "c-u3"]
 
 
 def test_a_missing_file_that_appears_is_decoded(manifest: Manifest, tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+OUT_BYTES = 1 << 26
 
 
 @contextmanager
@@ -41,6 +45,31 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
         raise OSError(error.errno, error.strerror, str(path)) from error  # nobody knows the temporary's name
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_out(file: BinaryIO) -> Iterator[Callable[[memoryview | bytes], None]]:
+    """What to write the parts of a large file with: they go to disk while the next are made, and not all at the end.
+
+    Raises:
+        OSError: from there, or at the end of the block: the disk does not take them.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        under_way: deque[Future[None]] = deque()
+        waiting_bytes = 0
+
+        def write(part: memoryview | bytes) -> None:
+            nonlocal waiting_bytes
+            waiting_bytes += file.write(part)
+            if waiting_bytes >= OUT_BYTES:
+                if under_way:
+                    under_way.popleft().result()
+                under_way.append(beside.submit(os.fsync, file.fileno()))
+                waiting_bytes = 0
+
+        yield write
+        for future in under_way:
+            future.result()
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

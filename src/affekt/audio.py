@@ -37,6 +37,7 @@ READ_FRAMES = 8_192  # a damaged file loses at most this many frames before the 
 UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more than this where a header leaves the length open
 LARGEST_PEAK = 100.0  # larger values are integers, or damage: no samples in [-1, 1], however loud
 COMPLETE = 0.98  # mp3 headers only estimate the length; below this share of it, a file counts as broken off
+SHORT_BYTES = 1 << 16  # of an Opus file of 10 s; memory for the longest would have to be found for each
 SPOOL_BYTES = 1 << 26  # a pipe longer than 64 MiB is kept in a temporary file while it is read
 FORMATS = "wav, flac, ogg, opus, mp3, aiff or another format of libsndfile"
 
@@ -90,7 +91,8 @@ def load(
     ((16000,), (4000,))
     """
     limits = _limits(describe(source), start_seconds, end_seconds, max_seconds)
-    return np.concatenate(list(_resampled(source, sample_rate_hz, *limits)))
+    parts = list(_resampled(source, sample_rate_hz, *limits))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def blocks(source: Source, sample_rate_hz: int = 16_000, block_seconds: float = 10.0) -> Iterator[Samples]:
@@ -340,7 +342,10 @@ def _short_opus(stream: BinaryIO) -> opus.Sound | None:
     with suppress(OSError):  # it may tell more of what is there
         beginning = stream.read(opus.BEGINNING_BYTES)
         if opus.may_be(beginning):
-            sound = opus.decode(beginning + stream.read(opus.LARGEST_BYTES))
+            rest = stream.read(SHORT_BYTES)
+            if len(rest) == SHORT_BYTES:
+                rest += stream.read(opus.LARGEST_BYTES)
+            sound = opus.decode(beginning + rest)
     stream.seek(0)
     return sound
 

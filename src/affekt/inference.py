@@ -25,7 +25,8 @@ from affekt import audio
 from affekt.card import ModelCard
 from affekt.errors import AffektError, AudioError, CheckpointError, Fault
 from affekt.models import BUNDLED
-from affekt.prediction import Failure, Prediction, Recognised
+from affekt.prediction import CHUNK_RECORDINGS, Failure, Prediction, Recognised
+from affekt.processes import available_cores
 
 if TYPE_CHECKING:
     from affekt.stream import Stream
@@ -41,8 +42,6 @@ QUIETEST_PEAK = 1e-4
 """-80 dB of full scale: below it a recording counts as silent."""
 MARGIN_SECONDS = 0.1
 """Decoded past a clip's end, so that its last samples are resampled as if the recording went on."""
-CHUNK_RECORDINGS = 16
-"""Recordings that one thread decodes, sorts by length and recognises at a time."""
 BLOCK_SECONDS = 10.0
 """Long recordings are read in blocks of this length."""
 NOWHERE = f"{os.devnull}/nowhere/"
@@ -357,11 +356,6 @@ def _array_faults(samples: NDArray[np.generic], rate_hz: int | None) -> Iterator
 
 def _name(source: Source) -> str:
     return "array" if isinstance(source, np.ndarray) else audio.describe(source)
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read(path: Path, bundled: bool) -> bytes:

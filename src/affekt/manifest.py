@@ -30,14 +30,16 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from affekt.atomic import writing
 from affekt.errors import Fault, ManifestError
 from affekt.labels import LabelSet
+
+if TYPE_CHECKING:  # for the rest where a table is made: it takes long, and whoever reads a corpus decodes it first
+    import pandas as pd
 
 REQUIRED = ("id", "path", "label")
 TEXT_COLUMNS = (
@@ -84,6 +86,8 @@ class Manifest:
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, Any]], root: str | Path) -> Manifest:
         """Manifest from dictionaries, one per utterance."""
+        import pandas as pd
+
         return cls(pd.DataFrame(list(rows)), Path(root))
 
     @classmethod
@@ -179,6 +183,8 @@ class Manifest:
 
 def concatenate(manifests: Iterable[Manifest]) -> Manifest:
     """One manifest of several; its root is their common folder, and ids are prefixed by corpus where they clash."""
+    import pandas as pd
+
     parts = list(manifests)
     root = Path(os.path.commonpath([part.root.resolve() for part in parts]))
     tables = []
@@ -192,6 +198,8 @@ def concatenate(manifests: Iterable[Manifest]) -> Manifest:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         if path.suffix == ".parquet":
             _check_rows(path)
@@ -226,6 +234,8 @@ def _check_rows(path: Path) -> None:
 
 def _complete(table: pd.DataFrame) -> pd.DataFrame:
     """All columns in their order and types; what cannot be converted stays, for :func:`_faults` to report."""
+    import pandas as pd
+
     missing = [name for name in REQUIRED if name not in table.columns]
     if missing:
         raise ManifestError(
@@ -260,6 +270,8 @@ def _merge_votes(table: pd.DataFrame, labels: LabelSet) -> pd.DataFrame:
 
 def _numbers(column: pd.Series) -> np.ndarray:
     """Numbers; an empty cell is NaN, a cell that is no number is infinity, which no valid table holds."""
+    import pandas as pd
+
     empty = column.isna() | (column.astype(str).str.strip() == "")
     numbers = pd.to_numeric(column.where(~empty), errors="coerce").to_numpy(np.float64)
     return np.where(~empty.to_numpy() & np.isnan(numbers), np.inf, numbers)

@@ -128,11 +128,24 @@ def _library() -> ctypes.CDLL | None:
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.opus_get_version_string.restype = ctypes.c_char_p
-    library.opus_decoder_create.restype = pointer
-    library.opus_decoder_create.argtypes = (ctypes.c_int32, number, ctypes.POINTER(number))
+    library.opus_decoder_get_size.argtypes = (number,)
+    library.opus_decoder_init.argtypes = (pointer, ctypes.c_int32, number)
     library.opus_decode_float.argtypes = (pointer, ctypes.c_char_p, ctypes.c_int32, pointer, number, number)
-    library.opus_decoder_destroy.argtypes = (pointer,)
     return library
+
+
+@cache
+def _new_decoder(rate_hz: int, channels: int) -> bytes:
+    """A decoder's state before its first packet: one block of memory, which may be copied (opus.h).
+
+    libopus asks for the processor's features while it makes one, for which a virtual machine has to be left.
+    """
+    library = _library()
+    assert library is not None
+    state = ctypes.create_string_buffer(library.opus_decoder_get_size(channels))
+    if library.opus_decoder_init(state, rate_hz, channels) != 0:
+        raise _NotPlainError
+    return state.raw
 
 
 def _pages(content: bytes) -> Iterator[_Page]:
@@ -270,26 +283,21 @@ def _decoded(library: ctypes.CDLL, recording: _Recording) -> Samples:
     longest = round(LONGEST_PACKET_SECONDS * rate_hz)
     enough = recording.granules[-1] // step
     samples = np.empty((enough + longest, channels), np.float32)
-    ends = [0]
-    decoder = library.opus_decoder_create(rate_hz, channels, ctypes.byref(ctypes.c_int()))
-    if not decoder:
-        raise _NotPlainError
+    end, ends = 0, [0]
+    state = _new_decoder(rate_hz, channels)
+    memory = ctypes.create_string_buffer(state, len(state))
+    decode, decoder = library.opus_decode_float, ctypes.addressof(memory)
     address, frame_bytes = samples.ctypes.data, 4 * channels
-    try:
-        for data, joined in recording.packets:
-            if ends[-1] > enough:  # more sound than the file says that it has
-                raise _NotPlainError
-            place = address + frame_bytes * ends[-1]
-            frames = library.opus_decode_float(decoder, data, len(data), place, longest, 0)
-            if frames <= 0:
-                raise _NotPlainError
-            ends.append(ends[-1] + frames)
-            if ends[-1] - frames // joined > enough:  # so too before the last of those that were joined
-                raise _NotPlainError
-    finally:
-        library.opus_decoder_destroy(decoder)
+    for data, joined in recording.packets:
+        if end > enough:  # more sound than the file says that it has
+            raise _NotPlainError
+        frames = decode(decoder, data, len(data), address + frame_bytes * end, longest, 0)
+        end += frames
+        if frames <= 0 or end - frames // joined > enough:  # so too before the last of those that were joined
+            raise _NotPlainError
+        ends.append(end)
     _check_positions(recording, [ends[packets] * step for packets in recording.packets_until])
-    return samples[recording.skipped // step : enough].copy()
+    return samples[recording.skipped // step : enough]
 
 
 def _check_positions(recording: _Recording, decoded: list[int]) -> None:

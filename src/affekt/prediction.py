@@ -1,4 +1,4 @@
-"""What a recogniser is and answers: a prediction, or why there is none. Plain values, without torch and pandas."""
+"""What a recogniser is and answers: a prediction, or why there is none. Plain values that need no library."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from affekt.card import ModelCard
 from affekt.errors import AffektError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+    from affekt.card import ModelCard
 
+    Floats = NDArray[np.float32]
+
+CHUNK_RECORDINGS = 16
+"""Recordings of a long list that are decoded, sorted by length and recognised together."""
 NO_SPEECH = "no speech"
 """The label of a stretch of a recording or stream in which nobody speaks."""
 

@@ -1,8 +1,8 @@
-"""Recognition of a long list of recordings on a Ray cluster: the list is cut into shards, and each is a task.
+"""Recognition of a long list of recordings, cut into shards, by processes of this machine or on a Ray cluster.
 
-The answers are those of :meth:`affekt.inference.Recognizer.predict_many`, bit for bit and in the same order. Nodes read
-the recordings by the paths that they are given, so these must lead to the same files everywhere; the model goes through
-Ray's object store. The list may be as long as one likes: only a few shards are under way at a time.
+The answers are those of :meth:`affekt.inference.Recognizer.predict_many`, bit for bit and in the same order. Nodes of a
+cluster read the recordings by the paths that they are given, so these must lead to the same files everywhere; the model
+goes through Ray's object store. The list may be as long as one likes: only a few shards are under way at a time.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
-from affekt.errors import AffektError, Fault
-from affekt.inference import CHUNK_RECORDINGS, Recognizer
-from affekt.prediction import Failure, Prediction
+from affekt.errors import AffektError, AudioError, Fault
+from affekt.prediction import CHUNK_RECORDINGS, Failure, Prediction
+from affekt.processes import Lost, Processes
+
+if TYPE_CHECKING:
+    from affekt.inference import Recognizer
 
 SHARD_RECORDINGS = 16 * CHUNK_RECORDINGS
 """A whole number of the chunks that are recognised together: company in a batch may move the last bit of an answer."""
@@ -28,6 +31,64 @@ AHEAD_PER_CPU = 2
 LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr")
 
 Answer = Prediction | Failure
+Shard = tuple[str, ...]
+
+
+class Answers(NamedTuple):
+    """What a process says of a shard: the model's labels, and an answer for each recording."""
+
+    labels: tuple[str, ...]
+    answers: list[Answer]
+
+
+def predict_in_processes(
+    model: Path | None, sources: Iterable[str], min_confidence: float | None, count: int
+) -> Generator[Answers, None, None]:
+    """Predictions of many recordings by processes of this machine, in their order, some at a time; first of none.
+
+    A recording that cannot be used gives a :class:`Failure`, and so does one at which a process dies. Those that it had
+    beside it are recognised again, each by itself.
+
+    Args:
+        model: a file that `affekt export` wrote; None: the one that comes with affekt.
+        sources: paths.
+        min_confidence: mark predictions below this as unsure; by default the model's own threshold.
+        count: how many processes.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not an affekt model, or cannot be run.
+    """
+    shards, again = itertools.tee(itertools.chain([()], _shards(sources, CHUNK_RECORDINGS)))
+    with Processes(_recogniser, count, model, min_confidence) as processes:
+        for shard, said in zip(again, processes.map(shards), strict=True):
+            yield _one_by_one(processes, shard) if isinstance(said, Lost) else said
+
+
+def _one_by_one(processes: Processes[Shard, Answers], shard: Shard) -> Answers:
+    """The answers of a shard at which a process died."""
+    said = processes.ask(())
+    if isinstance(said, Lost):
+        got, remedy = f"a process that ended {said.how} before it heard anything", "try --jobs 1, which needs least"
+        raise AffektError("recognition", got=got, expected="one that lives", remedy=remedy)
+    return Answers(said.labels, [answer for source in shard for answer in _alone(processes, source)])
+
+
+def _alone(processes: Processes[Shard, Answers], source: str) -> list[Answer]:
+    said = processes.ask((source,))
+    if not isinstance(said, Lost):
+        return said.answers
+    got, remedy = f"a process that ended {said.how} at it", "is there enough memory? --jobs 1 needs least"
+    return [Failure(source, AudioError(source, got=got, expected="an answer", remedy=remedy))]
+
+
+def _recogniser(model: Path | None, min_confidence: float | None) -> Callable[[Shard], Answers]:
+    """In such a process: what answers for its shards."""
+    from affekt.inference import Recognizer
+
+    recognizer = Recognizer.load(model, threads=1)
+    return lambda shard: Answers(
+        recognizer.labels, list(recognizer.predict_many(shard, jobs=1, min_confidence=min_confidence))
+    )
 
 
 def predict_on_ray(
@@ -46,7 +107,7 @@ def predict_on_ray(
         sources: paths that every node can read; relative ones from this process's working folder.
         min_confidence: mark predictions below this as unsure; by default the model's own threshold.
         cluster: which one.
-        shard_recordings: recordings of a task; a multiple of :data:`affekt.inference.CHUNK_RECORDINGS`.
+        shard_recordings: recordings of a task; a multiple of :data:`affekt.prediction.CHUNK_RECORDINGS`.
 
     Raises:
         ConfigError: no such cluster.
@@ -113,4 +174,6 @@ def recognise(
 @lru_cache(maxsize=1)
 def _recognizer(model: bytes, name: str) -> Recognizer:
     """Loaded once in each process of a node."""
+    from affekt.inference import Recognizer
+
     return Recognizer(model, name, threads=1)

@@ -29,17 +29,15 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import ArrayLike, NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from affekt import atomic, audio, opus
+from affekt.decoding import SAMPLE_TYPE, Entry, Stretch, waveform, waveforms
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.manifest import Manifest
+from affekt.processes import available_cores, suitable
 
 FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
-SAMPLE_TYPE = np.dtype("<f4")
-LONGEST_SECONDS = 1_800.0  # of an utterance; a small file can hold more than the memory can
 TOGETHER = 4  # files that a thread works on before the main thread, which has to take turns with it, hears of them
 AHEAD_PER_JOB = 2  # such groups of results that may wait for their turn to be written
 LEFTOVER_SECONDS = 24 * 60 * 60  # a temporary folder this old belongs to a process that was killed
@@ -89,13 +87,13 @@ class WaveformStore(Sequence[audio.Samples]):
             manifest: whose rows are wanted.
             folder: where caches are kept; by default :func:`default_folder`.
             sample_rate_hz: rate of the waveforms.
-            jobs: threads that decode and verify; by default one per available core.
+            jobs: threads or processes that decode and verify; by default one per available core.
 
         Raises:
             AudioError: no row at all can be decoded, or files changed meanwhile.
             ConfigError: the cache folder cannot be written.
         """
-        jobs = jobs or _available_cores()
+        jobs = jobs or available_cores()
         clips = _clips(manifest, jobs)
         folder = Path(folder) if folder is not None else default_folder()
         final = folder / _key(clips, sample_rate_hz)
@@ -178,30 +176,24 @@ class _Clip:
     start_seconds: float | None
     end_seconds: float | None
 
+    @property
+    def stretch(self) -> Stretch:
+        """What is to be decoded."""
+        return Stretch(self.name, self.file.path, self.start_seconds, self.end_seconds, self.file.fault)
+
     def explain(self, fault: Fault) -> Fault:
         return replace(fault, what=f"{self.name}: {self.file.path}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A line of the index: one decoded waveform, or why there is none."""
-
-    samples: int = 0
-    sha256: str = ""
-    fault: Fault | None = None
-
-    def dump(self) -> str:
-        fault = self.fault and [self.fault.got, self.fault.expected, self.fault.remedy]
-        return json.dumps([self.samples, self.sha256, fault])
-
-    @classmethod
-    def parse(cls, line: str, clip: _Clip) -> _Entry:
-        samples, sha256, fault = json.loads(line)
-        return cls(samples, sha256, fault and clip.explain(Fault("", *fault)))
+def _dump(entry: Entry) -> str:
+    """A line of the index."""
+    fault = entry.fault and [entry.fault.got, entry.fault.expected, entry.fault.remedy]
+    return json.dumps([entry.samples, entry.sha256, fault])
 
 
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _parse(line: str, clip: _Clip) -> Entry:
+    samples, sha256, fault = json.loads(line)
+    return Entry(samples, sha256, fault and clip.explain(Fault("", *fault)))
 
 
 def _unwritable(folder: Path, reason: str) -> ConfigError:
@@ -258,10 +250,11 @@ def _build(final: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) 
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(final.parent)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent, ignore_cleanup_errors=True) as name:
-        fresh = Path(name) / "fresh"
+        fresh, scratch = Path(name) / "fresh", Path(name) / "scratch"
         fresh.mkdir()
-        entries = _decode_into(fresh / WAVEFORMS, clips, sample_rate_hz, jobs)
-        lines = "".join(entry.dump() + "\n" for entry in entries)
+        scratch.mkdir()
+        entries = _decode_into(fresh / WAVEFORMS, clips, sample_rate_hz, jobs, scratch)
+        lines = "".join(_dump(entry) + "\n" for entry in entries)
         atomic.write_bytes(fresh / INDEX, f"{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}".encode())
         with suppress(FileNotFoundError):  # what is there is damaged, or it would have been read
             final.rename(Path(name) / "damaged")
@@ -273,34 +266,34 @@ def _build(final: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) 
                 raise
 
 
-def _decode_into(path: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) -> list[_Entry]:
-    """Write all waveforms, in order, as they come from the decoding threads."""
-
-    def decode(clip: _Clip) -> tuple[_Entry, NDArray[np.float32]]:
-        return _decode(clip, sample_rate_hz)
-
+def _decode_into(path: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int, scratch: Path) -> list[Entry]:
+    """Write all waveforms, in order, as they come from those who decode."""
     entries = []
-    with atomic.writing(path) as file, _progress("decoding", len(clips)) as advance:
-        for entry, samples in advance(_in_order(decode, clips, jobs)):
-            file.write(samples.data)
+    with (
+        atomic.writing(path) as file,
+        atomic.writing_out(file) as write,
+        _progress("decoding", len(clips)) as advance,
+    ):
+        for entry, samples in advance(_decoded(clips, sample_rate_hz, jobs, scratch)):
+            write(samples)
             entries.append(entry)
     _refuse_changed_files(clips)
     return entries
 
 
-def _decode(clip: _Clip, sample_rate_hz: int) -> tuple[_Entry, NDArray[np.float32]]:
-    try:
-        if clip.file.fault:
-            raise AudioError.of([clip.file.fault])
-        samples = audio.load(
-            clip.file.path, sample_rate_hz, clip.start_seconds, clip.end_seconds, max_seconds=LONGEST_SECONDS + 1
-        ).astype(SAMPLE_TYPE)
-        if len(samples) > LONGEST_SECONDS * sample_rate_hz:
-            got, remedy = f"more than {LONGEST_SECONDS:g} s", "give the utterance's start and end"
-            raise AudioError(clip.name, got=got, expected="an utterance", remedy=remedy)
-    except AudioError as error:
-        return _Entry(fault=error.faults[0]), np.empty(0, SAMPLE_TYPE)
-    return _Entry(len(samples), hashlib.sha256(samples.data).hexdigest()), samples
+def _decoded(
+    clips: Sequence[_Clip], sample_rate_hz: int, jobs: int, scratch: Path
+) -> Iterator[tuple[Entry, memoryview | bytes]]:
+    """The entries of clips and the bytes of their samples; by processes if there are many, else by threads."""
+
+    def decode(stretch: Stretch) -> tuple[Entry, memoryview]:
+        entry, samples = waveform(stretch, sample_rate_hz)
+        return entry, samples.data
+
+    stretches = [clip.stretch for clip in clips]
+    if processes := suitable(len(clips), jobs):
+        return waveforms(stretches, sample_rate_hz, scratch, processes)
+    return _in_order(decode, stretches, jobs)
 
 
 def _refuse_changed_files(clips: Iterable[_Clip]) -> None:
@@ -348,14 +341,14 @@ def _read(folder: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) 
     return store if _is_whole(store, jobs) else None
 
 
-def _read_index(path: Path, clips: Sequence[_Clip]) -> list[_Entry] | None:
+def _read_index(path: Path, clips: Sequence[_Clip]) -> list[Entry] | None:
     try:
         digest, _, lines = path.read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):
         return None
     if digest != hashlib.sha256(lines.encode()).hexdigest():
         return None
-    return [_Entry.parse(line, clip) for line, clip in zip(lines.splitlines(), clips, strict=True)]
+    return [_parse(line, clip) for line, clip in zip(lines.splitlines(), clips, strict=True)]
 
 
 def _is_whole(store: WaveformStore, jobs: int) -> bool:
@@ -393,7 +386,13 @@ def _groups(items: Iterable[T]) -> Iterator[list[T]]:
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[Iterable[R]], Iterator[R]]]:
     """A bar on standard error, where that is a terminal; yields what to wrap an iterable in."""
+    if not sys.stderr.isatty():
+        yield iter
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
     with bar:
         yield lambda items: iter(bar.track(items, total=total, description=title))

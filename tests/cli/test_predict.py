@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +17,9 @@ from typing import Any
 import pytest
 import soundfile
 
-from affekt import cli
+from affekt import cli, processes, shards
+from affekt.cli.predict import LISTS
+from affekt.inference import Recognizer
 
 RATE = 16_000
 
@@ -74,6 +80,88 @@ def test_a_bad_file_costs_one_line(run: Any, folder: Path) -> None:
     assert "notes.txt: got no audio" in err
     assert "none.wav: got no such file" in err
     assert "/dev/null: got a device, pipe or socket" in err
+
+
+@pytest.fixture
+def alike(folder: Path, babble: Callable[..., Any]) -> Path:
+    """The folder with so many recordings that there are several chunks, and one that is none."""
+    for seed in range(40):
+        soundfile.write(folder / f"d{seed:02}.wav", babble(0.2 + seed % 7 / 10, seed), RATE)
+    (folder / "d17.wav").write_text("no audio")
+    return folder
+
+
+@pytest.mark.parametrize("layout", LISTS)
+def test_processes_say_what_threads_say(run: Any, alike: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+    words = (alike, alike / "nothing*", "--jobs", 2, "--format", layout)
+    threads = run(*words)
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
+    monkeypatch.setattr(Recognizer, "predict_many", None)  # of this process
+    assert run(*words) == threads
+    assert threads[0] == 1
+    assert threads[2].count("\n") == 2
+
+
+def test_a_model_that_is_none_is_named_by_processes_too(
+    alike: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
+    words = ("predict", str(alike), "--model", str(alike / "b.wav"), "--jobs")
+    said = [(cli.main([*words, jobs]), *capsys.readouterr()) for jobs in ("1", "2")]  # in this process, and in others
+    assert said[0] == said[1]
+    assert said[0][0] == 2
+
+
+DEADLY = """
+import os
+from affekt import shards
+make = shards._recogniser
+def recogniser(model, min_confidence):
+    work = make(model, min_confidence)
+    def answer(shard):
+        if any("d23" in source for source in shard):
+            os.kill(os.getpid(), 9)
+        return work(shard)
+    return answer
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_recording_at_which_a_process_dies_costs_one_line(
+    run: Any, alike: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its chunk are delivered, in their places."""
+    place = tmp_path_factory.mktemp("deadly")
+    (place / "deadly.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(place)
+    expected = [json.loads(line) for line in run(alike, "--jobs", 2, "--format", "jsonl")[1].splitlines()]
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
+    monkeypatch.setattr(shards, "_recogniser", importlib.import_module("deadly").recogniser)
+    code, out, err = run(alike, "--jobs", 2, "--format", "jsonl")
+    found = [json.loads(line) for line in out.splitlines()]
+    wanted = [answer for answer in expected if "d23" not in answer["source"]]
+    assert (code, len(wanted)) == (1, len(expected) - 1)
+    assert [answer["source"] for answer in found] == [answer["source"] for answer in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-6)
+    deadly = [line for line in err.splitlines() if "d23" in line]
+    assert len(deadly) == 1
+    assert "got a process that ended by signal 9 at it" in deadly[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_ctrl_c_ends_processes_too(alike: Path, small_model: Path) -> None:
+    """One line, exit code 130, and no process is left."""
+    script = "import sys; from affekt import cli, processes; processes.RECORDINGS_EACH = 20; sys.exit(cli.main())"
+    words = ["predict", *[str(alike)] * 200, "--model", str(small_model), "--jobs", "2"]
+    command = [sys.executable, "-c", script, *words, "--format", "jsonl"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as process:
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+        _, err = process.communicate()  # ends when nobody holds the pipes any more
+    assert process.returncode == 130
+    assert [line for line in err.splitlines() if "d17" not in line] == ["affekt: interrupted"]
 
 
 def test_nothing_found(run: Any, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt.corpora.inspection import TOGETHER, Sound, decode, inspect
+from affekt.corpora.inspection import inspect
 from affekt.corpora.release import Note, Row
+from affekt.decoding import TOGETHER, Sound, decode
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 1_600)
 

@@ -8,6 +8,7 @@ standard error: 2 for what the user must mend, 130 after Ctrl-C, 70 for a defect
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import logging
 import os
@@ -130,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(words)
         sys.stdout.flush()
+        if argv is None:
+            gc.freeze()  # the process ends now: nothing is won by looking for unused objects
     except KeyboardInterrupt:
         return _say(["interrupted"], INTERRUPTED)
     except BrokenPipeError:

@@ -7,18 +7,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from affekt.cli.arguments import Option
 from affekt.cluster import RayCluster
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
-from affekt.inference import Recognizer, Source
 from affekt.models import BUNDLED
 from affekt.prediction import Failure, Prediction
-from affekt.shards import predict_on_ray
-from affekt.timeline import Timeline, TimelineConfig
+from affekt.processes import available_cores, suitable
+from affekt.shards import predict_in_processes, predict_on_ray
+
+if TYPE_CHECKING:
+    from affekt.inference import Recognizer, Source
+    from affekt.timeline import Timeline
 
 SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".voc")
@@ -28,7 +31,7 @@ SUFFIXES = frozenset(
 Layout = Literal["table", "json", "jsonl", "csv", "audacity", "textgrid", "rttm", "html", "png"]
 LISTS = ("table", "json", "jsonl", "csv")
 
-Answer = TypeVar("Answer", Prediction, Timeline)
+Answer = TypeVar("Answer", Prediction, "Timeline")
 
 
 def predict(
@@ -66,21 +69,15 @@ def predict(
     """
     _check(paths, format, output, min_confidence, jobs, timeline)
     _check_engine(engine, ray, paths, jobs, timeline)
-    recognizer = Recognizer.load(model, threads=jobs)
     failures: list[Failure] = []
     sources = list(_sources(paths))
     if timeline:
-        config = TimelineConfig(window_seconds, hop_seconds, activity)
-        answers = _timelines(recognizer, sources, min_confidence, config)
+        cut = (window_seconds, hop_seconds, activity)
+        answers = _timelines(_load(model, jobs), sources, min_confidence, cut)
         _deliver_timelines(_usable(answers, failures), format, output, len(sources))
     else:
-        recognised = (
-            _predictions_on_ray(model or BUNDLED, sources, min_confidence, ray)
-            if engine == "ray"
-            else _predictions(recognizer, sources, min_confidence)
-        )
-        predictions = _usable(recognised, failures)
-        _PRINTERS[format or "table"](_noted(predictions), recognizer.labels, sources)
+        with _recognition(model, sources, min_confidence, jobs, engine, ray) as (labels, recognised):
+            _PRINTERS[format or "table"](_noted(_usable(recognised, failures)), labels, sources)
     return int(bool(failures))
 
 
@@ -156,31 +153,60 @@ def _nothing(path: str, got: str) -> Failure:
     return Failure(path, AudioError(path, got=got, expected="recordings"))
 
 
-def _predictions(
-    recognizer: Recognizer, sources: Sequence[Source | Failure], min_confidence: float | None
-) -> Iterator[Prediction | Failure]:
-    """A single recording is worked on by all cores, many are shared out among them."""
+@contextmanager
+def _recognition(
+    model: Path | None,
+    sources: Sequence[Source | Failure],
+    min_confidence: float | None,
+    jobs: int | None,
+    engine: str,
+    ray: RayCluster | None,
+) -> Iterator[tuple[tuple[str, ...], Iterator[Prediction | Failure]]]:
+    """The model's labels, and an answer for each source.
+
+    A single recording is worked on by all cores, many are shared out among them, very many among processes.
+    """
     usable = [source for source in sources if not isinstance(source, Failure)]
-    if len(usable) == 1:
-        answers = _attempts(usable, lambda source: recognizer.predict(source, min_confidence=min_confidence))
+    paths = [source for source in usable if isinstance(source, str)]
+    processes = suitable(len(paths), jobs or available_cores())
+    if engine == "local" and paths == usable and processes:
+        with closing(predict_in_processes(model, paths, min_confidence, processes)) as said:
+            yield next(said).labels, _in_place(sources, (answer for part in said for answer in part.answers))
+        return
+    recognizer = _load(model, jobs)
+    if engine == "ray":
+        path, names = model or BUNDLED, map(str, usable)
+        with closing(predict_on_ray(path.read_bytes(), path.name, names, min_confidence, ray)) as answers:
+            yield recognizer.labels, _in_place(sources, answers)
+    elif len(usable) == 1:
+        alone = _attempts(usable, lambda source: recognizer.predict(source, min_confidence=min_confidence))
+        yield recognizer.labels, _in_place(sources, alone)
     else:
-        answers = recognizer.predict_many(usable, min_confidence=min_confidence)
+        yield recognizer.labels, _in_place(sources, recognizer.predict_many(usable, min_confidence=min_confidence))
+
+
+def _load(model: Path | None, jobs: int | None) -> Recognizer:
+    """The model, in this process; its libraries are imported now, since they take longest of all."""
+    from affekt.inference import Recognizer
+
+    return Recognizer.load(model, threads=jobs)
+
+
+def _in_place(sources: Iterable[Source | Failure], answers: Iterator[Answer | Failure]) -> Iterator[Answer | Failure]:
+    """Failures where they are, an answer for each other source."""
     for source in sources:
         yield source if isinstance(source, Failure) else next(answers)
 
 
-def _predictions_on_ray(
-    model: Path, sources: Sequence[Source | Failure], min_confidence: float | None, cluster: RayCluster | None
-) -> Iterator[Prediction | Failure]:
-    usable = [str(source) for source in sources if not isinstance(source, Failure)]
-    with closing(predict_on_ray(model.read_bytes(), model.name, usable, min_confidence, cluster)) as answers:
-        for source in sources:
-            yield source if isinstance(source, Failure) else next(answers)
-
-
 def _timelines(
-    recognizer: Recognizer, sources: Sequence[Source | Failure], min_confidence: float | None, config: TimelineConfig
+    recognizer: Recognizer,
+    sources: Sequence[Source | Failure],
+    min_confidence: float | None,
+    cut: tuple[float | None, float | None, str],
 ) -> Iterator[Timeline | Failure]:
+    from affekt.timeline import TimelineConfig
+
+    config = TimelineConfig(*cut)
     config.resolved(recognizer.card)
     return _attempts(sources, lambda source: recognizer.timeline(source, min_confidence=min_confidence, config=config))
 

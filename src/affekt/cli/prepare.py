@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from affekt.cli.arguments import Option
-from affekt.corpora import find_corpus
-from affekt.corpora import prepare as prepare_corpus
-from affekt.corpora.inspection import Sound
-from affekt.corpora.release import Note
+from affekt.decoding import Sound, start_decoders
 from affekt.errors import ConfigError
 from affekt.labels import label_set
-from affekt.manifest import Manifest
+
+if TYPE_CHECKING:
+    from affekt.corpora.release import Note
+    from affekt.manifest import Manifest
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -49,11 +50,15 @@ def prepare(
     """
     if output.suffix not in SUFFIXES:
         raise ConfigError("output", got=repr(str(output)), expected=f"a name ending in {' or '.join(SUFFIXES)}")
-    facts = find_corpus(corpus)
     chosen = label_set(labels) if labels is not None else None
     given = {"columns": columns, "audio": audio, "pattern": pattern, "table": table, "column": column}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    manifest, notes = prepare_corpus(corpus, root, chosen, check_audio, _progress, **options)
+    with (start_decoders() if check_audio else None) or nullcontext() as decoders:
+        from affekt.corpora import find_corpus  # now, while the decoders make ready: it takes as long
+        from affekt.corpora import prepare as prepare_corpus
+
+        facts = find_corpus(corpus)
+        manifest, notes = prepare_corpus(corpus, root, chosen, check_audio, _progress, decoders, **options)
     manifest.write(output)
     classes = chosen.classes if chosen else sorted(set(manifest.labels))
     print("\n".join([facts.title, "", *_counts(manifest, classes), "", *_said(notes)]))

@@ -11,7 +11,10 @@ duplicated, mislabelled, undecodable or not what its suffix says is noted, all o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +40,7 @@ from affekt.corpora import (
 from affekt.corpora.comparison import compare_classes, compare_release
 from affekt.corpora.inspection import Progress, inspect
 from affekt.corpora.release import Corpus, Note, Release, Row
+from affekt.decoding import Decoders
 from affekt.errors import ConfigError, CorpusError, Fault
 from affekt.labels import LabelSet
 from affekt.manifest import Manifest
@@ -68,6 +72,7 @@ def prepare(
     labels: LabelSet | None = None,
     check_audio: bool = True,
     progress: Progress | None = None,
+    decoders: Decoders | None = None,
     **options: Any,
 ) -> tuple[Manifest, list[Note]]:
     """A release on disk as a manifest.
@@ -78,6 +83,7 @@ def prepare(
         labels: keep the utterances of this label set, relabelled to its classes; by default all.
         check_audio: decode every recording that is kept, and leave out those that cannot be.
         progress: wraps the iteration over the decoded recordings, of known length, to show how far it is.
+        decoders: processes that have been started to decode; by default some are where there are many recordings.
         options: what the corpus's reader takes besides (`Corpus.options`).
 
     Returns:
@@ -95,7 +101,8 @@ def prepare(
     kept = [row for row in rows if labels is None or labels.class_of(row["label"])]
     heard: list[Note] = []
     if check_audio:
-        used, heard = inspect(kept, release.root, progress=progress)
+        Thread(target=_import_pandas).start()
+        used, heard = inspect(kept, release.root, progress=progress, decoders=decoders)
         if kept and not used:
             raise CorpusError.of([Fault(f"{name}: {release.root}", got="no recording that can be used"), *heard])
         unusable = {row["id"] for row in kept} - {row["id"] for row in used}
@@ -106,6 +113,12 @@ def prepare(
         manifest = manifest.select(labels)
         notes += compare_classes(corpus, labels, manifest)
     return manifest, notes
+
+
+def _import_pandas() -> None:
+    """Import what the manifest needs while recordings are decoded: it takes longer than all else before them."""
+    with suppress(ImportError):  # it will be missed in its place
+        import_module("pandas")
 
 
 def _read(corpus: Corpus, root: Path, options: Mapping[str, Any]) -> Release:

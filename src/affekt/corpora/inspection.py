@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
-import numpy as np
-
-from affekt import audio
 from affekt.corpora.release import Note, Row, noted
-from affekt.errors import AudioError
+from affekt.decoding import Decoders, Sound, decoded
 
-Progress: TypeAlias = Callable[[Iterable["Sound"], int], Iterable["Sound"]]
+Progress: TypeAlias = Callable[[Iterable[Sound], int], Iterable[Sound]]
 """Wraps an iterable of known length, to show how far it is."""
 
 CONTAINERS = {
@@ -38,52 +30,24 @@ CONTAINERS = {
     ".sph": {"NIST"},
 }
 """What libsndfile should find in a file of each suffix."""
-LFS_POINTER = b"version https://git-lfs.github.com/"
 QUIET_PEAK = 0.01  # -40 dB of full scale
-COMPLETE = 0.98  # compressed files only estimate their length
-DIGEST_BYTES = 16
-TOGETHER = 8
-"""Files that a thread decodes before the main thread, which has to take turns with it, hears of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """What decoding a file showed.
-
-    Attributes:
-        fault: why it cannot be used; empty if it can. The other attributes then say nothing.
-        container: file format by content.
-        sample_rate_hz, channels: as recorded.
-        duration_seconds: what was decoded.
-        complete: whether that is as much as the header promises.
-        peak: largest magnitude, 1.0 at full scale.
-        digest: hash of the decoded samples.
-    """
-
-    fault: str = ""
-    container: str = ""
-    sample_rate_hz: int = 0
-    channels: int = 0
-    duration_seconds: float = 0.0
-    complete: bool = True
-    peak: float = 0.0
-    digest: bytes = b""
 
 
 def inspect(
-    rows: list[Row], root: Path, jobs: int | None = None, progress: Progress | None = None
+    rows: list[Row],
+    root: Path,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    decoders: Decoders | None = None,
 ) -> tuple[list[Row], list[Note]]:
-    """Decode the recordings of some rows, in threads.
+    """Decode the recordings of some rows, several at a time; `jobs` and `decoders` as :func:`affekt.decoding.decoded`.
 
     Returns:
         The rows whose recording can be used, and what is to be said about all of them.
     """
     paths = list(dict.fromkeys(str(row["path"]) for row in rows))
-    groups = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
-    with ThreadPoolExecutor(jobs or os.cpu_count()) as threads:
-        decoded = threads.map(lambda group: [decode(root / path) for path in group], groups)
-        results: Iterable[Sound] = chain.from_iterable(decoded)
-        sounds = dict(zip(paths, progress(results, len(paths)) if progress else results, strict=True))
+    found: Iterable[Sound] = decoded([str(root / path) for path in paths], jobs, decoders)
+    sounds = dict(zip(paths, progress(found, len(paths)) if progress else found, strict=True))
     usable = [row for row in rows if not sounds[row["path"]].fault]
     return usable, [
         *_faults(sounds),
@@ -92,38 +56,6 @@ def inspect(
         *_copies(sounds, usable),
         *_ends(sounds, usable),
     ]
-
-
-def decode(path: Path) -> Sound:
-    """Decode one file at its own rate."""
-    digest, peak, samples = hashlib.blake2b(digest_size=DIGEST_BYTES), 0.0, 0
-    try:
-        with audio.reading(path) as (info, parts):
-            for part in parts:
-                digest.update(np.ascontiguousarray(part).data)
-                peak = max(peak, float(np.abs(part).max()))
-                samples += len(part)
-    except AudioError as error:
-        return Sound(fault=_reason(path, error))
-    return Sound(
-        container=info.container,
-        sample_rate_hz=info.sample_rate_hz,
-        channels=info.channels,
-        duration_seconds=samples / info.sample_rate_hz,
-        complete=info.frames is None or samples >= COMPLETE * info.frames,
-        peak=peak,
-        digest=digest.digest(),
-    )
-
-
-def _reason(path: Path, error: AudioError) -> str:
-    try:
-        with path.open("rb") as file:
-            if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                return "a Git LFS pointer, fetch the sound with `git lfs pull`"
-    except OSError:
-        pass  # the error itself says what is wrong with the file
-    return error.faults[0].got
 
 
 def _faults(sounds: Mapping[str, Sound]) -> list[Note]:

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float
-from scipy.io import wavfile
 
 from affekt.atomic import filling
 from affekt.corpora.naming import read_by_name
@@ -182,6 +181,8 @@ def _write_files(folder: Path, utterances: Iterator[tuple[Row, Float[Singles, " 
 
 
 def _wav(waveform: Float[Singles, " samples"]) -> bytes:
+    from scipy.io import wavfile
+
     buffer = BytesIO()
     wavfile.write(buffer, SAMPLE_RATE_HZ, np.round(waveform * 32_767).astype(np.int16))
     return buffer.getvalue()

@@ -20,7 +20,8 @@ from affekt import __version__
 from affekt.errors import AffektError, Fault
 from affekt.formats import FORMATS
 from affekt.formats.picture import envelope
-from affekt.inference import Recognizer, available_cores
+from affekt.inference import Recognizer
+from affekt.processes import available_cores
 from affekt.serving import schemas
 from affekt.serving.assets import add_assets
 from affekt.serving.documentation import add_documentation

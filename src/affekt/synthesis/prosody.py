@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.ndimage import convolve1d
 
 from affekt.synthesis.phones import PAUSE, PHONES, Part, Spoken
 from affekt.synthesis.speakers import Delivery, Speaker
@@ -132,6 +131,8 @@ def smooth(track: Float[Floats, " frames *values"], width_frames: float) -> Floa
     >>> smooth(np.array([0.0, 0, 0, 1, 1, 1]), 2).tolist()
     [0.0, 0.0, 0.25, 0.75, 1.0, 1.0]
     """
+    from scipy.ndimage import convolve1d
+
     window = np.hanning(2 * round(width_frames / 2) + 3)[1:-1]
     return np.asarray(convolve1d(track, window / window.sum(), axis=0, mode="nearest"))
 

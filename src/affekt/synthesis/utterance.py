@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal import lfilter
 
 from affekt.synthesis.phones import parse
 from affekt.synthesis.prosody import make_glottis, make_tracks, time_sentence
@@ -33,6 +32,8 @@ def say(speaker: Speaker, emotion: str, text: str, rng: np.random.Generator) -> 
 
 def record(voice: Float[Singles, " samples"], speaker: Speaker, rng: np.random.Generator) -> Float[Singles, " samples"]:
     """Distance, microphone and background noise; louder than the converter bears is turned down, not clipped."""
+    from scipy.signal import lfilter  # not before: it takes long, and all readers of corpora know this one
+
     gain = VOICE_GAIN * 10 ** (rng.normal(0, DISTANCE_DB) / 20)
     noise = 10 ** (speaker.noise_db / 20) * rng.standard_normal(len(voice))
     sound = lfilter([1.0, speaker.channel], [1.0], gain * voice + noise)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Complex, Float
 from numpy.typing import NDArray
-from scipy import fft
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -32,7 +31,7 @@ NASAL_POLE_HZ = 270.0  # fixed; the nasal zero at the same place cancels it: no 
 NASAL_BANDWIDTH_HZ = 100.0
 TILT_AT_HZ = 3_000.0  # where Klatt & Klatt (1990) count the spectral tilt
 
-_FREQUENCIES_HZ = fft.rfftfreq(FFT_SAMPLES, 1 / SAMPLE_RATE_HZ)
+_FREQUENCIES_HZ = np.fft.rfftfreq(FFT_SAMPLES, 1 / SAMPLE_RATE_HZ)
 _DELAY = np.exp(-2j * np.pi * _FREQUENCIES_HZ / SAMPLE_RATE_HZ).astype(np.complex64)  # z^-1 at each bin
 _HANN = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * FRAME_SAMPLES) / FRAME_SAMPLES)  # shifted by a frame, it adds up to 1
 
@@ -144,12 +143,16 @@ def frame_spectra(signal: Float[Floats, " samples"]) -> Complex[Spectra, "frames
     """Spectrum of each frame with half a frame on either side, Hann-windowed: together they are the signal again."""
     padded = np.pad(signal, FRAME_SAMPLES // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * FRAME_SAMPLES)[::FRAME_SAMPLES]
+    from scipy import fft  # in single precision where the samples are
+
     return np.asarray(fft.rfft((windows * _HANN).astype(np.float32), FFT_SAMPLES), np.complex64)
 
 
 def overlap_add(spectra: Complex[Spectra, "frames bins"]) -> Float[Singles, " samples"]:
     """The frames' sounds, each in its place; what rings on after the last frame is cut."""
     blocks = FFT_SAMPLES // FRAME_SAMPLES
+    from scipy import fft
+
     frames = fft.irfft(spectra, FFT_SAMPLES).reshape(len(spectra), blocks, FRAME_SAMPLES)
     total = np.zeros((len(spectra) + blocks, FRAME_SAMPLES), np.float32)
     for block in range(blocks):

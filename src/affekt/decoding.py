@@ -1,0 +1,226 @@
+"""What decoding many recordings shows, without what takes long to import: for processes that do nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, count, tee
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affekt import audio
+from affekt.errors import AudioError, Fault
+from affekt.processes import RECORDINGS_EACH, Lost, Processes, available_cores, lists_of, suitable
+
+LFS_POINTER = b"version https://git-lfs.github.com/"
+COMPLETE = 0.98  # compressed files only estimate their length
+DIGEST_BYTES = 16
+SAMPLE_TYPE = np.dtype("<f4")
+LONGEST_SECONDS = 1_800.0  # of an utterance; a small file can hold more than the memory can
+AT_FIRST = 4
+"""Processes that start before it is known how much there is to decode."""
+TOGETHER = 8
+"""Files that a thread or process decodes before the main thread, which has to take turns with it, hears of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What decoding a file showed.
+
+    Attributes:
+        fault: why it cannot be used; empty if it can. The other attributes then say nothing.
+        container: file format by content.
+        sample_rate_hz, channels: as recorded.
+        duration_seconds: what was decoded.
+        complete: whether that is as much as the header promises.
+        peak: largest magnitude, 1.0 at full scale.
+        digest: hash of the decoded samples.
+    """
+
+    fault: str = ""
+    container: str = ""
+    sample_rate_hz: int = 0
+    channels: int = 0
+    duration_seconds: float = 0.0
+    complete: bool = True
+    peak: float = 0.0
+    digest: bytes = b""
+
+
+Decoders: TypeAlias = Processes[list[str], list[Sound]]
+
+
+def start_decoders() -> Decoders | None:
+    """Processes for :func:`decoded`, which make ready while the caller finds out what is to be decoded.
+
+    Returns:
+        None where threads should do it.
+    """
+    count = min(available_cores(), AT_FIRST)
+    return Processes(_decoder, count) if suitable(count * RECORDINGS_EACH, count) else None
+
+
+def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | None = None) -> Iterator[Sound]:
+    """What decoding files shows, in their order.
+
+    Args:
+        paths: the files.
+        jobs: how many to work on at a time; by default one per core.
+        decoders: processes that have been started for it; by default some are where there are many files.
+    """
+    jobs = jobs or available_cores()
+    processes = suitable(len(paths), jobs)
+    if decoders is not None:
+        decoders.grow(processes)
+        yield from map(_or_lost, decoders.each(paths, TOGETHER))
+    elif processes:
+        with Processes(_decoder, processes) as started:
+            yield from map(_or_lost, started.each(paths, TOGETHER))
+    else:
+        groups = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
+        with ThreadPoolExecutor(jobs) as threads:
+            yield from chain.from_iterable(threads.map(_decode_all, groups))
+
+
+def _or_lost(sound: Sound | Lost) -> Sound:
+    return Sound(fault=f"a process that ended {sound.how} at it") if isinstance(sound, Lost) else sound
+
+
+def _decoder() -> Callable[[list[str]], list[Sound]]:
+    """In such a process: what does its work."""
+    return _decode_all
+
+
+def _decode_all(paths: Iterable[str]) -> list[Sound]:
+    return [decode(Path(path)) for path in paths]
+
+
+def decode(path: Path) -> Sound:
+    """Decode one file at its own rate."""
+    digest, peak, samples = hashlib.blake2b(digest_size=DIGEST_BYTES), 0.0, 0
+    try:
+        with audio.reading(path) as (info, parts):
+            for part in parts:
+                digest.update(np.ascontiguousarray(part).data)
+                peak = max(peak, float(np.abs(part).max()))
+                samples += len(part)
+    except AudioError as error:
+        return Sound(fault=_reason(path, error))
+    return Sound(
+        container=info.container,
+        sample_rate_hz=info.sample_rate_hz,
+        channels=info.channels,
+        duration_seconds=samples / info.sample_rate_hz,
+        complete=info.frames is None or samples >= COMPLETE * info.frames,
+        peak=peak,
+        digest=digest.digest(),
+    )
+
+
+def _reason(path: Path, error: AudioError) -> str:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                return "a Git LFS pointer, fetch the sound with `git lfs pull`"
+    except OSError:
+        pass  # the error itself says what is wrong with the file
+    return error.faults[0].got
+
+
+# Waveforms
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of a file that is an utterance, or why the file cannot be read."""
+
+    name: str
+    path: Path
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One decoded waveform: how many samples, and their SHA-256; or why there is none."""
+
+    samples: int = 0
+    sha256: str = ""
+    fault: Fault | None = None
+
+
+def waveform(stretch: Stretch, sample_rate_hz: int) -> tuple[Entry, NDArray[np.float32]]:
+    """Decode a stretch; no samples where it cannot be used."""
+    try:
+        if stretch.fault:
+            raise AudioError.of([stretch.fault])
+        samples = audio.load(
+            stretch.path, sample_rate_hz, stretch.start_seconds, stretch.end_seconds, max_seconds=LONGEST_SECONDS + 1
+        ).astype(SAMPLE_TYPE, copy=False)
+        if len(samples) > LONGEST_SECONDS * sample_rate_hz:
+            got, remedy = f"more than {LONGEST_SECONDS:g} s", "give the utterance's start and end"
+            raise AudioError(stretch.name, got=got, expected="an utterance", remedy=remedy)
+    except AudioError as error:
+        return Entry(fault=error.faults[0]), np.empty(0, SAMPLE_TYPE)
+    return Entry(len(samples), hashlib.sha256(samples.data).hexdigest()), samples
+
+
+class _Part(NamedTuple):
+    """Some entries, and the file with their samples, one waveform after the other."""
+
+    entries: list[Entry]
+    path: str
+
+
+def waveforms(
+    stretches: Iterable[Stretch], sample_rate_hz: int, scratch: Path, jobs: int
+) -> Iterator[tuple[Entry, memoryview | bytes]]:
+    """The entries of stretches and the bytes of their samples, in order, decoded by processes.
+
+    Pipes are narrow: the processes write samples into files, which are read and deleted before a disk hears of them.
+    What a process died at is decoded in this one, as without processes: a cache must not remember such a chance.
+
+    Args:
+        stretches: what to decode.
+        sample_rate_hz: rate of the waveforms.
+        scratch: a folder for these files; it may be left with some of processes that died.
+        jobs: how many processes.
+
+    Raises:
+        OSError: no room.
+    """
+    groups, again = tee(lists_of(stretches, TOGETHER))
+    with Processes(_part_writer, jobs, str(scratch), sample_rate_hz) as processes:
+        for group, part in zip(again, processes.map(groups), strict=True):
+            if isinstance(part, Lost):
+                yield from (
+                    (entry, samples.data) for entry, samples in (waveform(one, sample_rate_hz) for one in group)
+                )
+                continue
+            with Path(part.path).open("rb") as file:
+                yield from ((entry, file.read(entry.samples * SAMPLE_TYPE.itemsize)) for entry in part.entries)
+            Path(part.path).unlink()
+
+
+def _part_writer(scratch: str, sample_rate_hz: int) -> Callable[[list[Stretch]], _Part]:
+    """In such a process: what decodes into files."""
+    numbers = count()
+
+    def write(stretches: list[Stretch]) -> _Part:
+        path = Path(scratch, f"{os.getpid()}-{next(numbers)}")
+        entries = []
+        with path.open("wb", buffering=0) as file:
+            for stretch in stretches:
+                entry, samples = waveform(stretch, sample_rate_hz)
+                file.write(samples.data)
+                entries.append(entry)
+        return _Part(entries, str(path))
+
+    return write

@@ -1,0 +1,96 @@
+"""What decoding many recordings shows, in threads and in processes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from affekt import decoding, processes
+from affekt.decoding import Sound, Stretch, decoded, start_decoders, waveform, waveforms
+
+DEADLY = """
+import os
+from affekt import decoding
+make = decoding._part_writer
+def decoder():
+    def decode(paths):
+        if any("12.wav" in path for path in paths):
+            os.kill(os.getpid(), 9)
+        return decoding._decode_all(paths)
+    return decode
+def part_writer(scratch, sample_rate_hz):
+    write = make(scratch, sample_rate_hz)
+    return lambda stretches: os.kill(os.getpid(), 9) if stretches[0].name == "8" else write(stretches)
+"""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    """Twenty recordings, one of which is none."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 4_000)
+    names = [tmp_path / f"{index:02}.wav" for index in range(20)]
+    for index, name in enumerate(names):
+        soundfile.write(name, noise[100 * index :], 16_000)
+    names[7].write_text("no audio")
+    return list(map(str, names))
+
+
+def test_processes_and_threads_find_the_same(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = list(decoded(paths, jobs=2))
+    assert [sound.duration_seconds for sound in threads] == [
+        0.0 if index == 7 else (4_000 - 100 * index) / 16_000 for index in range(20)
+    ]
+    assert len({sound.digest for sound in threads}) == 20
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
+    monkeypatch.setattr(decoding, "decode", None)  # of this process
+    assert list(decoded(paths, jobs=2)) == threads
+    monkeypatch.setattr(decoding, "available_cores", lambda: 1)
+    assert start_decoders() is None
+    monkeypatch.setattr(decoding, "available_cores", lambda: 2)
+    decoders = start_decoders()
+    assert decoders is not None
+    with decoders:
+        assert list(decoded(paths[:5], decoders=decoders)) == threads[:5]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_file_at_which_a_process_dies_is_the_only_one_without_an_answer(
+    paths: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path_factory.mktemp("deadly")
+    (place / "deadly_decoder.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(place)
+    threads = list(decoded(paths, jobs=2))
+    monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
+    monkeypatch.setattr(decoding, "_decoder", importlib.import_module("deadly_decoder").decoder)
+    threads[12] = Sound(fault="a process that ended by signal 9 at it")
+    assert list(decoded(paths, jobs=2)) == threads
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_waveforms_at_which_a_process_dies_are_decoded_here(
+    paths: list[str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept in a cache must not depend on such a chance."""
+    place, scratch = tmp_path_factory.mktemp("deadly"), tmp_path_factory.mktemp("scratch")
+    (place / "deadly_writer.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setattr(decoding, "_part_writer", importlib.import_module("deadly_writer").part_writer)
+    stretches = [Stretch(str(index), Path(path)) for index, path in enumerate(paths)]
+    here: list[str] = []
+    monkeypatch.setattr(decoding, "waveform", lambda one, rate: (here.append(one.name), waveform(one, rate))[1])
+    found = [(entry, bytes(samples)) for entry, samples in waveforms(stretches, 16_000, scratch, 2)]
+    assert here == [str(number) for number in range(8, 16)]
+    assert found == [(entry, samples.tobytes()) for entry, samples in (waveform(one, 16_000) for one in stretches)]
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_full_disk_is_said_as_such(paths: list[str], tmp_path: Path) -> None:
+    """Here: a folder that is not there."""
+    with pytest.raises(FileNotFoundError):
+        list(waveforms([Stretch("a", Path(paths[0]))], 16_000, tmp_path / "nowhere", 2))
