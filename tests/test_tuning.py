@@ -230,7 +230,7 @@ def test_faults_of_a_space(text: str, faults: list[str], tmp_path: Path) -> None
         assert fault in line
 
 
-def test_settings_that_cannot_be_are_refused_before_the_first_trial(plan: Any) -> None:
+def test_settings_that_cannot_be_are_refused_before_the_first_trial(plan: Any, tmp_path: Path) -> None:
     space = {
         "train.learning_rate": Range(1e-4, 2.0),
         "train.batchsize": Choice((16,)),
@@ -247,7 +247,7 @@ def test_settings_that_cannot_be_are_refused_before_the_first_trial(plan: Any) -
         with pytest.raises(ConfigError, match="expected a fold from 0 to 2, at least 1 seed"):
             plan(**changes)
     with pytest.raises(ConfigError, match="expected at least 1 each"):
-        tune(plan(), "nowhere", trials=0)
+        tune(plan(), tmp_path / "nowhere", trials=0)
 
 
 @pytest.mark.parametrize("name", ["baseline", "am-softmax", "focal", "am-focal", "functionals-svm"])

@@ -252,7 +252,6 @@ def _build(final: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) 
     with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent, ignore_cleanup_errors=True) as name:
         fresh, scratch = Path(name) / "fresh", Path(name) / "scratch"
         fresh.mkdir()
-        scratch.mkdir()
         entries = _decode_into(fresh / WAVEFORMS, clips, sample_rate_hz, jobs, scratch)
         lines = "".join(_dump(entry) + "\n" for entry in entries)
         atomic.write_bytes(fresh / INDEX, f"{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}".encode())
@@ -292,6 +291,7 @@ def _decoded(
 
     stretches = [clip.stretch for clip in clips]
     if processes := suitable(len(clips), jobs):
+        scratch.mkdir()
         return waveforms(stretches, sample_rate_hz, scratch, processes)
     return _in_order(decode, stretches, jobs)
 
