@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from affekt import audio
 from affekt.card import ModelCard
+from affekt.cores import Apart, available_cores
 from affekt.errors import AffektError, AudioError, CheckpointError, Fault
 from affekt.models import BUNDLED
 from affekt.prediction import CHUNK_RECORDINGS, Failure, Prediction, Recognised
-from affekt.processes import available_cores
 
 if TYPE_CHECKING:
     from affekt.stream import Stream
@@ -77,7 +77,8 @@ class Recognizer:
         self.threads = available_cores() if threads is None else max(1, threads)
         self.content = model
         self.name = name
-        self._session = _session(model, name, self.threads)
+        self._apart = Apart(self.threads)
+        self._session = _session(model, name, self.threads, self._apart.others)
         self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, name)
         self.labels = self.card.labels
         _check_ports(self._session, self.card, name)
@@ -138,7 +139,8 @@ class Recognizer:
 
     def probabilities(self, waveforms: Sequence[Floats]) -> Recognised:
         """The model's bare answers for waveforms at the model's rate, as one batch."""
-        return _run(self._session, waveforms)
+        with self._apart.caller():
+            return _run(self._session, waveforms)
 
     def timeline(
         self,
@@ -384,9 +386,13 @@ def _verify(path: Path, content: bytes) -> None:
         )
 
 
-def _session(model: bytes, name: str, threads: int) -> onnxruntime.InferenceSession:
+def _session(model: bytes, name: str, threads: int, cores: Sequence[int] = ()) -> onnxruntime.InferenceSession:
+    """A model ready to run on so many threads; with `cores`, all but the caller's each on one of these."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    if cores:  # which onnxruntime counts from 1
+        affinities = ";".join(str(core + 1) for core in cores)
+        options.add_session_config_entry("session.intra_op_thread_affinities", affinities)
     options.log_severity_level = 4
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", NOWHERE)
     try:

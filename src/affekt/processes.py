@@ -64,11 +64,6 @@ class Lost:
     how: str
 
 
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def suitable(recordings: int, jobs: int) -> int:
     """How many processes should share recordings, instead of so many threads; 0: threads should."""
     count = min(jobs, recordings // RECORDINGS_EACH)

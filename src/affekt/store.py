@@ -31,10 +31,11 @@ import soxr
 from numpy.typing import ArrayLike, NDArray
 
 from affekt import atomic, audio, opus
+from affekt.cores import available_cores
 from affekt.decoding import SAMPLE_TYPE, Entry, Stretch, waveform, waveforms
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.manifest import Manifest
-from affekt.processes import available_cores, suitable
+from affekt.processes import suitable
 
 FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"

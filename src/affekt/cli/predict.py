@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from affekt.cli.arguments import Option
 from affekt.cluster import RayCluster
+from affekt.cores import available_cores
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
 from affekt.models import BUNDLED
 from affekt.prediction import Failure, Prediction
-from affekt.processes import available_cores, suitable
+from affekt.processes import suitable
 from affekt.shards import predict_in_processes, predict_on_ray
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from affekt import __version__
+from affekt.cores import available_cores
 from affekt.errors import AffektError, Fault
 from affekt.formats import FORMATS
 from affekt.formats.picture import envelope
 from affekt.inference import Recognizer
-from affekt.processes import available_cores
 from affekt.serving import schemas
 from affekt.serving.assets import add_assets
 from affekt.serving.documentation import add_documentation
