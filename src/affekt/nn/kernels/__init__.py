@@ -1,7 +1,7 @@
 """C++ sources of the fused modules, compiled on first use by the machine's own compiler and kept in the cache.
 
 A kernel works on some of a batch's utterances and leaves results for each, so that they do not depend on how the
-utterances were shared among threads.
+utterances were shared among threads. The threads are OpenMP's (`team.h`), or ours where the compiler has none.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def library(name: str) -> ctypes.CDLL | None:
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None or os.environ.get("AFFEKT_FUSED", "1") == "0":
         return None
-    source = files(__name__).joinpath(f"{name}.cpp").read_bytes()
+    source = b"\n".join(files(__name__).joinpath(file).read_bytes() for file in ("team.h", f"{name}.cpp"))
     key = hashlib.sha256(b"\0".join([source, repr(FLAGS).encode(), compiler.encode(), _processor()])).hexdigest()[:16]
     folder = Path(os.environ.get("AFFEKT_CACHE", Path.home() / ".cache" / "affekt")) / "kernels"
     compiled = folder / f"{name}-{key}.so"
@@ -72,7 +72,9 @@ def _compile(compiler: str, source: bytes, compiled: Path) -> None:
     with tempfile.TemporaryDirectory(dir=compiled.parent) as folder:
         code, built = Path(folder) / "kernel.cpp", Path(folder) / compiled.name
         code.write_bytes(source)
-        subprocess.run([compiler, *FLAGS, "-o", str(built), str(code)], check=True, capture_output=True)
+        command = [compiler, *FLAGS, "-o", str(built), str(code)]
+        if subprocess.run([*command, "-fopenmp"], check=False, capture_output=True).returncode:
+            subprocess.run(command, check=True, capture_output=True)  # it may have no OpenMP
         write_bytes(compiled, built.read_bytes())
 
 
@@ -81,15 +83,30 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="affekt-kernel")
 
 
+@cache
+def _team(compiled: ctypes.CDLL, name: str) -> Callable[..., None] | None:
+    """The kernel with threads of its own; None where it was compiled without OpenMP."""
+    try:
+        address = ctypes.c_void_p.in_dll(compiled, f"{name}_team").value
+    except ValueError:
+        return None
+    team: Callable[..., None] = ctypes.CFUNCTYPE(None)(address or 0)
+    return team
+
+
 def call(source: str, name: str, utterances: int, *arguments: Any) -> None:
     """Run a kernel over all utterances, shared among as many threads as torch uses."""
-    kernel: Callable[..., None] = getattr(library(source), name)
+    compiled = library(source)
+    assert compiled is not None
+    kernel: Callable[..., None] = getattr(compiled, name)
     converted = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
     threads = min(torch.get_num_threads(), utterances)
-    edges = [utterances * k // threads for k in range(threads + 1)]
     if threads == 1:
         kernel(*converted, 0, utterances)
-        return
-    tasks = [_pool(threads).submit(kernel, *converted, first, last) for first, last in pairwise(edges)]
-    for task in tasks:
-        task.result()
+    elif team := _team(compiled, name):
+        team(*converted, utterances, threads)
+    else:
+        edges = [utterances * k // threads for k in range(threads + 1)]
+        tasks = [_pool(threads).submit(kernel, *converted, first, last) for first, last in pairwise(edges)]
+        for task in tasks:
+            task.result()

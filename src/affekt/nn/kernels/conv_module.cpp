@@ -37,6 +37,12 @@ inline void store(uint16_t* p, Floats v) {  // round to nearest, ties to even
 inline Floats select(Signs mask, Floats v) { return (Floats)((Signs)v & mask); }
 inline Floats relu(Floats v) { return select(v > 0.0f, v); }
 
+inline double add_up(Floats v) {
+  double total = 0;
+  for (int i = 0; i < LANES; i++) total += v[i];
+  return total;
+}
+
 struct Dropout {
   uint32_t seed, salt, threshold;  // an element is dropped where its hash is below threshold = p * 2^32
   float scale;                     // 1 / (1 - p)
@@ -75,9 +81,24 @@ inline void patch(const float* x, const Shape& s, int t, int f, float* p) {
   for (int i = 0; i < 3; i++) std::memcpy(p + 3 * i, x + int64_t(t + i) * (s.mels + 2) + f, 3 * sizeof *p);
 }
 
-inline Floats convolve(const float* p, const Floats* w, Floats bias) {
-  for (int k = 0; k < 9; k++) bias += p[k] * w[k];
-  return bias;
+// The convolution at N positions at once, whose sums do not wait for each other.
+template <int N>
+inline void convolve(const float (*p)[9], const Floats* w, Floats bias, Floats* y) {
+  for (int i = 0; i < N; i++) y[i] = bias;
+  for (int k = 0; k < 9; k++)
+    for (int i = 0; i < N; i++) y[i] += p[i][k] * w[k];
+}
+
+typedef float Patches[MAX_POOL * MAX_POOL][9];
+
+// The patches of all windows of one row of the output.
+inline void gather(const float* x, const Shape& s, int length, int t, Patches* patches) {
+  for (int f = 0; f < s.pooled_mels(); f++) {
+    Window w = window(s, length, t, f);
+    int count = 0;
+    for (int i = w.t0; i < w.t1; i++)
+      for (int j = w.f0; j < w.f1; j++) patch(x, s, i, j, patches[f][count++]);
+  }
 }
 
 }  // namespace
@@ -184,78 +205,109 @@ void pool_backward(const uint16_t* x, const int32_t* lengths, const float* scale
 // From here on x is float [utterances, frames + 2, mels + 2]: one input channel, a border of zeros, zeros past lengths.
 
 // moments [utterance, 9, 10]: sums of the products of the nine inputs of a 3x3 convolution, and (last) of themselves.
+// A vector holds the inputs of as many mel bands; its sums are of few frames, before double takes them over.
 void patch_moments(const float* x, const int32_t* lengths, double* moments, Shape s, int first, int last) {
+  constexpr int FRAMES = 16;
+  static thread_local float rows[3][MAX_MELS + 2 + LANES];  // zero past the last band
+  std::memset(rows, 0, sizeof rows);
+  Words bands;
+  for (int i = 0; i < LANES; i++) bands[i] = i;
   for (int n = first; n < last; n++) {
     const float* in = x + int64_t(n) * (s.frames + 2) * (s.mels + 2);
     double* sum = moments + n * 90;
-    for (int t = 0; t < lengths[n]; t++) {
-      float row[90] = {};
-      for (int f = 0; f < s.mels; f++) {
-        float p[LANES] = {};
-        patch(in, s, t, f, p);
-        p[9] = 1.0f;
-        for (int i = 0; i < 9; i++)
-          for (int j = 0; j < 10; j++) row[i * 10 + j] += p[i] * p[j];
+    for (int begin = 0; begin < lengths[n]; begin += FRAMES) {
+      int end = begin + FRAMES < lengths[n] ? begin + FRAMES : lengths[n];
+      Floats products[9][9] = {}, totals[9] = {};
+      for (int t = begin; t < end; t++) {
+        for (int i = 0; i < 3; i++)
+          std::memcpy(rows[i], in + int64_t(t + i) * (s.mels + 2), (s.mels + 2) * sizeof(float));
+        for (int f = 0; f < s.mels; f += LANES) {
+          Signs there = bands < uint32_t(s.mels - f);
+          Floats p[9];
+          for (int k = 0; k < 9; k++) p[k] = select(there, load(rows[k / 3] + f + k % 3));
+          for (int i = 0; i < 9; i++) {
+            totals[i] += p[i];
+            for (int j = i; j < 9; j++) products[i][j] += p[i] * p[j];
+          }
+        }
       }
-      for (int i = 0; i < 90; i++) sum[i] += row[i];
+      for (int i = 0; i < 9; i++) {
+        for (int j = i; j < 9; j++) sum[i * 10 + j] += add_up(products[i][j]);
+        sum[i * 10 + 9] += add_up(totals[i]);
+      }
     }
+    for (int i = 0; i < 9; i++)
+      for (int j = 0; j < i; j++) sum[i * 10 + j] = sum[j * 10 + i];
   }
 }
 
 // y = dropout(pool(relu(conv3x3(x)))) for one input channel; weight [9, channels] and bias hold the batch norm.
 void first_forward(const float* x, const int32_t* lengths, const float* weight, const float* bias, uint16_t* y,
                    Shape s, Dropout dropout, int first, int last) {
+  static thread_local Patches patches[MAX_MELS];
   for (int n = first; n < last; n++) {
     const float* in = x + int64_t(n) * (s.frames + 2) * (s.mels + 2);
-    uint16_t* out = y + n * s.pooled_size();
-    for (int t = 0; t < s.pooled_frames(); t++)
-      for (int f = 0; f < s.pooled_mels(); f++, out += s.channels) {
-        if (t * s.pool >= lengths[n]) {
-          std::memset(out, 0, s.channels * sizeof *out);
-          continue;
-        }
-        Window w = window(s, lengths[n], t, f);
-        float patches[MAX_POOL * MAX_POOL][9];
-        int count = 0;
-        for (int i = w.t0; i < w.t1; i++)
-          for (int j = w.f0; j < w.f1; j++) patch(in, s, i, j, patches[count++]);
-        for (int c = 0; c < s.channels; c += LANES) {
-          Floats taps[9], total{}, b = load(bias + c);
-          for (int k = 0; k < 9; k++) taps[k] = load(weight + k * s.channels + c);
-          for (int i = 0; i < count; i++) total += relu(convolve(patches[i], taps, b));
-          store(out + c, total * w.weight() * dropout.gain(uint32_t(out - y + c)));
+    for (int t = 0; t < s.pooled_frames(); t++) {
+      int64_t row = n * s.pooled_size() + int64_t(t) * s.pooled_mels() * s.channels;
+      if (t * s.pool >= lengths[n]) {
+        std::memset(y + row, 0, s.pooled_mels() * s.channels * sizeof *y);
+        continue;
+      }
+      gather(in, s, lengths[n], t, patches);
+      for (int c = 0; c < s.channels; c += LANES) {
+        Floats taps[9], b = load(bias + c);
+        for (int k = 0; k < 9; k++) taps[k] = load(weight + k * s.channels + c);
+        for (int f = 0; f < s.pooled_mels(); f++) {
+          Window w = window(s, lengths[n], t, f);
+          int64_t at = row + int64_t(f) * s.channels + c;
+          Floats total{}, z[4];
+          int count = (w.t1 - w.t0) * (w.f1 - w.f0), i = 0;
+          for (; i + 4 <= count; i += 4) {
+            convolve<4>(patches[f] + i, taps, b, z);
+            for (int k = 0; k < 4; k++) total += relu(z[k]);
+          }
+          for (; i < count; i++) {
+            convolve<1>(patches[f] + i, taps, b, z);
+            total += relu(z[0]);
+          }
+          store(y + at, total * w.weight() * dropout.gain(uint32_t(at)));
         }
       }
+    }
   }
 }
 
 // With d the gradient that reaches the ReLU's input: sums [utterance, 10, channels] of d * patch and (last) of d.
 void first_backward(const float* x, const int32_t* lengths, const float* weight, const float* bias,
                     const uint16_t* grad, float* sums, Shape s, Dropout dropout, int first, int last) {
+  static thread_local Patches patches[MAX_MELS];
   for (int n = first; n < last; n++) {
     const float* in = x + int64_t(n) * (s.frames + 2) * (s.mels + 2);
     float* sum = sums + int64_t(n) * 10 * s.channels;
     for (int t = 0; t * s.pool < lengths[n]; t++) {
-      static thread_local float patches[MAX_MELS][MAX_POOL * MAX_POOL][9];
-      for (int f = 0; f < s.pooled_mels(); f++) {
-        Window w = window(s, lengths[n], t, f);
-        int count = 0;
-        for (int i = w.t0; i < w.t1; i++)
-          for (int j = w.f0; j < w.f1; j++) patch(in, s, i, j, patches[f][count++]);
-      }
+      gather(in, s, lengths[n], t, patches);
       for (int c = 0; c < s.channels; c += LANES) {
         Floats taps[9], products[9] = {}, total{}, b = load(bias + c);
         for (int k = 0; k < 9; k++) taps[k] = load(weight + k * s.channels + c);
         for (int f = 0; f < s.pooled_mels(); f++) {
           Window w = window(s, lengths[n], t, f);
           int64_t at = n * s.pooled_size() + (int64_t(t) * s.pooled_mels() + f) * s.channels + c;
-          Floats g = load(grad + at) * w.weight() * dropout.gain(uint32_t(at));
-          int count = (w.t1 - w.t0) * (w.f1 - w.f0);
-          for (int i = 0; i < count; i++) {
-            const float* p = patches[f][i];
-            Floats d = select(convolve(p, taps, b) > 0.0f, g);
-            total += d;
-            for (int k = 0; k < 9; k++) products[k] += p[k] * d;
+          Floats g = load(grad + at) * w.weight() * dropout.gain(uint32_t(at)), d[4];
+          int count = (w.t1 - w.t0) * (w.f1 - w.f0), i = 0;
+          for (; i + 4 <= count; i += 4) {
+            convolve<4>(patches[f] + i, taps, b, d);
+            for (int j = 0; j < 4; j++) {
+              d[j] = select(d[j] > 0.0f, g);
+              total += d[j];
+            }
+            for (int j = 0; j < 4; j++)
+              for (int k = 0; k < 9; k++) products[k] += patches[f][i + j][k] * d[j];
+          }
+          for (; i < count; i++) {
+            convolve<1>(patches[f] + i, taps, b, d);
+            d[0] = select(d[0] > 0.0f, g);
+            total += d[0];
+            for (int k = 0; k < 9; k++) products[k] += patches[f][i][k] * d[0];
           }
         }
         for (int k = 0; k < 9; k++) add_to(sum + k * s.channels + c, products[k]);
@@ -266,3 +318,11 @@ void first_backward(const float* x, const int32_t* lengths, const float* weight,
 }
 
 }  // extern "C"
+
+TEAM(batch_norm_sums)
+TEAM(pool_forward)
+TEAM(pool_backward_sums)
+TEAM(pool_backward)
+TEAM(patch_moments)
+TEAM(first_forward)
+TEAM(first_backward)

@@ -347,3 +347,6 @@ void winograd_filter_gradient(const uint16_t* x, const int32_t* lengths, const u
 }
 
 }  // extern "C"
+
+TEAM(winograd_convolve)
+TEAM(winograd_filter_gradient)
