@@ -23,6 +23,8 @@ from affekt.inference import Recognizer
 from benchmarks.setting import noise, paper_pipeline
 from benchmarks.worker import serve
 
+IN_A_ROW = 8
+"""Clips of a row, which follow each other at once."""
 PLAIN = "plain.onnx"
 """In the folder: the network as torch.onnx writes it, from features to scores."""
 
@@ -98,7 +100,7 @@ def main() -> None:
     way, threads, folder = sys.argv[1:]
     work = WAYS[way](Path(folder), int(threads))
     with threadpool_limits(1, "blas"):  # librosa's, which would only get into the network's way
-        serve({"recognise": work}, {})
+        serve({"recognise": work, "row": lambda: [work() for _ in range(IN_A_ROW)]}, {})
 
 
 if __name__ == "__main__":

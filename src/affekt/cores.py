@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from threading import Lock
 
 
@@ -52,10 +53,15 @@ class Apart:
 
 def _core() -> int:
     """The core that this thread runs on; -1 where the C library does not tell."""
+    return _sched_getcpu()()
+
+
+@cache
+def _sched_getcpu() -> Callable[[], int]:
     try:
-        return int(ctypes.CDLL(None).sched_getcpu())
+        return ctypes.CDLL(None).sched_getcpu  # type: ignore[no-any-return]
     except AttributeError:
-        return -1
+        return lambda: -1
 
 
 def _move_to(core: int) -> None:
