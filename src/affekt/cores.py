@@ -59,7 +59,7 @@ def _core() -> int:
 @cache
 def _sched_getcpu() -> Callable[[], int]:
     try:
-        return ctypes.CDLL(None).sched_getcpu  # type: ignore[no-any-return]
+        return ctypes.CDLL(None).sched_getcpu
     except AttributeError:
         return lambda: -1
 

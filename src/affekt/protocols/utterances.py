@@ -15,6 +15,7 @@ from affekt.manifest import Manifest
 COLUMNS: Mapping[str, str] = {"speakers": "speaker", "sessions": "session", "texts": "text_id", "corpora": "corpus"}
 """What utterances may share -> the manifest's column that tells it."""
 
+READ = ("id", "label", "language", "hash", *COLUMNS.values())
 DUPLICATES = "duplicates"
 EXAMPLES = 3
 
@@ -77,10 +78,11 @@ class Utterances:
         if hashes is not None and len(hashes) != len(manifest):
             raise ProtocolError("content hashes", got=str(len(hashes)), expected=f"one per row, {len(manifest)}")
         table = manifest.table.assign(hash=list(hashes) if hashes is not None else "").sort_values("id")
-        shared = {name: Grouping.of(table[column]) for name, column in COLUMNS.items()}
-        shared["texts"] = Grouping.of(map(_text, table["text_id"], table["language"]))
-        shared[DUPLICATES] = Grouping.of(table["hash"])
-        return cls(tuple(table["id"]), Grouping.of(table["label"]), shared)
+        columns = {name: table[name].tolist() for name in READ}  # which is ten times as fast as going through them
+        shared = {name: Grouping.of(columns[column]) for name, column in COLUMNS.items()}
+        shared["texts"] = Grouping.of(map(_text, columns["text_id"], columns["language"]))
+        shared[DUPLICATES] = Grouping.of(columns["hash"])
+        return cls(tuple(columns["id"]), Grouping.of(columns["label"]), shared)
 
     def names(self, rows: Rows) -> tuple[str, ...]:
         """Ids of some rows."""
