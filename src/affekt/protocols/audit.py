@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 
 from affekt.errors import Fault
 from affekt.protocols.utterances import COLUMNS, DUPLICATES, Grouping, Rows, Utterances, refuse, some
@@ -110,9 +110,9 @@ def audit(folds: Sequence[Fold], utterances: Utterances, protocol: str) -> Audit
         ProtocolError: everything that the protocol forbids, with examples: unknown or repeated ids, empty parts,
             classes that are missing, and speakers, sessions, texts, corpora or duplicates on both sides.
     """
-    refuse(fault for fold in folds for fault in _id_faults(fold, utterances))
-    row_of = {name: row for row, name in enumerate(utterances.ids)}
-    rows = [{part: np.array([row_of[id] for id in ids], np.int64) for part, ids in f.parts().items()} for f in folds]
+    index = pd.Index(utterances.ids, dtype=object)
+    rows = [{part: _rows(ids, index) for part, ids in fold.parts().items()} for fold in folds]
+    refuse(fault for fold, parts in zip(folds, rows, strict=True) for fault in _id_faults(fold, parts, utterances))
     rules = RULES[protocol]
     missing = [
         gap for fold, parts in zip(folds, rows, strict=True) for gap in _missing_classes(fold, parts, utterances)
@@ -122,20 +122,25 @@ def audit(folds: Sequence[Fold], utterances: Utterances, protocol: str) -> Audit
         leak for fold, parts in zip(folds, rows, strict=True) for leak in _leaks(fold, parts, utterances, protocol)
     ]
     refuse([*map(_missing_class_fault, forbidden), *leaks])
-    used = np.unique(np.concatenate([part for parts in rows for part in parts.values()]))
+    used = np.zeros(len(utterances.ids), bool)
+    used[np.concatenate([part for parts in rows for part in parts.values()])] = True
     return Audit(
         {name: _finding(rows, utterances.shared[name]) for name in _reported(utterances)},
         tuple(map(str, missing)),
-        len(utterances.ids) - len(used),
+        int((~used).sum()),
     )
 
 
-def _id_faults(fold: Fold, utterances: Utterances) -> Iterator[Fault]:
-    known = set(utterances.ids)
+def _rows(ids: Sequence[str], index: pd.Index) -> Rows:
+    """The row of each id; -1 where the manifest lacks it."""
+    return np.asarray(index.get_indexer(pd.Index(ids, dtype=object)), np.int64)
+
+
+def _id_faults(fold: Fold, rows: Mapping[str, Rows], utterances: Utterances) -> Iterator[Fault]:
     for part, ids in fold.parts().items():
         if not ids:
             yield Fault(f"fold {fold.index}: {part}", got="no utterance", expected="at least one")
-        unknown = [id for id in ids if id not in known]
+        unknown = [ids[place] for place in np.flatnonzero(rows[part] < 0)]
         if unknown:
             yield Fault(
                 f"fold {fold.index}: {part}",
@@ -143,8 +148,8 @@ def _id_faults(fold: Fold, utterances: Utterances) -> Iterator[Fault]:
                 expected="ids of the manifest",
                 remedy="use the manifest, and its label set, that the folds were made for",
             )
-    counts = Counter(id for ids in fold.parts().values() for id in ids)
-    twice = [id for id, count in counts.items() if count > 1]
+    known = np.concatenate([part[part >= 0] for part in rows.values()])
+    twice = utterances.names(np.flatnonzero(np.bincount(known, minlength=1) > 1))
     if twice:
         yield Fault(f"fold {fold.index}", got=f"{some(twice)} more than once", expected="each utterance in one part")
 

@@ -86,7 +86,7 @@ class Utterances:
 
     def names(self, rows: Rows) -> tuple[str, ...]:
         """Ids of some rows."""
-        return tuple(self.ids[row] for row in rows)
+        return tuple(map(self.ids.__getitem__, np.asarray(rows).tolist()))
 
     def require(self, name: str, protocol: str) -> Grouping:
         """A grouping that is known for every utterance.
