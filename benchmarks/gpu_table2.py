@@ -26,7 +26,7 @@ import torch
 from affekt.batching import Clips
 from affekt.devices import own_stream, seeded
 from affekt.features import FeatureConfig
-from affekt.nn import fused_cuda
+from affekt.nn import fused_cuda, kernels
 from affekt.systems import TABLE2, System
 from affekt.training import Part, TrainConfig, _Run, score
 from affekt.turns import pass_on_until, take_turns
@@ -138,15 +138,17 @@ def measure(
 @contextmanager
 def chosen(variables: dict[str, str]) -> Iterator[None]:
     """With these environment variables."""
-    before = dict(os.environ)
+    before, remembered = dict(os.environ), (fused_cuda.available, kernels.library)
     os.environ.update(variables)
-    fused_cuda.available.cache_clear()
+    for answer in remembered:
+        answer.cache_clear()
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
-        fused_cuda.available.cache_clear()
+        for answer in remembered:
+            answer.cache_clear()
 
 
 def random_clips(utterances: int) -> Clips:

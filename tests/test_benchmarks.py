@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from affekt.nn import NetworkConfig, parameter_ledger
+from affekt.nn import NetworkConfig, kernels, parameter_ledger
 from affekt.training import TrainConfig, as_part, fit
 from benchmarks import __main__ as driver
 from benchmarks import gpu_table2, keras_peer
@@ -225,6 +226,15 @@ def test_without_cuda_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert gpu_table2.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("not measured: no CUDA device")
+
+
+def test_a_way_to_take_a_step_ends_with_its_block() -> None:
+    """What was found out under its environment is forgotten: a process without kernels computes other last digits."""
+    kernels.library.cache_clear()
+    with gpu_table2.chosen(gpu_table2.WAYS["plain"]):
+        assert kernels.library("conv_module") is None
+        assert not gpu_table2.fused_cuda.available()
+    assert (kernels.library("conv_module") is None) == (shutil.which("c++") is None)
 
 
 def test_table_2_is_measured_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
