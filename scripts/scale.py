@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from affekt import Recognizer, audio
 from affekt.atomic import write_bytes
+from affekt.cores import available_cores
 from affekt.corpora import synthetic
-from affekt.environment import cpu_name, usable_cores
+from affekt.environment import cpu_name
 from affekt.shards import SHARD_RECORDINGS
 
 ROOT = Path(__file__).parents[1]
@@ -169,7 +170,7 @@ def measure() -> Rates:
         shard = pickle.dumps((answers * SHARD_RECORDINGS)[:SHARD_RECORDINGS])
         lines = [json.dumps(answer.to_dict()) for answer in answers]
         return Rates(
-            machine=f"{cpu_name()}, {usable_cores()} cores",
+            machine=f"{cpu_name()}, {available_cores()} cores",
             clip_seconds=CLIP_SECONDS,
             recognition_seconds=_best(lambda: list(recognizer.predict_many(sources, jobs=1))) / CLIPS,
             decoding_seconds=_best(lambda: [audio.load(source) for source in sources]) / CLIPS,

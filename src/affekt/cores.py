@@ -53,15 +53,13 @@ class Apart:
 
 def _core() -> int:
     """The core that this thread runs on; -1 where the C library does not tell."""
-    return _sched_getcpu()()
+    tell: Callable[[], int] | None = getattr(_c_library(), "sched_getcpu", None)
+    return tell() if tell else -1
 
 
 @cache
-def _sched_getcpu() -> Callable[[], int]:
-    try:
-        return ctypes.CDLL(None).sched_getcpu
-    except AttributeError:
-        return lambda: -1
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def _move_to(core: int) -> None:

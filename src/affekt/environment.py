@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 
 from affekt import __version__
+from affekt.cores import available_cores
 
 LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr", "torch", "scikit-learn", "scipy", "pandas")
 """Distributions whose version can change a number."""
@@ -28,15 +28,10 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
-        "cores": str(usable_cores()),
+        "cores": str(available_cores()),
         "bfloat16 on the cpu": ", ".join(flag for flag in _BF16_FLAGS if flag in cpu_flags()) or "no",
     }
     return described | {name: version(name) for name in LIBRARIES} | _torch_facts()
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on, which a container or `taskset` can make fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:

@@ -32,8 +32,9 @@ from affekt.atomic import write_bytes
 from affekt.batching import Clips
 from affekt.checkpoint import Checkpoint
 from affekt.config import as_table, build, read_toml, sealed
+from affekt.cores import available_cores
 from affekt.devices import choose_device, seeded
-from affekt.environment import environment, usable_cores
+from affekt.environment import environment
 from affekt.errors import AffektError, ConfigError, Fault, ProtocolError
 from affekt.features import FrontEnd
 from affekt.labels import LabelSet
@@ -592,4 +593,4 @@ def finish(experiment: Experiment) -> Results:
 
 def default_jobs(device: str) -> int:
     """Jobs side by side: one per core on a CPU, where each has one thread; one on an accelerator."""
-    return usable_cores() if choose_device(device).type == "cpu" else 1
+    return available_cores() if choose_device(device).type == "cpu" else 1

@@ -22,7 +22,6 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from affekt import memory, turns
 from affekt.adversary import Adversary
@@ -37,6 +36,7 @@ from affekt.losses import Loss
 from affekt.metrics import confusion_matrix, unweighted_accuracy
 from affekt.mixup import Mixed, mix
 from affekt.nn import Network, lstm_cuda
+from affekt.optimisation import adopt_options, copied, make_average, make_optimizer, make_schedule
 from affekt.recording import GraphRecorder, Recorder, Replayed, may_record
 from affekt.seeds import derive_seed, generator
 from affekt.segments import combine_embeddings, combine_logits
@@ -258,9 +258,9 @@ class _Run:
         if self.adversary is not None:
             self.adversary.to(device)
         self.max_epochs = min(config.max_epochs, getattr(network, "solutions", config.max_epochs))
-        self.optimizer = _make_optimizer(self._learners(), config, device, may_record(device))
-        self.schedule = _make_schedule(self.optimizer, config, config.max_epochs * batches)
-        self.average = None if self.solves else _make_average(self.network, config)
+        self.optimizer = make_optimizer(self._learners(), config, device, may_record(device))
+        self.schedule = make_schedule(self.optimizer, config, config.max_epochs * batches)
+        self.average = None if self.solves else make_average(self.network, config)
         recorder = self._recorder()
         self.recorded = None if recorder is None else Replayed(self._take_step, recorder)
         self.history: list[Epoch] = []
@@ -440,7 +440,7 @@ class _Run:
         """The best network once finished, the current one before."""
         network, loss = self.judged, self.loss
         if self.finished:
-            network, loss = _copied(network), copy.deepcopy(loss)
+            network, loss = copied(network), copy.deepcopy(loss)
             network.load_state_dict(self.best["network"])
             loss.load_state_dict(self.best["loss"])
         return Fitted(self.system, network.eval(), loss, self.normalizer, list(self.history), self.best_epoch)
@@ -473,7 +473,7 @@ class _Run:
         progress = state["progress"]
         if progress["identity"] != self.identity:
             return
-        _adopt_options(state["optimizer"], self.optimizer)
+        adopt_options(state["optimizer"], self.optimizer)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.history = [Epoch(**row) for row in progress["history"]]
@@ -547,61 +547,6 @@ def _score(
     turns.await_device(device)
     back = np.argsort([order[int(row)] for row in np.concatenate(chunks)])
     return Scored(*(torch.cat(parts).cpu().numpy()[back] for parts in (logits, embeddings)))
-
-
-def _make_optimizer(
-    learners: Sequence[nn.Module], config: TrainConfig, device: torch.device, recordable: bool
-) -> torch.optim.Optimizer:
-    """AdamW; a recordable one counts its steps on the device, and has its learning rate there."""
-    return torch.optim.AdamW(
-        [parameter for part in learners for parameter in part.parameters()],
-        lr=torch.tensor(config.learning_rate, device=device) if recordable else config.learning_rate,
-        betas=(config.beta1, 0.999),
-        weight_decay=config.weight_decay,
-        capturable=recordable,
-        fused=recordable or None,
-    )
-
-
-def _adopt_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Have a kept optimiser go on where this one computes, though it may have been kept elsewhere."""
-    for kept, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
-        kept |= {name: own[name] for name in ("capturable", "fused")}
-        rate = float(kept["lr"])
-        kept["lr"] = torch.full_like(own["lr"], rate) if isinstance(own["lr"], Tensor) else rate
-
-
-def _make_schedule(
-    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler | None:
-    if config.schedule == "constant":
-        return None
-    rising = max(0.2, 2 / (steps + 1))  # a fifth of the steps, but one at least
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, cycle_momentum=False, pct_start=rising
-    )
-
-
-def _make_average(network: nn.Module, config: TrainConfig) -> AveragedModel | None:
-    if not config.averaging:
-        return None
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True)
-    _compact(average)
-    return average
-
-
-def _copied(network: nn.Module) -> nn.Module:
-    """A copy of a network, ready to compute."""
-    copied = copy.deepcopy(network)
-    _compact(copied)
-    return copied
-
-
-def _compact(network: nn.Module) -> None:
-    """Put the weights of each recurrent layer side by side again, where cuDNN wants them; copies lie apart."""
-    for module in network.modules():
-        if isinstance(module, nn.RNNBase):
-            module.flatten_parameters()
 
 
 def _start_from(network: nn.Module, start: Checkpoint) -> None:

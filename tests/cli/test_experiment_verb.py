@@ -22,7 +22,7 @@ from affekt.cli.changes import given, optional_fields
 from affekt.cli.experiment import TrainChanges, changed_recipe, side_by_side
 from affekt.cli.progress import ExperimentProgress, ModelProgress
 from affekt.config import as_table, load, merge
-from affekt.environment import usable_cores
+from affekt.cores import available_cores
 from affekt.errors import ConfigError
 from affekt.experiment import Job
 from affekt.protocols import Fold
@@ -337,7 +337,7 @@ def test_options_have_every_field_and_give_back_what_was_given() -> None:
 
 def test_jobs_side_by_side() -> None:
     assert side_by_side(3, "cpu") == 3
-    assert side_by_side(None, "cpu") == usable_cores()
+    assert side_by_side(None, "cpu") == available_cores()
     for wrong in (0, -1):
         with pytest.raises(ConfigError, match="--jobs"):
             side_by_side(wrong, "cpu")

@@ -1,0 +1,83 @@
+"""What changes weights in training: the optimiser, its learning rate's schedule, and the average of the weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class Recipe(Protocol):
+    """The part of :class:`affekt.training.TrainConfig` that is needed here."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def averaging(self) -> float: ...
+
+
+def make_optimizer(
+    learners: Sequence[nn.Module], config: Recipe, device: torch.device, recordable: bool
+) -> torch.optim.Optimizer:
+    """AdamW; a recordable one counts its steps on the device, and has its learning rate there."""
+    return torch.optim.AdamW(
+        [parameter for part in learners for parameter in part.parameters()],
+        lr=torch.tensor(config.learning_rate, device=device) if recordable else config.learning_rate,
+        betas=(config.beta1, 0.999),
+        weight_decay=config.weight_decay,
+        capturable=recordable,
+        fused=recordable or None,
+    )
+
+
+def adopt_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Have a kept optimiser go on where this one computes, though it may have been kept elsewhere."""
+    for kept, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        kept |= {name: own[name] for name in ("capturable", "fused")}
+        rate = float(kept["lr"])
+        kept["lr"] = torch.full_like(own["lr"], rate) if isinstance(own["lr"], Tensor) else rate
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, config: Recipe, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """The learning rate's way over all steps; None where it does not change."""
+    if config.schedule == "constant":
+        return None
+    rising = max(0.2, 2 / (steps + 1))  # a fifth of the steps, but one at least
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=steps + 1, cycle_momentum=False, pct_start=rising
+    )
+
+
+def make_average(network: nn.Module, config: Recipe) -> AveragedModel | None:
+    """The exponential average of the weights; None where they are used as they are."""
+    if not config.averaging:
+        return None
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True)
+    _compact(average)
+    return average
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """A copy of a network, ready to compute."""
+    copied = copy.deepcopy(network)
+    _compact(copied)
+    return copied
+
+
+def _compact(network: nn.Module) -> None:
+    """Put the weights of each recurrent layer side by side again, where cuDNN wants them; copies lie apart."""
+    for module in network.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()
