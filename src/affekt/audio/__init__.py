@@ -1,0 +1,1 @@
+"""Audio in: read one file, decode many, detect voice activity."""

@@ -1,0 +1,1 @@
+"""Data: manifests, labels, corpus readers, protocols, synthesis and the waveform cache."""

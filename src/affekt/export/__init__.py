@@ -1,0 +1,1 @@
+"""Export: a checkpoint becomes one ONNX file."""

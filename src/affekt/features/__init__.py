@@ -1,0 +1,1 @@
+"""Features: log-mel and the other front ends, clips and pieces."""

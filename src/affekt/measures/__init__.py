@@ -1,0 +1,1 @@
+"""Measures: metrics of a classifier and statistics of its results."""

@@ -1,0 +1,1 @@
+"""Recognition: an exported model and recordings in, predictions, timelines and streams out."""

@@ -1,0 +1,1 @@
+"""Runtime: atomic files, processes, CPU affinity, allocator, devices, environment, seeds, logs, Ray."""

@@ -1,0 +1,1 @@
+"""Training: systems, recipes and the fitting of one system on one fold."""
