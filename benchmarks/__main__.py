@@ -24,9 +24,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from affekt import opus
-from affekt.atomic import write_bytes
-from affekt.environment import cpu_flags, environment
+from affekt.audio import opus
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.environment import cpu_flags, environment
 from benchmarks.rows import Row
 from benchmarks.setting import REPOSITORY, Setting
 from benchmarks.table import markdown, plot, text
@@ -43,7 +43,6 @@ BENCHMARKS = {
     "recordings": "growth:recordings_row",
     "corpora": "growth:corpora",
     "workers": "growth:workers",
-    "gpu": "gpu_table2:rows",
 }
 """Names and the functions that measure: (Setting) -> list of rows."""
 LONGEST_SECONDS = 600

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt import audio
-from affekt.checkpoint import Checkpoint
-from affekt.corpora import prepare
+from affekt.data.corpora import prepare
 from affekt.errors import AffektError
-from affekt.export import export_checkpoint
-from affekt.inference import Recognizer
-from affekt.metrics import confusion_matrix, unweighted_accuracy
-from affekt.models import BUNDLED_CHECKPOINT
+from affekt.export.onnx_file import export_checkpoint
+from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
+from affekt.recognition.models import BUNDLED_CHECKPOINT
+from affekt.recognition.recognizer import Recognizer
+from affekt.training.checkpoint import Checkpoint
 from benchmarks.rows import Figure, Row, Target
 from benchmarks.setting import NO_CORPUS, RATE_HZ, Setting, corpus
 
 CORPORA = ("emodb", "ravdess", "nemo")
 CALIBRATION = 96
-"""Recordings that the quantisation steps are chosen on, drawn from all corpora that are there."""
+"""Recordings that the quantization steps are chosen on, drawn from all corpora that are there."""
 ALIASES = {"angry": "angry", "happy": "happy", "excited": "happy", "neutral": "neutral", "sad": "sad"}
 
 Floats = NDArray[np.float32]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.inference import Recognizer
+from affekt.recognition.recognizer import Recognizer
 
 Floats = NDArray[np.float32]
 

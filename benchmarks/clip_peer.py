@@ -1,4 +1,4 @@
-"""One way to recognise a clip of 7.5 s, ours or a peer's: `python -m benchmarks.clip_peer WAY THREADS FOLDER`.
+"""One way to recognize a clip of 7.5 s, ours or a peer's: `python -m benchmarks.clip_peer WAY THREADS FOLDER`.
 
 Each has a process of its own. The threads of onnxruntime and of OpenMP go on waiting actively for a while after their
 work, and in one process, or without a pause, they would take a core from whoever has the next turn.
@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from affekt.export import Pipeline
-from affekt.inference import Recognizer
+from affekt.export.onnx_file import Pipeline
+from affekt.recognition.recognizer import Recognizer
 from benchmarks.setting import noise, paper_pipeline
 from benchmarks.worker import serve
 
@@ -49,7 +49,7 @@ def plain(features: Front, folder: Path, threads: int) -> Work:
 
 
 def torch_features(pipeline: Pipeline, waveform: Floats) -> Floats:
-    """Normalised log-mel features by torch's Fourier transform, on one thread: more would be in the network's way."""
+    """Normalized log-mel features by torch's Fourier transform, on one thread: more would be in the network's way."""
     torch.set_num_threads(1)
     with torch.inference_mode():
         features: Floats = pipeline.normalizer(pipeline.log_mel(torch.from_numpy(waveform)[None])).numpy()
@@ -67,8 +67,8 @@ def librosa_features(pipeline: Pipeline, waveform: Floats) -> Floats:
     power = np.square(np.abs(spectrum[:, : config.clip_frames]))
     log_mel = np.log(np.maximum(pipeline.log_mel.filterbank.numpy().T @ power, np.float32(config.floor))).T[None]
     mean, std = np.float32(pipeline.normalizer.mean), np.float32(pipeline.normalizer.std)
-    normalised: Floats = (log_mel - mean) / std
-    return normalised
+    normalized: Floats = (log_mel - mean) / std
+    return normalized
 
 
 def wav2vec2(_: Path, threads: int) -> Work:
@@ -100,7 +100,7 @@ def main() -> None:
     way, threads, folder = sys.argv[1:]
     work = WAYS[way](Path(folder), int(threads))
     with threadpool_limits(1, "blas"):  # librosa's, which would only get into the network's way
-        serve({"recognise": work, "row": lambda: [work() for _ in range(IN_A_ROW)]}, {})
+        serve({"recognize": work, "row": lambda: [work() for _ in range(IN_A_ROW)]}, {})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import soundfile
 
-from affekt.models import BUNDLED
+from affekt.recognition.models import BUNDLED
 from benchmarks.rows import Figure, Row, Target, seconds_in_turns
 from benchmarks.setting import RATE_HZ, Setting, fresh_process, noise
 

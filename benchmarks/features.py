@@ -9,7 +9,7 @@ import scipy.fft
 import torch
 from threadpoolctl import threadpool_limits
 
-from affekt.features import FeatureConfig, LogMel
+from affekt.features.log_mel import FeatureConfig, LogMel
 from benchmarks.clip_peer import librosa_features
 from benchmarks.rows import Row, Target, compared, seconds_in_turns
 from benchmarks.setting import RATE_HZ, Setting, noise, paper_pipeline

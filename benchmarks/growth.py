@@ -133,8 +133,8 @@ def in_own_process(work: str, *arguments: str) -> dict[str, float]:
 
 def one_manifest(size: str, folder: str) -> dict[str, float]:
     """Seconds for a manifest of so many rows: read, random folds, speaker folds."""
-    from affekt.manifest import Manifest
-    from affekt.protocols import make_folds
+    from affekt.data.manifest import Manifest
+    from affekt.data.protocols import make_folds
 
     path = Path(folder) / f"{size}.csv"
     write_manifest(path, int(size))
@@ -160,7 +160,7 @@ def one_corpus(gib: str, folder: str) -> dict[str, float]:
     """Seconds to read every waveform of a cache in random order, with a bound on what may be allocated."""
     import resource
 
-    from affekt.store import WaveformStore
+    from affekt.data.waveform_store import WaveformStore
 
     count, samples = int(gib) * 1_024, (1 << 20) // 4  # a MiB each, 16 s
     path = Path(folder) / "waveforms.f32"
@@ -179,7 +179,7 @@ def one_corpus(gib: str, folder: str) -> dict[str, float]:
 
 
 def some_predictions(jobs: str, *paths: str) -> dict[str, float]:
-    from affekt.inference import Recognizer
+    from affekt.recognition.recognizer import Recognizer
 
     recognizer = Recognizer.load(threads=int(jobs))
     found: dict[str, float] = {}
@@ -188,8 +188,8 @@ def some_predictions(jobs: str, *paths: str) -> dict[str, float]:
 
 
 def some_decoding(jobs: str, *paths: str) -> dict[str, float]:
-    from affekt.manifest import Manifest
-    from affekt.store import WaveformStore
+    from affekt.data.manifest import Manifest
+    from affekt.data.waveform_store import WaveformStore
 
     rows = [{"id": path, "path": path.lstrip("/"), "label": "neutral"} for path in paths]
     manifest = Manifest.from_rows(rows, "/")
@@ -202,9 +202,9 @@ def some_decoding(jobs: str, *paths: str) -> dict[str, float]:
 def some_trainings(jobs: str) -> dict[str, float]:
     """Two trainings of two epochs on the synthetic corpus, one thread each."""
     from affekt import LABEL_SETS, prepare, resolve, run_experiment
-    from affekt.corpora import synthetic
-    from affekt.recipes import Recipe
-    from affekt.training import TrainConfig
+    from affekt.data.corpora import synthetic
+    from affekt.training.fitting import TrainConfig
+    from affekt.training.recipes import Recipe
 
     recipe = Recipe("short", TrainConfig(max_epochs=2, batch_size=16, bucketed=True), masked=True)
     labels = LABEL_SETS["basic4"]

@@ -41,7 +41,7 @@ def build() -> Any:
 
 
 def trainable_parameters(model: Any) -> int:
-    """Without the running averages of the normalisation."""
+    """Without the running averages of the normalization."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 

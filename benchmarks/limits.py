@@ -53,7 +53,7 @@ def matrices(kind: torch.dtype) -> Callable[[], object]:
 
 
 def int8_matrices(threads: int) -> Callable[[], object]:
-    """The same in onnxruntime, of unsigned with signed bytes, as a quantised network multiplies."""
+    """The same in onnxruntime, of unsigned with signed bytes, as a quantized network multiplies."""
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper

@@ -35,9 +35,9 @@ import httpx
 import numpy as np
 import soundfile
 
-from affekt.atomic import write_bytes
-from affekt.environment import environment
-from affekt.inference import Recognizer
+from affekt.recognition.recognizer import Recognizer
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.environment import environment
 
 RATE_HZ = 16_000
 RECORDINGS = 64
@@ -143,7 +143,7 @@ class Load:
         self.idle.append(client)
 
     async def good(self, client: Client) -> None:
-        """A recording that can be recognised; its time and its answer are checked."""
+        """A recording that can be recognized; its time and its answer are checked."""
         index = int(self.rng.integers(len(self.contents)))
         started = time.monotonic()
         answer = await client.post("/v1/predict", self.contents[index])

@@ -1,6 +1,6 @@
 """Our training and prediction in batches, in a process of its own: `python -m benchmarks.own_training CORES`.
 
-Free memory is kept between steps, as :func:`affekt.training.fit` keeps it; in the peers' process theirs would be too.
+Free memory is kept between steps, as in :func:`affekt.training.fitting.fit`; in the peers' process theirs would be too.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from affekt import memory
-from affekt.audio import load
-from affekt.batching import Clips
-from affekt.features import FeatureConfig
+from affekt.audio.reader import load
+from affekt.features.clips import Clips
+from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.systems import SYSTEMS, System
-from affekt.training import Part, TrainConfig, _Run, score
+from affekt.runtime import allocator
+from affekt.training.fitting import Part, TrainConfig, _Run, score
+from affekt.training.systems import SYSTEMS, System
 from benchmarks.setting import BATCH, CLASSES, corpus, recordings
 from benchmarks.worker import serve
 
@@ -26,7 +26,7 @@ from benchmarks.worker import serve
 def main() -> None:
     torch.set_num_threads(int(sys.argv[1]))
     emodb = real_clips()
-    with memory.kept():
+    with allocator.kept():
         works = {
             "train": our_epoch(full_clips(), SYSTEMS["baseline"], TrainConfig(batch_size=BATCH)),
             "predict": our_prediction(full_clips()),
@@ -57,7 +57,7 @@ def some_labels(utterances: int) -> Part:
 
 
 def our_epoch(clips: Clips, system: System, config: TrainConfig) -> Callable[[], object]:
-    """An epoch as `affekt train` runs it: batches, normaliser, network, loss, gradients, optimiser."""
+    """An epoch as `affekt train` runs it: batches, normalizer, network, loss, gradients, optimizer."""
     part = some_labels(len(clips))
     run = _Run(system, clips, part, part, len(CLASSES), config, 0, torch.device("cpu"))
     return lambda: run._train_epoch(1)

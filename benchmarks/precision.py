@@ -19,19 +19,19 @@ from typing import Any, get_args
 
 import numpy as np
 
-from affekt.atomic import write_bytes
-from affekt.audio import load
-from affekt.batching import Clips
-from affekt.corpora import prepare
-from affekt.environment import environment
-from affekt.labels import LABEL_SETS
-from affekt.manifest import Manifest
-from affekt.metrics import confusion_matrix, unweighted_accuracy
-from affekt.protocols import Fold, make_folds
-from affekt.recipes import find_recipe
-from affekt.statistics import corrected_resampled_t_test, sign_flip_test
-from affekt.systems import System, resolve
-from affekt.training import Part, Precision, TrainConfig, as_part, fit, score
+from affekt.audio.reader import load
+from affekt.data.corpora import prepare
+from affekt.data.labels import LABEL_SETS
+from affekt.data.manifest import Manifest
+from affekt.data.protocols import Fold, make_folds
+from affekt.features.clips import Clips
+from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
+from affekt.measures.statistics import corrected_resampled_t_test, sign_flip_test
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.environment import environment
+from affekt.training.fitting import Part, Precision, TrainConfig, as_part, fit, score
+from affekt.training.recipes import find_recipe
+from affekt.training.systems import System, resolve
 from benchmarks.rows import Figure
 from benchmarks.setting import NO_CORPUS, REPOSITORY, corpus
 

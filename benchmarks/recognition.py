@@ -11,8 +11,8 @@ from time import perf_counter, sleep
 import numpy as np
 import torch
 
-from affekt.export import Pipeline
-from affekt.inference import Recognizer
+from affekt.export.onnx_file import Pipeline
+from affekt.recognition.recognizer import Recognizer
 from benchmarks.clip_peer import IN_A_ROW, PLAIN, WAYS, torch_features
 from benchmarks.limits import INT8
 from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
@@ -61,7 +61,7 @@ def bursts(peers: Mapping[str, Worker]) -> tuple[dict[str, list[float]], dict[st
     for turn in range(-WARM_UPS, TURNS):
         for way, peer in peers.items():
             sleep(PAUSE_SECONDS)
-            seconds = peer.call("recognise")(), peer.call("row")() / IN_A_ROW
+            seconds = peer.call("recognize")(), peer.call("row")() / IN_A_ROW
             if turn >= 0:
                 first[way].append(1_000 * seconds[0])
                 following[way].append(1_000 * seconds[1])
@@ -106,7 +106,7 @@ def opensmile_row() -> Row:
     try:
         import opensmile
     except ModuleNotFoundError:
-        return Row(work, peer=peer, note=f"{peer} not measured: not installed, because of its licence")
+        return Row(work, peer=peer, note=f"{peer} not measured: not installed, because of its license")
     smile, pipeline, waveform = opensmile.Smile(), paper_pipeline(), noise()
     works = {
         "ours": lambda: torch_features(pipeline, waveform),

@@ -61,8 +61,8 @@ def noise(seconds: float = CLIP_SECONDS, seed: int = 0) -> NDArray[np.float32]:
 @contextmanager
 def paper_models() -> Iterator[dict[str, Path]]:
     """The paper's network with random weights, which take as long as trained ones, as our files float32 and int8."""
-    from affekt.export import Description, export
-    from affekt.export import noise as some_noise
+    from affekt.export.onnx_file import Description, export
+    from affekt.export.onnx_file import noise as some_noise
 
     pipeline = paper_pipeline()
     with TemporaryDirectory() as folder:
@@ -73,11 +73,11 @@ def paper_models() -> Iterator[dict[str, Path]]:
 
 
 def paper_pipeline():  # type: ignore[no-untyped-def]
-    """The paper's network with random weights and its front end, an `affekt.export.Pipeline`."""
+    """The paper's network with random weights and its front end, an `affekt.export.onnx_file.Pipeline`."""
     import torch
 
-    from affekt.export import Pipeline
-    from affekt.features import FeatureConfig, Normalizer
+    from affekt.export.onnx_file import Pipeline
+    from affekt.features.log_mel import FeatureConfig, Normalizer
     from affekt.nn import Network, NetworkConfig
 
     torch.manual_seed(0)

@@ -17,9 +17,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from affekt import audio
-from affekt.inference import Recognizer
-from affekt.models import BUNDLED
-from affekt.processes import Processes
+from affekt.recognition.models import BUNDLED
+from affekt.recognition.recognizer import Recognizer
+from affekt.runtime.processes import Processes
 from benchmarks.rows import Figure, Row, Target
 from benchmarks.setting import NO_CORPUS, Setting, corpus, recordings
 
@@ -113,8 +113,8 @@ def front_end_share(waveforms: Sequence[Floats]) -> float:
 
 STORE = """
 import sys
-from affekt.manifest import Manifest
-from affekt.store import WaveformStore
+from affekt.data.manifest import Manifest
+from affekt.data.waveform_store import WaveformStore
 WaveformStore.open(Manifest.read(sys.argv[1]), sys.argv[2])
 """
 

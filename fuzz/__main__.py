@@ -82,7 +82,7 @@ def main() -> int:
     facts = {"machine": machine(), "guided_by": guide(), "seconds_per_target": options.seconds, "targets": rows}
     report(facts)
     if options.out:
-        from affekt.atomic import write_bytes
+        from affekt.runtime.atomic_files import write_bytes
 
         path = options.out / "fuzz.json"
         facts["targets"] = joined(rows, json.loads(path.read_bytes())["targets"] if path.exists() else [])
@@ -177,13 +177,13 @@ def guide() -> str:
     """What chooses the inputs."""
     if importlib.util.find_spec("atheris") is None:
         return "chance"
-    from affekt.environment import version
+    from affekt.runtime.environment import version
 
     return f"coverage (atheris {version('atheris')})"
 
 
 def machine() -> dict[str, str]:
-    from affekt.environment import environment
+    from affekt.runtime.environment import environment
 
     return {name: environment()[name] for name in ("cpu", "cores", "platform", "python", "affekt")}
 

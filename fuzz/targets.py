@@ -25,23 +25,24 @@ from onnx import helper
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from affekt import audio, opus
-from affekt.checkpoint import Checkpoint, _digest
+from affekt import audio
+from affekt.audio import opus
 from affekt.config import as_table, load
+from affekt.data.labels import LABEL_SETS, label_set
+from affekt.data.manifest import Manifest
+from affekt.data.protocols import FoldPlan, make_folds
 from affekt.errors import AffektError
-from affekt.export import Description, Pipeline, export
-from affekt.features import FeatureConfig, Normalizer
-from affekt.inference import Recognizer
-from affekt.labels import LABEL_SETS, label_set
+from affekt.export.onnx_file import Description, Pipeline, export
+from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.losses import make_loss
-from affekt.manifest import Manifest
 from affekt.nn import Network, NetworkConfig
-from affekt.protocols import FoldPlan, make_folds
-from affekt.recipes import RECIPES, Recipe
+from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
 from affekt.serving.settings import Limits, Settings
-from affekt.systems import System, resolve
-from affekt.training import seeded
+from affekt.training.checkpoint import Checkpoint, _digest
+from affekt.training.fitting import seeded
+from affekt.training.recipes import RECIPES, Recipe
+from affekt.training.systems import System, resolve
 from fuzz.mutations import NUMBERS, TEXTS, VALUES, edited, mutated
 
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -291,7 +292,7 @@ def exported() -> bytes:
         network = Network(NetworkConfig((4, 4), pools=(2, 2), lstm_cells_per_direction=4, masked=True), 12, 4)
         loss = make_loss("softmax", 4, network.embedding_size)
         path = Path(name) / "m.onnx"
-        export(Pipeline(network, FEATURES, NORMALIZER, loss.logits), Description(LABELS, licence="CC0-1.0"), path)
+        export(Pipeline(network, FEATURES, NORMALIZER, loss.logits), Description(LABELS, license="CC0-1.0"), path)
         return path.read_bytes()
 
 

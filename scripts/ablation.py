@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from affekt.atomic import write_bytes
-from affekt.batching import Clips
 from affekt.config import as_table, merge
+from affekt.data.manifest import Manifest, concatenate
+from affekt.data.protocols import Fold, make_folds
 from affekt.errors import AffektError, ConfigError
-from affekt.experiment import Data, load_data
-from affekt.manifest import Manifest, concatenate
-from affekt.protocols import Fold, make_folds
-from affekt.recipes import RECIPES, Recipe
+from affekt.experiments.experiment import Data, load_data
+from affekt.features.clips import Clips
 from affekt.report.numbers import interval, percent, points, spread
 from affekt.results.ablation import REFERENCE, Ablation
-from affekt.seeds import derive_seed
-from affekt.systems import System, resolve
-from affekt.training import fit
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.seeds import derive_seed
+from affekt.training.fitting import fit
+from affekt.training.recipes import RECIPES, Recipe
+from affekt.training.systems import System, resolve
 
 EVERY_FOLD = 5
 
@@ -44,14 +44,14 @@ class Change:
     Attributes:
         words: for the table.
         recipe, system: changed fields; of `recipe`, nested as TOML would have them.
-        normalise: features by the mean and deviation of their "utterance" or their "speaker".
+        normalize: features by the mean and deviation of their "utterance" or their "speaker".
         corpora: whether the other corpora's utterances are trained on as well.
     """
 
     words: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     system: Mapping[str, Any] = field(default_factory=dict)
-    normalise: str = ""
+    normalize: str = ""
     corpora: bool = False
 
 
@@ -83,8 +83,8 @@ ROWS: Mapping[str, Change] = {
     "mixup": _augment("two clips at once, in shares of Beta(0.4, 0.4)", mixup=0.4),
     "more-gain": _augment("loudness +- 6 dB", gain_db=6.0),
     "no-level": Change("clips as loud as they were recorded", recipe={"level": 0.0}),
-    "utterance-norm": Change("features normalised by utterance", normalise="utterance"),
-    "speaker-norm": Change("features normalised by speaker: needs unlabelled audio of each", normalise="speaker"),
+    "utterance-norm": Change("features normalized by utterance", normalize="utterance"),
+    "speaker-norm": Change("features normalized by speaker: needs unlabeled audio of each", normalize="speaker"),
     "no-averaging": _train("no average of the weights", averaging=0.0),
     "no-decay": _train("no weight decay", weight_decay=0.0),
     "constant-rate": _train("constant learning rate of 5e-4", schedule="constant", learning_rate=5e-4),
@@ -105,7 +105,7 @@ def changed(base: Recipe, change: Change, epochs: int) -> Recipe:
     return replace(recipe, train=replace(recipe.train, max_epochs=epochs, min_steps=0, patience=epochs))
 
 
-def normalised(clips: Clips, groups: Sequence[str]) -> Clips:
+def normalized(clips: Clips, groups: Sequence[str]) -> Clips:
     """Every band's mean 0 and deviation 1 over the frames of all utterances of a group."""
     values, lengths = clips.values.clone(), clips.lengths
     names = sorted(set(groups))
@@ -188,10 +188,10 @@ class Bench:
 
     def _clips(self, data: Data, system: System, change: Change) -> Clips:
         clips = data.clips[system.features]
-        if not change.normalise:
+        if not change.normalize:
             return clips
         speakers = data.manifest.table["corpus"] + "/" + data.manifest.table["speaker"]
-        return normalised(clips, data.manifest.ids if change.normalise == "utterance" else speakers.tolist())
+        return normalized(clips, data.manifest.ids if change.normalize == "utterance" else speakers.tolist())
 
     def _others(self) -> list[str]:
         return sorted(set(self.joined.ids) - set(self.own.ids))

@@ -23,14 +23,14 @@ import soxr
 from numpy.typing import NDArray
 
 from affekt import LABEL_SETS, Manifest, Recognizer, audio, prepare, resolve, run_experiment, train_model
-from affekt.atomic import write_bytes
-from affekt.checkpoint import Checkpoint
-from affekt.export import Precision, export_checkpoint
-from affekt.manifest import concatenate
-from affekt.metrics import confusion_matrix, expected_calibration_error, recall, unweighted_accuracy
-from affekt.prediction import Prediction
-from affekt.results import summarise
-from affekt.statistics import Clusters, cluster_bootstrap
+from affekt.data.manifest import concatenate
+from affekt.export.onnx_file import Precision, export_checkpoint
+from affekt.measures.metrics import confusion_matrix, expected_calibration_error, recall, unweighted_accuracy
+from affekt.measures.statistics import Clusters, cluster_bootstrap
+from affekt.recognition.prediction import Prediction
+from affekt.results import summarize
+from affekt.runtime.atomic_files import write_bytes
+from affekt.training.checkpoint import Checkpoint
 
 CORPORA = ("emodb", "ravdess", "nemo")
 LABELS = LABEL_SETS["iemocap4"]
@@ -54,7 +54,7 @@ CARD_TEXT = """# The bundled model
   utterances (UA {int8:.1f} %, in float32 {float32:.1f} %).
 * **Training data**: EmoDB (German, CC0), RAVDESS speech (English, CC BY-NC-SA 4.0), nEMO (Polish, CC BY-NC-SA 4.0), all
   acted; {training_utterances:,} utterances trained on, and for validation {validation}.
-* **Licence of the weights**: CC BY-NC-SA 4.0, as the data demand. The code is under Apache-2.0.
+* **License of the weights**: CC BY-NC-SA 4.0, as the data demand. The code is under Apache-2.0.
 * **Made by**: `python scripts/bundled_model.py CORPORA -o runs/bundled --install`.
 
 ## Across corpora: what to expect on recordings of your own
@@ -98,7 +98,7 @@ def leave_one_corpus_out(manifest: Manifest, out: Path) -> dict[str, Any]:
         labels, predicted = (part[name].cat.codes.to_numpy(np.int64) for name in ("label", "predicted"))
         probabilities = part[[f"prob.{name}" for name in results.classes]].to_numpy()
         rows[str(corpus)] = _measures(labels, predicted, probabilities, part["speaker"].tolist())
-    return {"line": results.protocol_line, "corpora": rows, "summary": summarise(results)}
+    return {"line": results.protocol_line, "corpora": rows, "summary": summarize(results)}
 
 
 def _measures(
@@ -191,7 +191,7 @@ def main() -> None:
             recipe=RECIPE,
             labels=LABELS,
             seed=SEED,
-            licence=LICENCE,
+            license=LICENCE,
             on_epoch=report,
         )
     across = leave_one_corpus_out(manifest, out)
@@ -205,7 +205,7 @@ def measure_and_export(manifest: Manifest, across: dict[str, Any], checkpoint_pa
     checkpoint = Checkpoint.load(checkpoint_path)
     held_out = set(json.loads((checkpoint_path.parent / "validation.json").read_text())["ids"])
     validation = manifest.where(manifest.table["id"].isin(held_out))
-    recordings = quantisation_sample(manifest.where(~manifest.table["id"].isin(held_out)))
+    recordings = quantization_sample(manifest.where(~manifest.table["id"].isin(held_out)))
     export_checkpoint(checkpoint, out / "exact.onnx")
     export_checkpoint(checkpoint, out / "plain.onnx", PRECISION, recordings)
     measures = {
@@ -220,7 +220,7 @@ def measure_and_export(manifest: Manifest, across: dict[str, Any], checkpoint_pa
     write_bytes(out / "measures.json", f"{json.dumps(measures, indent=2)}\n".encode())
 
 
-def quantisation_sample(training: Manifest) -> list[Waveform]:
+def quantization_sample(training: Manifest) -> list[Waveform]:
     """Training recordings that set the ranges of the whole numbers, as many of each corpus."""
     rng = np.random.default_rng(SEED)
     paths = np.array(training.audio_paths())
@@ -229,11 +229,11 @@ def quantisation_sample(training: Manifest) -> list[Waveform]:
     return [audio.load(path, RATE_HZ) for path in chosen]
 
 
-def agreement(quantised: Path, exact: Path, manifest: Manifest) -> dict[str, Any]:
+def agreement(quantized: Path, exact: Path, manifest: Manifest) -> dict[str, Any]:
     """How often the int8 model decides as the float32 one does, and the UA of both, over the validation part."""
     answers = {
         name: list(Recognizer.load(path).predict_many(manifest.audio_paths()))
-        for name, path in (("int8", quantised), ("float32", exact))
+        for name, path in (("int8", quantized), ("float32", exact))
     }
     decided = {name: [answer.label for answer in part] for name, part in answers.items()}  # type: ignore[union-attr]
     truth = np.array([LABELS.classes.index(label) for label in manifest.table["label"]], np.int64)

@@ -12,10 +12,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-from affekt.atomic import write_bytes
-from affekt.experiment import STATE
+from affekt.experiments.experiment import STATE
 from affekt.report import write_report
-from affekt.results import Results, summarise, write_geometry, write_summary
+from affekt.results import Results, summarize, write_geometry, write_summary
+from affekt.runtime.atomic_files import write_bytes
 
 LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.npy", STATE, ".*", "corpus", "cache", "figures", "report.*")
 
@@ -33,7 +33,7 @@ def collect(run: Path, target: Path) -> None:
     if results is None:
         return
     write_geometry(results, target / "geometry.csv")
-    write_summary(summarise(results), target / "summary.json")
+    write_summary(summarize(results), target / "summary.json")
     write_report(results, target, ("markdown",))
     for name, content in drawn.items():
         if not (target / "figures" / name).exists():

@@ -36,10 +36,10 @@ from typing import Any
 import numpy as np
 
 from affekt import cli
-from affekt.atomic import write_bytes
 from affekt.cli import experiment as _imported  # noqa: F401  # before the forks, with all that it needs
-from affekt.corpora import synthetic
-from affekt.environment import environment
+from affekt.data.corpora import synthetic
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.environment import environment
 
 SYSTEMS = """
 [baseline]

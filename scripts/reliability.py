@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from affekt.atomic import write_bytes
+from affekt.runtime.atomic_files import write_bytes
 
 FOLDER = Path(__file__).parents[1] / "results" / "reliability"
 

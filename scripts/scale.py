@@ -1,4 +1,4 @@
-"""What it takes to recognise very many hours: cost, storage, network, and which of them lies in the way.
+"""What it takes to recognize very many hours: cost, storage, network, and which of them lies in the way.
 
     python scripts/scale.py --measure            measure this machine's rates: results/scale/rates.json, half a minute
     python scripts/scale.py                      work the sheet out and write it into docs/scale.md
@@ -26,11 +26,11 @@ import soundfile
 from numpy.typing import NDArray
 
 from affekt import Recognizer, audio
-from affekt.atomic import write_bytes
-from affekt.cores import available_cores
-from affekt.corpora import synthetic
-from affekt.environment import cpu_name
-from affekt.shards import SHARD_RECORDINGS
+from affekt.data.corpora import synthetic
+from affekt.recognition.bulk import SHARD_RECORDINGS
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.cpu_affinity import available_cores
+from affekt.runtime.environment import cpu_name
 
 ROOT = Path(__file__).parents[1]
 RATES, PAGE = ROOT / "results" / "scale" / "rates.json", ROOT / "docs" / "scale.md"
@@ -46,7 +46,7 @@ class Rates:
     Attributes:
         machine: processor and cores.
         clip_seconds: length of the recordings.
-        recognition_seconds: to decode and recognise one of them, FLAC, among many.
+        recognition_seconds: to decode and recognize one of them, FLAC, among many.
         decoding_seconds: the decoding alone.
         driver_seconds: to take one answer in and print its line, in the process that gave the command.
         line_bytes: of an answer's line (JSON).
@@ -228,7 +228,7 @@ def _rate_lines(rates: Rates) -> Iterator[str]:
     yield ""
     yield "| measured | |"
     yield "|---|---|"
-    yield f"| to decode and recognise a clip | {1e3 * rates.recognition_seconds:.1f} ms: {speed:.0f} times real time |"
+    yield f"| to decode and recognize a clip | {1e3 * rates.recognition_seconds:.1f} ms: {speed:.0f} times real time |"
     yield f"| of which decoding (FLAC) | {1e3 * rates.decoding_seconds:.1f} ms |"
     yield f"| for the driver to take in and print an answer | {1e6 * rates.driver_seconds:.0f} µs |"
     yield f"| a line of JSON | {rates.line_bytes:.0f} bytes |"

@@ -24,7 +24,7 @@ import sklearn.metrics
 import soundfile
 from hypothesis import HealthCheck, settings
 
-from affekt.manifest import Manifest
+from affekt.data.manifest import Manifest
 
 # No test is timed, and every run sees the same examples.
 settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -67,7 +67,7 @@ def write_run(
     gain: float = 0.1,
     left_out: Sequence[str] = (),
 ) -> Path:
-    """Systems after the first recognise `gain` more of the utterances; jobs in `left_out` are not written."""
+    """Systems after the first recognize `gain` more of the utterances; jobs in `left_out` are not written."""
     rng = np.random.default_rng(0)
     ids = np.array([f"u{index:04d}" for index in range(utterances)])
     speaker = np.array([speakers[index % len(speakers)] for index in range(utterances)])
@@ -99,7 +99,7 @@ def write_run(
 def write_job(
     folder: Path, job: str, ids: Any, speaker: Any, labels: Any, skill: float, rng: np.random.Generator
 ) -> None:
-    """One job's files; a part `skill` of the utterances is recognised, the others by chance."""
+    """One job's files; a part `skill` of the utterances is recognized, the others by chance."""
     folder.mkdir(parents=True)
     predicted = np.where(rng.random(len(ids)) < skill, labels, rng.integers(4, size=len(ids)))
     posteriors = np.eye(4)[predicted] + 0.2 + rng.random((len(ids), 4)) / 4
@@ -138,11 +138,11 @@ def random_pipeline(
     seed: int = 0,
     **features: Any,
 ) -> Any:
-    """A small network of random weights, its batch normalisation far from the identity, with a front end."""
+    """A small network of random weights, its batch normalization far from the identity, with a front end."""
     import torch
 
-    from affekt.export import Pipeline
-    from affekt.features import FeatureConfig, Normalizer
+    from affekt.export.onnx_file import Pipeline
+    from affekt.features.log_mel import FeatureConfig, Normalizer
     from affekt.nn import Network, NetworkConfig
 
     config = FeatureConfig(**features)
@@ -164,30 +164,30 @@ def random_pipeline(
 
 @pytest.fixture(scope="session")
 def make_pipeline() -> Callable[..., Any]:
-    """`make_pipeline(masked=..., pooling=..., head=..., filters=...)`: an untrained `affekt.export.Pipeline`."""
+    """`make_pipeline(masked=..., pooling=..., head=..., filters=...)`: an untrained `Pipeline`."""
     return random_pipeline
 
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported model of random weights, masked, with four classes."""
-    from affekt.export import Description, export
+    from affekt.export.onnx_file import Description, export
 
     path = tmp_path_factory.mktemp("models") / "small.onnx"
-    export(random_pipeline(), Description(CLASSES, licence="CC0-1.0", provenance={"corpus": "none"}), path)
+    export(random_pipeline(), Description(CLASSES, license="CC0-1.0", provenance={"corpus": "none"}), path)
     return path
 
 
 @pytest.fixture(scope="session")
 def babble() -> Callable[..., Any]:
-    """`babble(seconds, seed=0)`: syllables of coloured noise at 16 kHz, float32, which detectors take for speech."""
+    """`babble(seconds, seed=0)`: syllables of colored noise at 16 kHz, float32, which detectors take for speech."""
 
     def make(seconds: float, seed: int = 0, rate_hz: int = 16_000) -> Any:
         rng = np.random.default_rng(seed)
         noise = rng.normal(size=round(seconds * rate_hz)).astype(np.float32)
-        colour = np.convolve(noise, np.hanning(rng.integers(3, 12)).astype(np.float32), "same")
+        color = np.convolve(noise, np.hanning(rng.integers(3, 12)).astype(np.float32), "same")
         beat = np.sin(2 * np.pi * np.arange(len(noise)) * rng.uniform(3, 6) / rate_hz) > -0.5
-        return (0.1 * colour * beat / np.abs(colour).max()).astype(np.float32)
+        return (0.1 * color * beat / np.abs(color).max()).astype(np.float32)
 
     return make
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from affekt.nn import NetworkConfig, kernels, parameter_ledger
-from affekt.training import TrainConfig, as_part, fit
+from affekt.nn import NetworkConfig, parameter_ledger
 from benchmarks import __main__ as driver
-from benchmarks import gpu_table2, keras_peer
+from benchmarks import keras_peer
 from benchmarks.agreement import Spoken, corpus_rows
 from benchmarks.growth import grown
 from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
@@ -211,68 +207,6 @@ def test_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     with pytest.raises(SystemExit, match="2"):
         driver.main()
     assert "nonsense" in capsys.readouterr().err
-
-
-def test_table_2_is_features_once_and_every_epoch_of_every_job() -> None:
-    measured = gpu_table2.Measured(1e-3, {"plain": 2e-4, "recorded": 1e-4}, {2: 8e-5, 4: 9e-5}, validation=1e-5)
-    epoch = 3_042 * 8e-5 + 1_383 * 1e-5
-    assert measured.best == (2, 8e-5)
-    assert measured.table2_minutes(8e-5) == pytest.approx((5.531 + 14 * 5 * 100 * epoch) / 60)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
-def test_without_cuda_a_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu_table2"])
-    assert gpu_table2.main() == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("not measured: no CUDA device")
-
-
-def test_a_way_to_take_a_step_ends_with_its_block() -> None:
-    """What was found out under its environment is forgotten: a process without kernels computes other last digits."""
-    kernels.library.cache_clear()
-    with gpu_table2.chosen(gpu_table2.WAYS["plain"]):
-        assert kernels.library("conv_module") is None
-        assert not gpu_table2.fused_cuda.available()
-    assert (kernels.library("conv_module") is None) == (shutil.which("c++") is None)
-
-
-def test_table_2_is_measured_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_table2, "EPOCH_STEPS", 1)
-    monkeypatch.setattr(gpu_table2, "BATCH", 2)
-    measured = gpu_table2.measure(torch.device("cpu"), steps=1, utterances=4, together=(2,))
-    assert list(measured.training) == ["plain", "fused", "recorded"]
-    assert min(measured.features, *measured.training.values(), measured.together[2], measured.validation) > 0
-    printed = gpu_table2.report(measured, torch.device("cpu"))
-    assert "training, 2 at a time" in printed
-    assert "Extrapolated to 14 systems x 5 folds x 100 epochs" in printed
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_every_way_to_take_a_step_gives_the_same_losses_on_a_gpu() -> None:
-    device, losses = torch.device("cuda"), {}
-    clips = gpu_table2.random_clips(gpu_table2.EPOCH_STEPS * gpu_table2.BATCH).to(device)
-    system = replace(gpu_table2.TABLE2[0], network=NetworkConfig(dropout=0.0))
-    for way, variables in gpu_table2.WAYS.items():
-        with gpu_table2.chosen(variables), gpu_table2.own_stream(device):
-            losses[way], _ = gpu_table2.Trainer(clips, system, device).train()
-    # an epoch in bfloat16, in another order of operations
-    assert losses["fused"] == pytest.approx(losses["plain"], rel=0.02)
-    assert losses["recorded"] == pytest.approx(losses["fused"], rel=0.005)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_training_on_a_gpu_equals_training_on_the_cpu() -> None:
-    system = replace(gpu_table2.TABLE2[0], network=NetworkConfig(dropout=0.0))
-    clips, part = gpu_table2.random_clips(8), as_part(range(8), np.arange(8) % 4)
-    config = TrainConfig(batch_size=8, max_epochs=2, precision="float32")
-    history = [
-        fit(system, clips.to(device), part, part, 4, config, seed=0, device=device).history
-        for device in ("cpu", "cuda")
-    ]
-    for on_cpu, on_gpu in zip(*history, strict=True):
-        assert on_gpu.train_loss == pytest.approx(on_cpu.train_loss, rel=1e-3)
-        assert on_gpu.validation_loss == pytest.approx(on_cpu.validation_loss, rel=1e-2)
 
 
 def test_agreement_counts_decisions_and_says_how_close_the_others_were() -> None:

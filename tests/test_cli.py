@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from affekt import __version__, cli
-from affekt.checkpoint import Checkpoint
-from affekt.export import export_checkpoint
-from affekt.features import Normalizer
+from affekt.export.onnx_file import export_checkpoint
+from affekt.features.log_mel import Normalizer
 from affekt.nn import NetworkConfig, parameter_ledger
-from affekt.systems import System
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.systems import System
 
 PROBE = '''
 """A verb that does what its first argument says."""

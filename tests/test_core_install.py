@@ -1,4 +1,4 @@
-"""`pip install affekt` alone: small, without torch and pandas, and enough to recognise."""
+"""`pip install affekt` alone: small, without torch and pandas, and enough to recognize."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=inherited, timeout=120)
 
 
-def test_it_recognises_without_torch_and_pandas(core: Path, tmp_path: Path) -> None:
+def test_it_recognizes_without_torch_and_pandas(core: Path, tmp_path: Path) -> None:
     assert sys.executable != str(core / "python")
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "a.wav", 0.1 * rng.normal(size=32_000), 16_000)

@@ -1,4 +1,4 @@
-"""The examples run as they stand and say what the recogniser says."""
+"""The examples run as they stand and say what the recognizer says."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import soundfile
 
-from affekt.export import Description, export, noise
-from affekt.inference import Recognizer
+from affekt.export.onnx_file import Description, export, noise
+from affekt.recognition.recognizer import Recognizer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CLASSES = ("angry", "happy", "neutral", "sad")
@@ -49,13 +49,13 @@ def expected(model: Path, recording: Path) -> tuple[str, Any]:
 
 def test_python_without_affekt(int8_model: Path, recording: Path) -> None:
     without = "import runpy, sys; sys.modules['affekt'] = None; sys.argv.pop(0); runpy.run_path(sys.argv[0])"
-    command = [sys.executable, "-c", without, str(EXAMPLES / "recognise.py"), str(int8_model)]
+    command = [sys.executable, "-c", without, str(EXAMPLES / "recognize.py"), str(int8_model)]
     assert said(command, recording) == expected(int8_model, recording)
 
 
 def test_python_refuses_other_rates(int8_model: Path, recording: Path, babble: Callable[..., Any]) -> None:
     soundfile.write(recording, babble(1.0), 8_000)
-    command = [sys.executable, str(EXAMPLES / "recognise.py"), str(int8_model), str(recording)]
+    command = [sys.executable, str(EXAMPLES / "recognize.py"), str(int8_model), str(recording)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "has 8000 Hz; the model hears 16000 Hz" in done.stderr
@@ -67,7 +67,7 @@ def test_javascript(int8_model: Path, recording: Path, tmp_path: Path) -> None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         pytest.skip("Node is not installed")
-    script = shutil.copy(EXAMPLES / "recognise.mjs", tmp_path)
+    script = shutil.copy(EXAMPLES / "recognize.mjs", tmp_path)
     install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "onnxruntime-web"]
     done = subprocess.run(install, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:

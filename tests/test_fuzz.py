@@ -23,15 +23,16 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, Phase, given, settings
 
-from affekt import audio, opus
-from affekt.checkpoint import Checkpoint
+from affekt import audio
+from affekt.audio import opus
 from affekt.config import read_toml
+from affekt.data.labels import label_set
+from affekt.data.manifest import Manifest
+from affekt.data.protocols import FoldPlan
+from affekt.data.waveform_store import WaveformStore
 from affekt.errors import AffektError, AudioError, CheckpointError, ProtocolError
-from affekt.inference import Recognizer
-from affekt.labels import label_set
-from affekt.manifest import Manifest
-from affekt.protocols import FoldPlan
-from affekt.store import WaveformStore
+from affekt.recognition.recognizer import Recognizer
+from affekt.training.checkpoint import Checkpoint
 from fuzz.__main__ import Tally, joined
 from fuzz.targets import TARGETS, WEBM, checkpoint, exported, packed, recognizer, recordings, voice
 from fuzz.watch import MOST_GROWTH_MIB, ViolationError, watched

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-from affekt.batching import Clips
 from affekt.config import load
+from affekt.data.manifest import Manifest
 from affekt.errors import ConfigError
-from affekt.manifest import Manifest
-from affekt.recipes import RECIPES, Recipe
+from affekt.features.clips import Clips
 from affekt.report.markdown import render
-from affekt.report.study import describe_study
-from affekt.results import Results, file_sha256, summarise
+from affekt.report.study_text import describe_study
+from affekt.results import Results, file_sha256, summarize
 from affekt.results.ablation import REFERENCE, Ablation
 from affekt.results.study import Study
-from affekt.systems import SYSTEMS
-from affekt.training import TrainConfig
+from affekt.training.fitting import TrainConfig
+from affekt.training.recipes import RECIPES, Recipe
+from affekt.training.systems import SYSTEMS
 from scripts import ablation, collect_results
 from scripts import study as study_script
 
@@ -63,8 +63,8 @@ def test_a_collected_run_is_small_and_says_the_same(tmp_path: Path, make_run: Ca
     collect_results.collect(run, tmp_path / "kept")
     kept = tmp_path / "kept"
     assert not [path for path in kept.rglob("*") if path.suffix in (".npy", ".safetensors", ".pt")]
-    assert summarise(Results.read(kept)) == summarise(Results.read(run))
-    assert json.loads((kept / "summary.json").read_text()) == summarise(Results.read(run))
+    assert summarize(Results.read(kept)) == summarize(Results.read(run))
+    assert json.loads((kept / "summary.json").read_text()) == summarize(Results.read(run))
     assert (kept / "report.md").exists()
     collect_results.collect(kept, tmp_path / "again")
     assert (tmp_path / "again" / "summary.json").read_bytes() == (kept / "summary.json").read_bytes()
@@ -163,16 +163,16 @@ def test_every_row_is_a_recipe_and_a_system_that_differ_as_it_says() -> None:
         assert isinstance(recipe.train, TrainConfig)
         system.build(4, [1, 2, 3, 4])
         differs = recipe != ablation.changed(robust, ablation.ROWS[REFERENCE], 3) or change.system
-        differs = differs or change.normalise or change.corpora
+        differs = differs or change.normalize or change.corpora
         assert bool(differs) is (name != REFERENCE), f"{name}: the recipe has this already"
 
 
-def test_normalised_by_group(tiny: ModuleType) -> None:
+def test_normalized_by_group(tiny: ModuleType) -> None:
     generator = torch.Generator().manual_seed(0)
     clips = Clips.of(
         [torch.randn(20 + row, 3, generator=generator) * (row + 1) + row for row in range(4)], silence=-9.0
     )
-    spoken = ablation.normalised(clips, ["a", "b", "a", "b"])
+    spoken = ablation.normalized(clips, ["a", "b", "a", "b"])
     for rows in ((0, 2), (1, 3)):
         frames = np.concatenate([spoken[row].numpy() for row in rows])
         np.testing.assert_allclose(frames.mean(0), 0, atol=1e-5)

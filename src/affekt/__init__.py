@@ -16,29 +16,29 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from affekt.corpora import prepare
+    from affekt.data.corpora import prepare
+    from affekt.data.labels import LABEL_SETS, LabelSet
+    from affekt.data.manifest import Manifest
     from affekt.errors import AffektError
-    from affekt.inference import Recognizer
-    from affekt.labels import LABEL_SETS, LabelSet
-    from affekt.manifest import Manifest
-    from affekt.model import train_model
+    from affekt.experiments.train_model import train_model
+    from affekt.experiments.workers import run_experiment
+    from affekt.recognition.recognizer import Recognizer
     from affekt.report import write_report
     from affekt.results import Results
-    from affekt.systems import System, resolve
-    from affekt.workers import run_experiment
+    from affekt.training.systems import System, resolve
 
 _HOMES = {
     "AffektError": "errors",
-    "LABEL_SETS": "labels",
-    "LabelSet": "labels",
-    "Manifest": "manifest",
-    "Recognizer": "inference",
+    "LABEL_SETS": "data.labels",
+    "LabelSet": "data.labels",
+    "Manifest": "data.manifest",
+    "Recognizer": "recognition.recognizer",
     "Results": "results",
-    "System": "systems",
-    "prepare": "corpora",
-    "resolve": "systems",
-    "run_experiment": "workers",
-    "train_model": "model",
+    "System": "training.systems",
+    "prepare": "data.corpora",
+    "resolve": "training.systems",
+    "run_experiment": "experiments.workers",
+    "train_model": "experiments.train_model",
     "write_report": "report",
 }
 

@@ -16,8 +16,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from affekt.atomic import writing
 from affekt.errors import AffektError, ConfigError, Fault
+from affekt.runtime.atomic_files import writing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -59,7 +59,7 @@ def load(kind: type[Config], path: str | Path) -> Config:
 def build(kind: type[Config], data: Mapping[str, Any], where: str) -> Config:
     """Make a configuration from nested mappings, as TOML holds them.
 
-    >>> from affekt.features import FeatureConfig
+    >>> from affekt.features.log_mel import FeatureConfig
     >>> build(FeatureConfig, {"mels": 64}, where="own.toml").mels
     64
     >>> build(FeatureConfig, {"mel": 64, "hop_seconds": "10 ms"}, where="own.toml")
@@ -95,7 +95,7 @@ def read(hints: Mapping[str, Any], data: Mapping[str, Any], where: str) -> tuple
 def merge(config: Config, changes: Mapping[str, Any], where: str = "changes") -> Config:
     """A copy of a configuration with some values changed; nested mappings change nested configurations.
 
-    >>> from affekt.features import FeatureConfig
+    >>> from affekt.features.log_mel import FeatureConfig
     >>> merge(FeatureConfig(mels=64), {"low_hz": 50.0})
     FeatureConfig(sample_rate_hz=16000, ..., mels=64, low_hz=50.0, ...)
 
@@ -120,7 +120,7 @@ def dump(config: DataclassInstance, path: str | Path) -> None:
 def as_table(config: DataclassInstance) -> dict[str, Any]:
     """A configuration as nested TOML values, complete and in the order of its fields.
 
-    >>> from affekt.features import FeatureConfig
+    >>> from affekt.features.log_mel import FeatureConfig
     >>> as_table(FeatureConfig())["hop_seconds"]
     0.01
     """

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt import decoding, processes
-from affekt.decoding import Sound, Stretch, decoded, start_decoders, waveform, waveforms
+from affekt.audio import bulk_decoding
+from affekt.audio.bulk_decoding import Sound, Stretch, decoded, start_decoders, waveform, waveforms
+from affekt.runtime import processes
 
 DEADLY = """
 import os
-from affekt import decoding
-make = decoding._part_writer
+from affekt.audio import bulk_decoding
+make = bulk_decoding._part_writer
 def decoder():
     def decode(paths):
         if any("12.wav" in path for path in paths):
             os.kill(os.getpid(), 9)
-        return decoding._decode_all(paths)
+        return bulk_decoding._decode_all(paths)
     return decode
 def part_writer(scratch, sample_rate_hz):
     write = make(scratch, sample_rate_hz)
@@ -47,11 +48,11 @@ def test_processes_and_threads_find_the_same(paths: list[str], monkeypatch: pyte
     ]
     assert len({sound.digest for sound in threads}) == 20
     monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
-    monkeypatch.setattr(decoding, "decode", None)  # of this process
+    monkeypatch.setattr(bulk_decoding, "decode", None)  # of this process
     assert list(decoded(paths, jobs=2)) == threads
-    monkeypatch.setattr(decoding, "available_cores", lambda: 1)
+    monkeypatch.setattr(bulk_decoding, "available_cores", lambda: 1)
     assert start_decoders() is None
-    monkeypatch.setattr(decoding, "available_cores", lambda: 2)
+    monkeypatch.setattr(bulk_decoding, "available_cores", lambda: 2)
     decoders = start_decoders()
     assert decoders is not None
     with decoders:
@@ -67,7 +68,7 @@ def test_a_file_at_which_a_process_dies_is_the_only_one_without_an_answer(
     monkeypatch.syspath_prepend(place)
     threads = list(decoded(paths, jobs=2))
     monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
-    monkeypatch.setattr(decoding, "_decoder", importlib.import_module("deadly_decoder").decoder)
+    monkeypatch.setattr(bulk_decoding, "_decoder", importlib.import_module("deadly_decoder").decoder)
     threads[12] = Sound(fault="a process that ended by signal 9 at it")
     assert list(decoded(paths, jobs=2)) == threads
 
@@ -80,10 +81,10 @@ def test_waveforms_at_which_a_process_dies_are_decoded_here(
     place, scratch = tmp_path_factory.mktemp("deadly"), tmp_path_factory.mktemp("scratch")
     (place / "deadly_writer.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(place)
-    monkeypatch.setattr(decoding, "_part_writer", importlib.import_module("deadly_writer").part_writer)
+    monkeypatch.setattr(bulk_decoding, "_part_writer", importlib.import_module("deadly_writer").part_writer)
     stretches = [Stretch(str(index), Path(path)) for index, path in enumerate(paths)]
     here: list[str] = []
-    monkeypatch.setattr(decoding, "waveform", lambda one, rate: (here.append(one.name), waveform(one, rate))[1])
+    monkeypatch.setattr(bulk_decoding, "waveform", lambda one, rate: (here.append(one.name), waveform(one, rate))[1])
     found = [(entry, bytes(samples)) for entry, samples in waveforms(stretches, 16_000, scratch, 2)]
     assert here == [str(number) for number in range(8, 16)]
     assert found == [(entry, samples.tobytes()) for entry, samples in (waveform(one, 16_000) for one in stretches)]

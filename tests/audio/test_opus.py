@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt import audio, opus
+from affekt import audio
+from affekt.audio import opus
 from affekt.errors import AudioError
 
 TOLERANCE = 1e-5
@@ -340,7 +341,7 @@ def test_other_versions_and_odd_header_pages_are_left_to_libsndfile(packets: lis
 
 def test_a_short_opus_recording_is_not_opened_by_libsndfile(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soundfile, "SoundFile", None)
-    monkeypatch.setattr(audio, "_ForwardFile", None)
+    monkeypatch.setattr("affekt.audio.reader._ForwardFile", None)
     assert len(audio.load(content)) == 40_000
 
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affekt import activity, audio
-from affekt.activity import DETECTORS, EnergyGate, SileroVad, detector, regions
+from affekt import audio
+from affekt.audio import voice_activity
+from affekt.audio.voice_activity import DETECTORS, EnergyGate, SileroVad, detector, regions
 from affekt.errors import ConfigError
 
 RATE = 16_000
@@ -28,7 +29,7 @@ def noise(seconds: float, level_db: float, seed: int = 0) -> Any:
 
 def has_silero() -> bool:
     try:
-        activity._silero_file(SileroVad.MODEL)
+        voice_activity._silero_file(SileroVad.MODEL)
     except ConfigError:
         return False
     return True

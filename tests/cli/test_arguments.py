@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affekt import cli
-from affekt.cli.arguments import Option, arguments_of, is_table
-from affekt.cli.calls import call
-from affekt.cli.pages import HELP, page
+from affekt.cli.framework.arguments import Option, arguments_of, is_table
+from affekt.cli.framework.calls import call
+from affekt.cli.framework.help_pages import HELP, page
 from affekt.errors import ConfigError
 
 

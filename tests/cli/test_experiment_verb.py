@@ -15,20 +15,21 @@ from typing import Any
 
 import pytest
 
-from affekt import cli, experiment
-from affekt.augmentation import AugmentConfig
+from affekt import cli
 from affekt.cli import demo as demo_verb
 from affekt.cli.changes import given, optional_fields
 from affekt.cli.experiment import TrainChanges, changed_recipe, side_by_side
 from affekt.cli.progress import ExperimentProgress, ModelProgress
 from affekt.config import as_table, load, merge
-from affekt.cores import available_cores
+from affekt.data.protocols import Fold
 from affekt.errors import ConfigError
-from affekt.experiment import Job
-from affekt.protocols import Fold
-from affekt.recipes import RECIPES, Recipe
-from affekt.systems import System, resolve
-from affekt.training import Epoch, TrainConfig
+from affekt.experiments import experiment
+from affekt.experiments.experiment import Job
+from affekt.runtime.cpu_affinity import available_cores
+from affekt.training.augmentation import AugmentConfig
+from affekt.training.fitting import Epoch, TrainConfig
+from affekt.training.recipes import RECIPES, Recipe
+from affekt.training.systems import System, resolve
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import soundfile
 import torch
 
 from affekt import cli
-from affekt.checkpoint import Checkpoint
-from affekt.features import FeatureConfig
-from affekt.inference import Recognizer
-from affekt.manifest import Manifest
+from affekt.data.manifest import Manifest
+from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.systems import System
+from affekt.recognition.recognizer import Recognizer
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.systems import System
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 RATE = 16_000
@@ -62,12 +62,12 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 
 def test_export_from_a_run(run_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("export", run_directory, "-o", tmp_path / "m.onnx", "--unsure-below", "0.6", "--licence", "CC0-1.0")
+    words = ("export", run_directory, "-o", tmp_path / "m.onnx", "--unsure-below", "0.6", "--license", "CC0-1.0")
     code, out, err = call(capsys, *words)
     assert (code, err) == (0, "")
     assert "compared with PyTorch on 4 recordings: 100.0% of the decisions equal" in out
     card = Recognizer.load(tmp_path / "m.onnx").card
-    assert (card.labels, card.unsure_below, card.licence) == (CLASSES, 0.6, "CC0-1.0")
+    assert (card.labels, card.unsure_below, card.license) == (CLASSES, 0.6, "CC0-1.0")
     assert (card.temperature, card.provenance["system"]["name"]) == (1.3, "small")
 
 

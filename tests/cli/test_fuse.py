@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from affekt import cli
-from affekt.results import Results, summarise
+from affekt.results import Results, summarize
 
 
 def test_a_fused_system_stands_in_the_run_s_own_report(
@@ -21,7 +21,7 @@ def test_a_fused_system_stands_in_the_run_s_own_report(
     assert "both" in printed
     assert str(run / "report.html") in printed.splitlines()
     summary = json.loads((run / "summary.json").read_text())
-    assert summary == summarise(Results.read(run))
+    assert summary == summarize(Results.read(run))
     assert set(summary["systems"]) == {"baseline", "focal", "lstm", "both"}
     assert "both" in (run / "report.md").read_text()
 

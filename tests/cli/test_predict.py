@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 import soundfile
 
-from affekt import cli, processes, shards
+from affekt import cli
 from affekt.cli.predict import LISTS
-from affekt.inference import Recognizer
+from affekt.recognition import bulk
+from affekt.recognition.recognizer import Recognizer
+from affekt.runtime import processes
 
 RATE = 16_000
 
@@ -114,9 +116,9 @@ def test_a_model_that_is_none_is_named_by_processes_too(
 
 DEADLY = """
 import os
-from affekt import shards
-make = shards._recogniser
-def recogniser(model, min_confidence):
+from affekt.recognition import bulk
+make = bulk._make_worker
+def recognizer(model, min_confidence):
     work = make(model, min_confidence)
     def answer(shard):
         if any("d23" in source for source in shard):
@@ -136,7 +138,7 @@ def test_a_recording_at_which_a_process_dies_costs_one_line(
     monkeypatch.syspath_prepend(place)
     expected = [json.loads(line) for line in run(alike, "--jobs", 2, "--format", "jsonl")[1].splitlines()]
     monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
-    monkeypatch.setattr(shards, "_recogniser", importlib.import_module("deadly").recogniser)
+    monkeypatch.setattr(bulk, "_make_worker", importlib.import_module("deadly").recognizer)
     code, out, err = run(alike, "--jobs", 2, "--format", "jsonl")
     found = [json.loads(line) for line in out.splitlines()]
     wanted = [answer for answer in expected if "d23" not in answer["source"]]
@@ -152,7 +154,10 @@ def test_a_recording_at_which_a_process_dies_costs_one_line(
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_ctrl_c_ends_processes_too(alike: Path, small_model: Path) -> None:
     """One line, exit code 130, and no process is left."""
-    script = "import sys; from affekt import cli, processes; processes.RECORDINGS_EACH = 20; sys.exit(cli.main())"
+    script = (
+        "import sys; from affekt import cli; from affekt.runtime import processes; "
+        "processes.RECORDINGS_EACH = 20; sys.exit(cli.main())"
+    )
     words = ["predict", *[str(alike)] * 200, "--model", str(small_model), "--jobs", "2"]
     command = [sys.executable, "-c", script, *words, "--format", "jsonl"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

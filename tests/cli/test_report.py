@@ -11,7 +11,7 @@ import pytest
 from affekt import cli
 from affekt.cli.report import report
 from affekt.errors import CheckpointError, ConfigError
-from affekt.results import Results, summarise
+from affekt.results import Results, summarize
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def run(tmp_path: Path, make_run: Callable[..., Path]) -> Path:
 
 def test_report_goes_into_the_run_directory(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(run, formats=("html",)) == 0
-    assert json.loads((run / "summary.json").read_text()) == summarise(Results.read(run))
+    assert json.loads((run / "summary.json").read_text()) == summarize(Results.read(run))
     printed = capsys.readouterr().out
     assert "focal" in printed
     assert printed.splitlines()[-1] == str(run / "report.html")

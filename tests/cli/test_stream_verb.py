@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from affekt import cli
-from affekt.inference import Recognizer
+from affekt.recognition.recognizer import Recognizer
 
 RATE = 16_000
 

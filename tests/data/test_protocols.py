@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from affekt.data.manifest import Manifest, concatenate
+from affekt.data.protocols import Fold, FoldPlan, make_folds
 from affekt.errors import ProtocolError
-from affekt.manifest import Manifest, concatenate
-from affekt.protocols import Fold, FoldPlan, make_folds
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 
@@ -372,10 +372,10 @@ def test_the_line_says_what_is_shared_and_what_was_not_checked() -> None:
         plan.line("emodb", 4, 3)
         == "emodb 4-class | random 5-fold, 3 seeds | speakers shared: yes | texts shared: unknown"
     )
-    plan = make_folds(acted(), "random", adaptation="test speaker's unlabelled audio")
+    plan = make_folds(acted(), "random", adaptation="test speaker's unlabeled audio")
     assert plan.line("emodb", 4, 1) == (
         "emodb 4-class | random 5-fold, 1 seed | speakers shared: yes | sessions shared: yes | texts shared: yes"
-        " | duplicates: not checked | adaptation: test speaker's unlabelled audio"
+        " | duplicates: not checked | adaptation: test speaker's unlabeled audio"
     )
 
 

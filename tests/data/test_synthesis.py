@@ -10,14 +10,14 @@ import soundfile
 from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 
-from affekt.corpora import prepare, synthetic
+from affekt.data.corpora import prepare, synthetic
+from affekt.data.labels import LABEL_SETS
+from affekt.data.synthesis import speakers, utterance, voice
+from affekt.data.synthesis.phones import PAUSE, PHONES, TEXTS, VOWELS, parse
+from affekt.data.synthesis.prosody import make_glottis, make_tracks, smooth, time_sentence
+from affekt.data.synthesis.speakers import EMOTIONS, Delivery, deliver, make_speaker
+from affekt.data.synthesis.voice import FRAME_SAMPLES, NASAL_POLE_HZ, SAMPLE_RATE_HZ, Glottis, Tracks, speak
 from affekt.errors import ConfigError, CorpusError
-from affekt.labels import LABEL_SETS
-from affekt.synthesis import speakers, utterance, voice
-from affekt.synthesis.phones import PAUSE, PHONES, TEXTS, VOWELS, parse
-from affekt.synthesis.prosody import make_glottis, make_tracks, smooth, time_sentence
-from affekt.synthesis.speakers import EMOTIONS, Delivery, deliver, make_speaker
-from affekt.synthesis.voice import FRAME_SAMPLES, NASAL_POLE_HZ, SAMPLE_RATE_HZ, Glottis, Tracks, speak
 
 
 def rng(*seed: int) -> np.random.Generator:
@@ -91,9 +91,9 @@ class TestVoice:
         source = rng().standard_normal(4_000)
         expected, high = source, [4_500.0, 5_500.0, 6_500.0, 7_500.0]
         bandwidths_hz = [70.0, 90.0, 140.0, 200.0, *(0.06 * hz for hz in high)]
-        for centre_hz, bandwidth_hz in zip([*formants_hz, *high], bandwidths_hz, strict=True):
+        for center_hz, bandwidth_hz in zip([*formants_hz, *high], bandwidths_hz, strict=True):
             c = -np.exp(-2 * np.pi * bandwidth_hz / 16_000)
-            b = 2 * np.exp(-np.pi * bandwidth_hz / 16_000) * np.cos(2 * np.pi * centre_hz / 16_000)
+            b = 2 * np.exp(-np.pi * bandwidth_hz / 16_000) * np.cos(2 * np.pi * center_hz / 16_000)
             expected = lfilter([1 - b - c], [1, -b, -c], expected)
         frames = len(source) // FRAME_SAMPLES
         response = voice.tract_response(np.tile(formants_hz, (frames, 1)), np.full(frames, NASAL_POLE_HZ), 1.0)
@@ -131,17 +131,17 @@ class TestVoice:
         )
         assert high - low == pytest.approx(3.0, abs=1.5)
 
-    @pytest.mark.parametrize("centre_hz", [2_000.0, 3_200.0, 6_000.0])
-    def test_frication_sounds_at_its_place_and_not_in_the_tract(self, centre_hz):
+    @pytest.mark.parametrize("center_hz", [2_000.0, 3_200.0, 6_000.0])
+    def test_frication_sounds_at_its_place_and_not_in_the_tract(self, center_hz):
         """Against the closed form of a resonance's power, 1 / (1 + (f / b - fc^2 / (b f))^2)."""
         vowel = PHONES["a"][0].formants_hz
         hiss = sustained(
-            vowel, 100, seconds=4.0, voicing=0.0, frication=1.0, noise_hz=centre_hz, noise_bandwidth_hz=800.0
+            vowel, 100, seconds=4.0, voicing=0.0, frication=1.0, noise_hz=center_hz, noise_bandwidth_hz=800.0
         )
         edges_hz = np.arange(400.0, 7_600.0, 400.0)
         power = 10 ** (np.array([band_db(hiss, low, low + 400) for low in edges_hz]) / 10)
         frequency = edges_hz[:, None] + np.linspace(0, 400, 41)
-        expected = (1 / (1 + ((frequency - centre_hz**2 / frequency) / 800.0) ** 2)).mean(1)
+        expected = (1 / (1 + ((frequency - center_hz**2 / frequency) / 800.0) ** 2)).mean(1)
         np.testing.assert_allclose(10 * np.log10(power / power.sum() * expected.sum() / expected), 0, atol=1.0)
 
     def test_jitter_varies_the_periods_by_its_standard_deviation(self):

@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 import soundfile
 
-from affekt import audio, processes, store
+from affekt import audio
+from affekt.data import waveform_store
+from affekt.data.manifest import Manifest
+from affekt.data.waveform_store import WaveformStore
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.manifest import Manifest
-from affekt.store import WaveformStore
+from affekt.runtime import processes
 
 SUFFIXES = ("wav", "flac", "wav", "aiff", "wav", "wav")
 
@@ -142,16 +144,16 @@ def flip_a_byte(path: Path, at: int) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda cache: flip_a_byte(cache / store.WAVEFORMS, 0),
-        lambda cache: flip_a_byte(cache / store.WAVEFORMS, -1),
-        lambda cache: flip_a_byte(cache / store.INDEX, 70),
-        lambda cache: flip_a_byte(cache / store.INDEX, -3),
-        lambda cache: os.truncate(cache / store.WAVEFORMS, 1_000),
-        lambda cache: os.truncate(cache / store.INDEX, 100),
-        lambda cache: os.truncate(cache / store.INDEX, 0),
-        lambda cache: (cache / store.INDEX).write_bytes(b"\xff\xfe\x00"),
-        lambda cache: (cache / store.WAVEFORMS).unlink(),
-        lambda cache: (cache / store.INDEX).unlink(),
+        lambda cache: flip_a_byte(cache / waveform_store.WAVEFORMS, 0),
+        lambda cache: flip_a_byte(cache / waveform_store.WAVEFORMS, -1),
+        lambda cache: flip_a_byte(cache / waveform_store.INDEX, 70),
+        lambda cache: flip_a_byte(cache / waveform_store.INDEX, -3),
+        lambda cache: os.truncate(cache / waveform_store.WAVEFORMS, 1_000),
+        lambda cache: os.truncate(cache / waveform_store.INDEX, 100),
+        lambda cache: os.truncate(cache / waveform_store.INDEX, 0),
+        lambda cache: (cache / waveform_store.INDEX).write_bytes(b"\xff\xfe\x00"),
+        lambda cache: (cache / waveform_store.WAVEFORMS).unlink(),
+        lambda cache: (cache / waveform_store.INDEX).unlink(),
     ],
 )
 def test_a_damaged_cache_is_rebuilt(
@@ -312,7 +314,7 @@ def test_a_folder_that_cannot_be_written(manifest: Manifest, tmp_path: Path) -> 
 def test_a_disk_that_returns_something_else(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_is_whole", lambda *_: False)
+    monkeypatch.setattr(waveform_store, "_is_whole", lambda *_: False)
     with pytest.raises(ConfigError, match="damaged as soon as it is written"):
         WaveformStore.open(manifest, tmp_path / "cache")
 
@@ -339,7 +341,7 @@ def test_the_environment_names_the_folder(manifest: Manifest, tmp_path: Path, mo
     only_cache(tmp_path / "chosen")
     monkeypatch.delenv("AFFEKT_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert store.default_folder() == tmp_path / ".cache" / "affekt"
+    assert waveform_store.default_folder() == tmp_path / ".cache" / "affekt"
 
 
 def test_few_results_wait_in_memory() -> None:
@@ -350,10 +352,10 @@ def test_few_results_wait_in_memory() -> None:
         started.append(item)
         return item
 
-    results = store._in_order(work, range(1_000), jobs=2)
+    results = waveform_store._in_order(work, range(1_000), jobs=2)
     assert [next(results) for _ in range(10)] == list(range(10))
     time.sleep(0.05)
-    assert len(started) <= 10 + (1 + 2 * store.AHEAD_PER_JOB) * store.TOGETHER
+    assert len(started) <= 10 + (1 + 2 * waveform_store.AHEAD_PER_JOB) * waveform_store.TOGETHER
     assert list(results) == list(range(10, 1_000))
 
 

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from affekt import costs, training
-from affekt.batching import Clips
 from affekt.config import load
-from affekt.costs import Cost, device_name, estimate, measure, write_costs
-from affekt.experiment import Experiment, plan_experiment, run_jobs
-from affekt.manifest import Manifest
-from affekt.recipes import Recipe
-from affekt.systems import SYSTEMS, System, resolve
-from affekt.training import TrainConfig
+from affekt.data.manifest import Manifest
+from affekt.experiments import costs
+from affekt.experiments.costs import Cost, device_name, estimate, measure, write_costs
+from affekt.experiments.experiment import Experiment, plan_experiment, run_jobs
+from affekt.features.clips import Clips
+from affekt.training import fitting
+from affekt.training.fitting import TrainConfig
+from affekt.training.recipes import Recipe
+from affekt.training.systems import SYSTEMS, System, resolve
 
 
 @pytest.fixture
@@ -99,8 +100,8 @@ def test_an_epoch_is_a_step_and_a_scoring(plan: Any, monkeypatch: pytest.MonkeyP
         return timed
 
     monkeypatch.setattr(costs, "score", ticking(costs.score, 1.0))
-    monkeypatch.setattr(training, "score", ticking(training.score, 1.0))
-    monkeypatch.setattr(training, "augment", ticking(training.augment, 3.0))  # once a batch
+    monkeypatch.setattr(fitting, "score", ticking(fitting.score, 1.0))
+    monkeypatch.setattr(fitting, "augment", ticking(fitting.augment, 3.0))  # once a batch
     found = measure(experiment, experiment.systems)["baseline"]
     assert (found.training, found.scoring) == pytest.approx((3.0 / 8, 1.0 / 8))
     assert (found.front_end, found.recognition) == (0.0, 1.0)

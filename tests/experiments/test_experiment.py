@@ -23,18 +23,18 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from affekt.checkpoint import Checkpoint
 from affekt.config import load
+from affekt.data.labels import LABEL_SETS
+from affekt.data.manifest import Manifest
+from affekt.data.waveform_store import WaveformStore
 from affekt.errors import AffektError, CheckpointError, ConfigError, Fault
-from affekt.experiment import Data, Experiment, Job, finish, plan_experiment, run_job, run_jobs, take
-from affekt.features import LogMel
-from affekt.labels import LABEL_SETS
-from affekt.manifest import Manifest
-from affekt.recipes import Recipe
+from affekt.experiments.experiment import Data, Experiment, Job, finish, plan_experiment, run_job, run_jobs, take
+from affekt.features.log_mel import LogMel
 from affekt.results import Results
-from affekt.store import WaveformStore
-from affekt.systems import System, resolve
-from affekt.training import Epoch, fit
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.fitting import Epoch, fit
+from affekt.training.recipes import Recipe
+from affekt.training.systems import System, resolve
 
 FILES = ("model.safetensors", "history.csv", "predictions.csv", "embeddings.npy", "result.json")
 EXACT = ("model.safetensors", "predictions.csv", "embeddings.npy")  # the others hold times
@@ -125,7 +125,7 @@ def test_the_configuration_is_complete(finished: Path, bursts: Path) -> None:
 
 
 def test_predictions_are_what_the_checkpoint_says_of_the_recordings(finished: Path, bursts: Path) -> None:
-    """From the files alone: recording, features, normaliser, network, temperature, posterior."""
+    """From the files alone: recording, features, normalizer, network, temperature, posterior."""
     checkpoint = Checkpoint.load(finished / JOB / "model.safetensors")
     network, loss = checkpoint.build()
     table = pd.read_csv(finished / JOB / "predictions.csv")
@@ -147,7 +147,7 @@ def test_predictions_are_what_the_checkpoint_says_of_the_recordings(finished: Pa
 
 
 def test_no_job_sees_its_test_part(finished: Path) -> None:
-    """The normaliser in a checkpoint is that of the fold's training part, so it differs from fold to fold only."""
+    """The normalizer in a checkpoint is that of the fold's training part, so it differs from fold to fold only."""
     normalizers = {path.parts[-4:-2]: Checkpoint.load(path).normalizer for path in finished.rglob("model.safetensors")}
     assert normalizers["baseline", "fold-0"] == normalizers["focal", "fold-0"] != normalizers["focal", "fold-1"]
 
@@ -551,7 +551,9 @@ def test_the_recipe_says_whether_training_is_balanced(
     recipe = replace(load(Recipe, bursts / "recipe.toml"), balance_corpora=balance)
     experiment, _ = plan(tmp_path / "run", manifest=Manifest(table, bursts), recipe=recipe)
     parts = []
-    monkeypatch.setattr("affekt.experiment.fit", lambda *given, **_: parts.extend(given[2:4]) or fit(*given))
+    monkeypatch.setattr(
+        "affekt.experiments.experiment.fit", lambda *given, **_: parts.extend(given[2:4]) or fit(*given)
+    )
     run_job(experiment, experiment.jobs[0])
     train, validation = (np.bincount(part.rows, minlength=48) for part in parts)
     assert set(train[:42]) == {0, 1} == set(validation)

@@ -32,25 +32,27 @@ import soundfile
 from filelock import FileLock
 from starlette.testclient import TestClient
 
-from affekt import cli, cluster, shards
-from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
+from affekt import cli
 from affekt.config import load
+from affekt.data.manifest import Manifest
 from affekt.errors import AffektError, ConfigError
-from affekt.experiment import Experiment, Job, finish, plan_experiment
-from affekt.inference import Recognizer
-from affekt.manifest import Manifest
-from affekt.prediction import Failure, Prediction
-from affekt.recipes import Recipe
+from affekt.experiments.experiment import Experiment, Job, finish, plan_experiment
+from affekt.experiments.workers import RayJobs, run_on_ray, run_parallel
+from affekt.experiments.workers.ray import FILES, Shipment, _Driver, work
+from affekt.recognition import bulk
+from affekt.recognition.prediction import Failure, Prediction
+from affekt.recognition.recognizer import Recognizer
+from affekt.runtime import ray_cluster
+from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connected, libraries
 from affekt.serving import replicas
 from affekt.serving.app import create_app
 from affekt.serving.live import CLOSED_FOR_NOW
 from affekt.serving.problems import RequestError
 from affekt.serving.replicas import Deployment, RayReplicas, Replica, Replicated, deployed
 from affekt.serving.settings import Limits, Settings
-from affekt.systems import resolve
-from affekt.training import Epoch
-from affekt.workers import RayJobs, run_on_ray, run_parallel
-from affekt.workers.ray import FILES, Shipment, _Driver, work
+from affekt.training.fitting import Epoch
+from affekt.training.recipes import Recipe
+from affekt.training.systems import resolve
 
 EXACT = ("model.safetensors", "predictions.csv", "embeddings.npy", "summary.json", "folds.json")
 EPOCHS = 50
@@ -211,7 +213,7 @@ def children(node: Any, word: str = "") -> list[int]:
 
 
 def test_a_node_that_dies_loses_nothing(head: Any, nodes: Any, plan: Any, reference: Any, tmp_path: Path) -> None:
-    experiment, node = plan(tmp_path / "run"), nodes("affekt.workers.ray")
+    experiment, node = plan(tmp_path / "run"), nodes("affekt.experiments.workers.ray")
     watch = Watch(lambda: kill(head, node))
     run_on_ray(experiment, experiment.jobs, watch.on_epoch, watch.on_done, cluster=RayJobs(state_seconds=0.0))
     finish(experiment)
@@ -447,10 +449,10 @@ def test_predictions_are_those_of_this_machine(
 
 
 def test_shards_keep_their_order_though_a_node_dies(head: Any, nodes: Any, recordings: Path, small_model: Path) -> None:
-    node = nodes("affekt.shards")
+    node = nodes("affekt.recognition.bulk")
     sources = [str(path) for path in sorted(recordings.iterdir())] * 8
     model = small_model.read_bytes()
-    answers = shards.predict_on_ray(model, "small", sources, shard_recordings=shards.CHUNK_RECORDINGS)
+    answers = bulk.predict_on_ray(model, "small", sources, shard_recordings=bulk.CHUNK_RECORDINGS)
     got = [next(answers) for _ in range(20)]
     head.remove_node(node, allow_graceful=False)
     got += answers
@@ -462,17 +464,17 @@ def test_shards_keep_their_order_though_a_node_dies(head: Any, nodes: Any, recor
 
 def test_what_a_node_says_of_a_shard(recordings: Path, small_model: Path) -> None:
     """The same function that runs on nodes, in this process; what it refuses is raised where the command was given."""
-    model, versions = small_model.read_bytes(), libraries(*shards.LIBRARIES)
+    model, versions = small_model.read_bytes(), libraries(*bulk.LIBRARIES)
     sources = tuple(str(path) for path in sorted(recordings.iterdir()))
-    answers = shards.recognise(model, "small", sources, 0.9, "/nowhere", versions)
+    answers = bulk.recognize(model, "small", sources, 0.9, "/nowhere", versions)
     expected = Recognizer(model, "small", threads=1).predict_many(sources, jobs=1, min_confidence=0.9)
     assert isinstance(answers, list)
     assert [str(answer) for answer in answers] == [str(answer) for answer in expected]
-    refused = shards.recognise(model, "small", sources, None, "/nowhere", {"numpy": "1.0"})
+    refused = bulk.recognize(model, "small", sources, None, "/nowhere", {"numpy": "1.0"})
     with pytest.raises(AffektError, match=r"numpy on node .*: got .*, expected 1\.0, as where the command was given"):
-        shards._answers(Stage({}), refused)
+        bulk._answers(Stage({}), refused)
     with pytest.raises(AffektError, match="a shard of recordings: got RayError: it died, expected answers"):
-        shards._answers(Stage({}), Stage.exceptions.RayError("it died"))
+        bulk._answers(Stage({}), Stage.exceptions.RayError("it died"))
 
 
 # ------------------------------------------------------------------------------------------------------------- server
@@ -734,7 +736,7 @@ class Played:
 
     def __init__(self, *play: Any) -> None:
         self.play, self.cancelled, self.patience = list(play), 0, []
-        self.recognise = SimpleNamespace(remote=lambda waveforms: self)
+        self.recognize = SimpleNamespace(remote=lambda waveforms: self)
 
     def result(self, timeout_s: float) -> Any:
         self.patience.append(timeout_s)
@@ -752,27 +754,27 @@ def test_attempts_of_a_batch(small_model: Path, monkeypatch: pytest.MonkeyPatch)
     local = Recognizer(small_model.read_bytes(), "small", threads=1)
     waveforms = [np.full(1_600, 0.1, np.float32)]
     monkeypatch.setattr(ray, "get", lambda content: content)
-    answer = Replica(local.content, "small", libraries(*shards.LIBRARIES)).recognise(waveforms)
+    answer = Replica(local.content, "small", libraries(*bulk.LIBRARIES)).recognize(waveforms)
     dies, late = ray.exceptions.ActorDiedError(), ray.exceptions.GetTimeoutError()
     monkeypatch.setattr(replicas, "connect", lambda cluster: ray)
 
-    def recogniser(played: Played) -> Replicated:
+    def recognizer(played: Played) -> Replicated:
         monkeypatch.setattr(replicas, "_import_serve", lambda: SimpleNamespace(get_app_handle=lambda name: played))
         return Replicated(local, Deployment("", "affekt-1", replicas=1, attempts=3))
 
     played = Played(dies, late, answer)
-    got = recogniser(played).probabilities(waveforms)
+    got = recognizer(played).probabilities(waveforms)
     np.testing.assert_array_equal(got.probabilities, local.probabilities(waveforms).probabilities)
     assert played.cancelled == 2
     assert replicas.PATIENCE_SECONDS >= played.patience[0] > played.patience[1] > played.patience[2] > 0  # one deadline
     with pytest.raises(RequestError, match="replicas of the model: got no answer") as refused:
-        recogniser(Played(dies, dies, dies)).predict(waveforms[0], 16_000)
+        recognizer(Played(dies, dies, dies)).predict(waveforms[0], 16_000)
     assert (refused.value.status, refused.value.headers["retry-after"]) == (503, "5")
     defect = ray.exceptions.RayTaskError("f", "trace", ZeroDivisionError()).as_instanceof_cause()
     with pytest.raises(ZeroDivisionError):
-        recogniser(Played(defect)).predict(waveforms[0], 16_000)
+        recognizer(Played(defect)).predict(waveforms[0], 16_000)
     with pytest.raises(AffektError, match="model: got answers that are no probabilities"):
-        recogniser(Played(AffektError("model", got="answers that are no probabilities"))).probabilities(waveforms)
+        recognizer(Played(AffektError("model", got="answers that are no probabilities"))).probabilities(waveforms)
 
 
 def test_other_libraries_are_refused() -> None:
@@ -798,4 +800,4 @@ def test_work_that_no_node_has_room_for() -> None:
     check_room(Small, CPU=4, GPU=0)
     with pytest.raises(ConfigError, match=r"got CPU 4, GPU 1, expected at least CPU 4, GPU 1;"):
         check_room(Small, CPU=4, GPU=1)  # both are there, but not on one node
-    assert cluster.LOOPBACK == "127.0.0.1"
+    assert ray_cluster.LOOPBACK == "127.0.0.1"

@@ -12,14 +12,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from affekt import cli, tuning
+from affekt import cli
 from affekt.config import load
+from affekt.data.manifest import Manifest
+from affekt.data.protocols import FoldPlan, make_folds
 from affekt.errors import AudioError, ConfigError
-from affekt.manifest import Manifest
-from affekt.protocols import FoldPlan, make_folds
-from affekt.recipes import Recipe
-from affekt.systems import SYSTEMS, System, resolve
-from affekt.tuning import Choice, Range, Search, default_space, load_space, plan_search, tune
+from affekt.experiments import tuning
+from affekt.experiments.tuning import Choice, Range, Search, default_space, load_space, plan_search, tune
+from affekt.training.recipes import Recipe
+from affekt.training.systems import SYSTEMS, System, resolve
 
 SPACE = {
     "train.learning_rate": Range(1e-4, 1e-2, log=True),

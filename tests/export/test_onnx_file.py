@@ -14,21 +14,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affekt import audio, export
-from affekt.checkpoint import Checkpoint
+from affekt import audio
 from affekt.errors import CheckpointError, ConfigError
-from affekt.features import FeatureConfig
-from affekt.graph.builder import OPSET
+from affekt.export import onnx_file
+from affekt.export.graph.builder import OPSET
+from affekt.features.log_mel import FeatureConfig
 from affekt.nn import POOLINGS, NetworkConfig
-from affekt.systems import System
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.systems import System
 
-MakePipeline = Callable[..., export.Pipeline]
-DESCRIPTION = export.Description(("angry", "happy", "neutral", "sad"), licence="CC0-1.0")
+MakePipeline = Callable[..., onnx_file.Pipeline]
+DESCRIPTION = onnx_file.Description(("angry", "happy", "neutral", "sad"), license="CC0-1.0")
 
 
-def agreement(pipeline: export.Pipeline, waveforms: Any) -> export.Agreement:
-    model = export.build(pipeline, export._card(pipeline, DESCRIPTION, "float32"))
-    return export.compare(pipeline, model.SerializeToString(), export._batches(waveforms))
+def agreement(pipeline: onnx_file.Pipeline, waveforms: Any) -> onnx_file.Agreement:
+    model = onnx_file.build(pipeline, onnx_file._card(pipeline, DESCRIPTION, "float32"))
+    return onnx_file.compare(pipeline, model.SerializeToString(), onnx_file._batches(waveforms))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -36,8 +37,8 @@ def agreement(pipeline: export.Pipeline, waveforms: Any) -> export.Agreement:
 def test_parity_on_noise(make_pipeline: MakePipeline, pooling: str, masked: bool) -> None:
     """Utterances of all lengths in one batch: a third of a frame, and longer than a clip."""
     pipeline = make_pipeline(masked, pooling, clip_seconds=2.0)
-    found = agreement(pipeline, export.noise(pipeline.features, count=6))
-    assert found.largest_difference < export.TOLERANCE
+    found = agreement(pipeline, onnx_file.noise(pipeline.features, count=6))
+    assert found.largest_difference < onnx_file.TOLERANCE
     assert found.equal_decisions == 1
 
 
@@ -55,7 +56,7 @@ def test_parity_on_noise(make_pipeline: MakePipeline, pooling: str, masked: bool
 @pytest.mark.parametrize("masked", [False, True])
 def test_parity_of_other_shapes(make_pipeline: MakePipeline, masked: bool, options: dict[str, Any]) -> None:
     pipeline = make_pipeline(masked, **{"clip_seconds": 2.0} | options)
-    assert agreement(pipeline, export.noise(pipeline.features)).largest_difference < export.TOLERANCE
+    assert agreement(pipeline, onnx_file.noise(pipeline.features)).largest_difference < onnx_file.TOLERANCE
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -69,13 +70,13 @@ def test_parity_on_real_recordings(make_pipeline: MakePipeline, corpora: Path, m
     pipeline = make_pipeline(masked, filters=shape.filters, pools=shape.pools)
     found = agreement(pipeline, [audio.load(file) for file in files])
     assert found.recordings == 3
-    assert found.largest_difference < export.TOLERANCE
+    assert found.largest_difference < onnx_file.TOLERANCE
 
 
 def test_alone_equals_in_a_batch(make_pipeline: MakePipeline) -> None:
     """A masked model's answer does not depend on what else is in the batch, nor on garbage past the end."""
     pipeline = make_pipeline(True)
-    model = export.build(pipeline, export._card(pipeline, DESCRIPTION, "float32")).SerializeToString()
+    model = onnx_file.build(pipeline, onnx_file._card(pipeline, DESCRIPTION, "float32")).SerializeToString()
     session = onnxruntime.InferenceSession(model)
     waveform = np.random.default_rng(0).normal(scale=0.1, size=(2, 20_000)).astype(np.float32)
     together = session.run(None, {"waveform": waveform, "samples": np.array([20_000, 7_001])})
@@ -120,42 +121,42 @@ class Untraceable(OwnNetwork):
 @pytest.mark.parametrize("masked", [False, True])
 def test_parity_of_own_poolings(make_pipeline: MakePipeline, masked: bool) -> None:
     pipeline = make_pipeline(masked, OwnPooling, clip_seconds=1.0)
-    assert agreement(pipeline, export.noise(pipeline.features)).largest_difference < export.TOLERANCE
+    assert agreement(pipeline, onnx_file.noise(pipeline.features)).largest_difference < onnx_file.TOLERANCE
 
 
 @pytest.mark.slow  # the first use of PyTorch's exporter imports for seconds
 def test_parity_of_own_networks(make_pipeline: MakePipeline) -> None:
     own = make_pipeline(clip_seconds=1.0)
-    pipeline = export.Pipeline(OwnNetwork(), own.features, own.normalizer, masked=True)
-    assert agreement(pipeline, export.noise(pipeline.features)).largest_difference < export.TOLERANCE
+    pipeline = onnx_file.Pipeline(OwnNetwork(), own.features, own.normalizer, masked=True)
+    assert agreement(pipeline, onnx_file.noise(pipeline.features)).largest_difference < onnx_file.TOLERANCE
 
 
 @pytest.mark.slow  # the first use of PyTorch's exporter imports for seconds
 def test_networks_that_cannot_be_traced_are_refused(make_pipeline: MakePipeline, tmp_path: Path) -> None:
     own = make_pipeline(clip_seconds=1.0)
-    pipeline = export.Pipeline(Untraceable(), own.features, own.normalizer, masked=True)
+    pipeline = onnx_file.Pipeline(Untraceable(), own.features, own.normalizer, masked=True)
     with pytest.raises(ConfigError, match="export of Untraceable"):
-        export.export(pipeline, DESCRIPTION, tmp_path / "m.onnx")
+        onnx_file.export(pipeline, DESCRIPTION, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_file_carries_its_card(make_pipeline: MakePipeline, tmp_path: Path) -> None:
     pipeline = make_pipeline(True)
-    card = export.export(pipeline, DESCRIPTION, tmp_path / "deep" / "m.onnx")
+    card = onnx_file.export(pipeline, DESCRIPTION, tmp_path / "deep" / "m.onnx")
     model = onnx.load(tmp_path / "deep" / "m.onnx")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(metadata["affekt.card"]) == json.loads(json.dumps(card.to_dict()))
     assert [entry.version for entry in model.opset_import] == [OPSET] == [card.opset]
-    assert (card.temperature, card.licence, card.masked) == (1.5, "CC0-1.0", True)
+    assert (card.temperature, card.license, card.masked) == (1.5, "CC0-1.0", True)
     assert card.features == {**card.features, "mels": 40, "hop_seconds": 0.01}
     assert card.normalizer["std"] == (2.0,) * 40
-    assert card.measures["export"]["largest_difference"] < export.TOLERANCE
+    assert card.measures["export"]["largest_difference"] < onnx_file.TOLERANCE
 
 
 def test_int8_says_what_it_costs(make_pipeline: MakePipeline, tmp_path: Path) -> None:
     pipeline = make_pipeline(True, filters=(8, 16, 16), clip_seconds=1.0)
-    recordings = export.noise(pipeline.features, count=12, seed=1)
-    card = export.export(pipeline, DESCRIPTION, tmp_path / "m.onnx", "int8", recordings)
+    recordings = onnx_file.noise(pipeline.features, count=12, seed=1)
+    card = onnx_file.export(pipeline, DESCRIPTION, tmp_path / "m.onnx", "int8", recordings)
     measured = card.measures["export"]
     assert card.precision == "int8"
     assert measured["recordings"] == 12
@@ -165,31 +166,31 @@ def test_int8_says_what_it_costs(make_pipeline: MakePipeline, tmp_path: Path) ->
 
 def test_int8_needs_recordings_and_our_network(make_pipeline: MakePipeline, tmp_path: Path) -> None:
     own = make_pipeline()
-    pipeline = export.Pipeline(OwnNetwork(), own.features, own.normalizer, masked=True)
+    pipeline = onnx_file.Pipeline(OwnNetwork(), own.features, own.normalizer, masked=True)
     with pytest.raises(ConfigError) as caught:
-        export.export(pipeline, DESCRIPTION, tmp_path / "m.onnx", "int8")
+        onnx_file.export(pipeline, DESCRIPTION, tmp_path / "m.onnx", "int8")
     assert [fault.got for fault in caught.value.faults] == ["a OwnNetwork", "no recordings"]
 
 
 def test_a_file_that_differs_is_not_written(
     make_pipeline: MakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export.front_end, "normalise", lambda graph, normalizer, features: features)
+    monkeypatch.setattr(onnx_file.front_end, "normalize", lambda graph, normalizer, features: features)
     with pytest.raises(CheckpointError, match=r"probabilities .* from PyTorch's, expected at most 0.0001"):
-        export.export(make_pipeline(), DESCRIPTION, tmp_path / "m.onnx")
+        onnx_file.export(make_pipeline(), DESCRIPTION, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_logits_must_be_a_multiple_of_the_scores(make_pipeline: MakePipeline, tmp_path: Path) -> None:
     own = make_pipeline()
-    pipeline = export.Pipeline(own.network, own.features, own.normalizer, torch.square)
+    pipeline = onnx_file.Pipeline(own.network, own.features, own.normalizer, torch.square)
     with pytest.raises(ConfigError, match="not a multiple of the scores"):
-        export.export(pipeline, DESCRIPTION, tmp_path / "m.onnx")
+        onnx_file.export(pipeline, DESCRIPTION, tmp_path / "m.onnx")
 
 
 def test_only_onnx_files_are_written(make_pipeline: MakePipeline, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"got '\.pt', expected a file ending in \.onnx"):
-        export.export(make_pipeline(), DESCRIPTION, tmp_path / "m.pt")
+        onnx_file.export(make_pipeline(), DESCRIPTION, tmp_path / "m.pt")
 
 
 def test_checkpoints_are_exported_with_scale_and_temperature(make_pipeline: MakePipeline, tmp_path: Path) -> None:
@@ -199,16 +200,16 @@ def test_checkpoints_are_exported_with_scale_and_temperature(make_pipeline: Make
     torch.manual_seed(0)
     network, _ = system.build(4, counts=[1] * 4)
     normalizer = make_pipeline().normalizer
-    provenance = {"licence": "CC BY-NC-SA 4.0", "seed": 3}
+    provenance = {"license": "CC BY-NC-SA 4.0", "seed": 3}
     weights = network.state_dict()
     checkpoint = Checkpoint(system, DESCRIPTION.labels, normalizer, weights, temperature=2.0, provenance=provenance)
-    card = export.export_checkpoint(checkpoint, tmp_path / "m.onnx")
-    assert (card.temperature, card.licence) == (2.0, "CC BY-NC-SA 4.0")
+    card = onnx_file.export_checkpoint(checkpoint, tmp_path / "m.onnx")
+    assert (card.temperature, card.license) == (2.0, "CC BY-NC-SA 4.0")
     assert card.provenance["system"]["loss_options"] == {"scale": 20.0, "margin": 0.2}
-    waveform, samples = export._batches(export.noise(system.features, seed=5))[0]
+    waveform, samples = onnx_file._batches(onnx_file.noise(system.features, seed=5))[0]
     session = onnxruntime.InferenceSession((tmp_path / "m.onnx").read_bytes())
     found = session.run(None, {"waveform": waveform.numpy(), "samples": samples.numpy()})[0]
-    features, lengths = export.Pipeline.from_checkpoint(checkpoint).prepare(waveform, samples)
+    features, lengths = onnx_file.Pipeline.from_checkpoint(checkpoint).prepare(waveform, samples)
     with torch.no_grad():
         wanted = (20 * network.eval()(features, lengths).scores / 2).softmax(-1)
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
@@ -224,4 +225,4 @@ def test_other_front_ends_are_refused() -> None:
 
     checkpoint = Checkpoint(OtherSystem(), DESCRIPTION.labels, None, {})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="export of raw: got features of Other, expected log-mel features"):
-        export.Pipeline.from_checkpoint(checkpoint)
+        onnx_file.Pipeline.from_checkpoint(checkpoint)

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affekt.batching import BUCKET_BATCHES, Clips, batches_per_epoch, shuffled_batches, sorted_batches
-from affekt.features import FeatureConfig, LogMel, Normalizer, silence_value
+from affekt.features.clips import BUCKET_BATCHES, Clips, batches_per_epoch, shuffled_batches, sorted_batches
+from affekt.features.log_mel import FeatureConfig, LogMel, Normalizer, silence_value
 
 LENGTHS = (5, 1, 9, 3, 9, 2)
 
@@ -44,14 +44,14 @@ def test_clips_know_their_rows(clips: Clips) -> None:
     assert torch.equal(moved.offsets, clips.offsets)
 
 
-def test_the_normaliser_sees_its_rows_and_nothing_else(clips: Clips) -> None:
+def test_the_normalizer_sees_its_rows_and_nothing_else(clips: Clips) -> None:
     frames = torch.cat([clips[2], clips[5]]).double().numpy()
     normalizer = clips.normalizer([2, 5])
     np.testing.assert_allclose(normalizer.mean, frames.mean(0), rtol=1e-12)
     np.testing.assert_allclose(normalizer.std, frames.std(0), rtol=1e-10)
 
 
-def test_normalised_clips_are_padded_with_normalised_silence(clips: Clips) -> None:
+def test_normalized_clips_are_padded_with_normalized_silence(clips: Clips) -> None:
     normalizer = Normalizer((1.0, 0.0, -7.0), (2.0, 1.0, 0.5))
     features, _ = clips.normalized(normalizer).batch(torch.tensor([1]), frames=3)
     assert features[0, 1:].tolist() == [[-4.0, -7.0, 0.0]] * 2

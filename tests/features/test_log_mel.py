@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from affekt.errors import ConfigError
-from affekt.features import (
+from affekt.features.log_mel import (
     FeatureConfig,
     LogMel,
     Normalizer,
@@ -39,7 +39,7 @@ def log_mel(waveform: NDArray[np.float32], config: FeatureConfig = PAPER) -> NDA
 
 
 def test_librosa_agrees(sweep: NDArray[np.float32]) -> None:
-    """librosa centres the 400-sample window in its 512-sample frame: 56 zeros before the signal align the frames."""
+    """librosa centers the 400-sample window in its 512-sample frame: 56 zeros before the signal align the frames."""
     aligned = np.concatenate([np.zeros(56, np.float32), sweep, np.zeros(456, np.float32)])
     settings = {"n_fft": 512, "hop_length": 160, "win_length": 400, "center": False}
     bands = {"n_mels": 40, "fmin": 20, "fmax": 8_000, "htk": True, "norm": None}
@@ -78,9 +78,9 @@ def test_a_plain_loop_agrees() -> None:
     for t in range(19):
         hann = [0.5 - 0.5 * math.cos(2 * math.pi * n / window) for n in range(window)]
         power = np.abs(np.fft.rfft(padded[t * hop : t * hop + window] * hann, 450)) ** 2
-        for band, (left, centre, right) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
+        for band, (left, center, right) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
             bins = np.arange(226) * 22_050 / 450
-            weights = np.clip(np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)), 0, None)
+            weights = np.clip(np.minimum((bins - left) / (center - left), (right - bins) / (right - center)), 0, None)
             expected[t, band] = math.log(max(power @ weights, 1e-6))
     np.testing.assert_allclose(log_mel(waveform, config), expected, atol=1e-4)
 
@@ -119,10 +119,10 @@ def test_silence_and_the_floor() -> None:
 
 
 def test_a_tone_is_in_its_band() -> None:
-    """1000 Hz is 1000 mel; the centres are 68.5 mel apart from 100.3 on: nearest is number 13, at 990.6."""
+    """1000 Hz is 1000 mel; the centers are 68.5 mel apart from 100.3 on: nearest is number 13, at 990.6."""
     tone = np.sin(2 * np.pi * 1_000 * np.arange(1_600) / 16_000).astype(np.float32)
-    centres = np.linspace(hz_to_mel(20.0), hz_to_mel(8_000.0), 42)[1:-1]
-    assert int(np.argmin(np.abs(centres - 1_000))) == 13
+    centers = np.linspace(hz_to_mel(20.0), hz_to_mel(8_000.0), 42)[1:-1]
+    assert int(np.argmin(np.abs(centers - 1_000))) == 13
     assert (log_mel(tone)[:7].argmax(1) == 13).all()
 
 
@@ -139,7 +139,7 @@ def test_the_filters() -> None:
     assert filters.max() <= 1
     bins_hz = np.arange(257) * 31.25
     inside = (bins_hz >= mel_to_hz(hz_to_mel(20.0) + 68.5)) & (bins_hz <= mel_to_hz(hz_to_mel(8_000.0) - 68.5))
-    np.testing.assert_allclose(filters[inside].sum(1), 1, atol=1e-5)  # neighbours' slopes share every bin
+    np.testing.assert_allclose(filters[inside].sum(1), 1, atol=1e-5)  # neighbors' slopes share every bin
 
 
 def test_mel_and_back() -> None:
@@ -198,24 +198,24 @@ def test_values_that_no_feature_can_be_made_with(wrong: dict[str, float]) -> Non
         FeatureConfig(**wrong)
 
 
-def test_the_normaliser_is_numpy_s_mean_and_deviation_of_all_frames() -> None:
+def test_the_normalizer_is_numpy_s_mean_and_deviation_of_all_frames() -> None:
     rng = np.random.default_rng(0)
     clips = [rng.normal(-9, 3, (frames, 5)).astype(np.float32) for frames in (1, 40, 7)]
     normalizer = Normalizer.fit(clips)
     frames = np.concatenate(clips).astype(np.float64)
     np.testing.assert_allclose(normalizer.mean, frames.mean(0), rtol=1e-12)
     np.testing.assert_allclose(normalizer.std, frames.std(0), rtol=1e-10)
-    normalised = normalizer(torch.from_numpy(np.concatenate(clips))).numpy()
-    np.testing.assert_allclose(normalised, (frames - frames.mean(0)) / frames.std(0), atol=1e-5)
+    normalized = normalizer(torch.from_numpy(np.concatenate(clips))).numpy()
+    np.testing.assert_allclose(normalized, (frames - frames.mean(0)) / frames.std(0), atol=1e-5)
 
 
 def test_a_band_that_never_changes_becomes_zero() -> None:
     constant = np.full((9, 2), silence_value(PAPER), np.float32)
-    normalised = Normalizer.fit([constant])(torch.from_numpy(constant))
-    assert normalised.abs().max() < 0.1
+    normalized = Normalizer.fit([constant])(torch.from_numpy(constant))
+    assert normalized.abs().max() < 0.1
 
 
-def test_a_normaliser_needs_a_frame() -> None:
+def test_a_normalizer_needs_a_frame() -> None:
     for nothing in ([], [np.zeros((0, 4), np.float32)]):
         with pytest.raises(ConfigError, match="no frames"):
             Normalizer.fit(nothing)

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affekt.batching import Clips
 from affekt.errors import ConfigError
-from affekt.segments import Segments, combine_embeddings, combine_logits
+from affekt.features.clips import Clips
+from affekt.features.pieces import Segments, combine_embeddings, combine_logits
 
 
 @given(length=st.integers(1, 5_000), frames=st.integers(1, 700), overlap=st.booleans())

@@ -19,7 +19,7 @@ VARIANTS = [
     ("am-softmax", {"scale": 30.0, "margin": 0.1}),
     ("am-focal", {"scale": 30.0, "gamma": 0.5}),
     ("aam-softmax", {"scale": 30.0, "margin": 0.5}),
-    ("centre", {"weight": 1.0}),
+    ("center", {"weight": 1.0}),
 ]
 
 
@@ -43,8 +43,8 @@ def test_gradients_numerically(name: str, options: dict, batch) -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_a_step_downhill_favours_the_true_class(name: str, options: dict, batch) -> None:
-    """Eq. 1 and 2 are printed without their minus sign; minimised as printed, they would push the true class away."""
+def test_a_step_downhill_favors_the_true_class(name: str, options: dict, batch) -> None:
+    """Eq. 1 and 2 are printed without their minus sign; minimized as printed, they would push the true class away."""
     loss = make(name, options)
     scores = (0.1 * scores_for(loss, batch)).requires_grad_()
     (gradient,) = torch.autograd.grad(loss(scores, batch.embedding, batch.labels), scores)
@@ -98,7 +98,7 @@ def test_posteriors_come_from_the_scores_without_a_margin(name: str, options: di
     torch.testing.assert_close(loss.logits(scores_for(loss, batch)), scale * scores_for(loss, batch))
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "centre"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "center"])
 def test_losses_add_no_parameters_and_nothing_to_a_checkpoint(name: str) -> None:
     loss = make(name, {})
     assert list(loss.parameters()) == []

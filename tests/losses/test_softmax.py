@@ -14,10 +14,10 @@ from affekt.losses import Softmax
 def oracle(scores: list[list[float]], labels: list[int], smoothing: float, alpha: list[float]) -> float:
     total = 0.0
     for row, label in zip(scores, labels, strict=True):
-        normaliser = sum(math.exp(score) for score in row)
+        normalizer = sum(math.exp(score) for score in row)
         for j, score in enumerate(row):
             target = (1 - smoothing) * (j == label) + smoothing / len(row)
-            total -= alpha[label] * target * math.log(math.exp(score) / normaliser)
+            total -= alpha[label] * target * math.log(math.exp(score) / normalizer)
     return total / len(labels)
 
 

@@ -10,7 +10,7 @@ from beartype import beartype
 from jaxtyping import jaxtyped
 from scipy.special import softmax
 
-from affekt import metrics
+from affekt.measures import metrics
 
 SEEDS = range(5)
 

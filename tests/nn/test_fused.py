@@ -56,7 +56,7 @@ def test_fused_module_equals_plain_module(in_channels: int, pool: int, masked: b
     got = _step(_module(in_channels, pool), x, mask, torch.bfloat16)
     # bfloat16 keeps 8 bits; near zero it flips a few ReLUs, which is what the gradients' tolerance is for
     for name, expected in plain.items():
-        if name == "convolution.bias":  # exactly zero in theory: the normalisation removes it
+        if name == "convolution.bias":  # exactly zero in theory: the normalization removes it
             assert got[name].abs().max() < 1e-2 * plain["convolution.weight"].norm()
         else:
             tolerance = 0.01 if name in ("y", "running_mean", "running_var") else 0.06

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from affekt.card import CARD_KEY, FORMAT_KEY, ModelCard
 from affekt.errors import CheckpointError
+from affekt.recognition.card import CARD_KEY, FORMAT_KEY, ModelCard
 
 
 def card(**changes: Any) -> ModelCard:
@@ -51,7 +51,7 @@ def test_every_fault_of_a_card_is_named() -> None:
     assert named == ["labels", "temperature", "unsure_below", "precision", "version"]
 
 
-def test_a_card_must_have_all_that_the_recogniser_needs() -> None:
+def test_a_card_must_have_all_that_the_recognizer_needs() -> None:
     required = [part.name for part in dataclasses.fields(ModelCard) if part.default is part.default_factory]
     with pytest.raises(CheckpointError) as caught:
         ModelCard.from_dict([], "m.onnx")

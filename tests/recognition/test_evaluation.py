@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from affekt import metrics
-from affekt.evaluation import Evaluation, as_text
-from affekt.statistics import Clusters
+from affekt.measures import metrics
+from affekt.measures.statistics import Clusters
+from affekt.recognition.evaluation import Evaluation, as_text
 
 
 @pytest.fixture
@@ -81,9 +81,9 @@ def test_every_prediction_belongs_to_its_row(make_evaluated: Callable[..., Any])
 def make_evaluated(tmp_path: Any, small_model: Any, babble: Callable[..., Any]) -> Callable[..., Any]:
     import soundfile
 
-    from affekt.evaluation import evaluate
-    from affekt.inference import Recognizer
-    from affekt.manifest import Manifest
+    from affekt.data.manifest import Manifest
+    from affekt.recognition.evaluation import evaluate
+    from affekt.recognition.recognizer import Recognizer
 
     def make() -> Any:
         recognizer = Recognizer.load(small_model, threads=2)

@@ -1,4 +1,4 @@
-"""The recogniser: answers are the model's, order is kept, and what cannot be used is said clearly."""
+"""The recognizer: answers are the model's, order is kept, and what cannot be used is said clearly."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ import soundfile
 import torch
 from onnx import TensorProto, helper
 
-from affekt import inference
 from affekt.errors import AudioError, CheckpointError
-from affekt.inference import Recognizer
-from affekt.prediction import Failure, Prediction, to_frame
+from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Prediction, to_frame
+from affekt.recognition.recognizer import Recognizer
 
 RATE = 16_000
 Babble = Callable[..., Any]
@@ -100,7 +99,7 @@ def test_many_take_sources_only_as_they_are_asked_for(recognizer: Recognizer, ba
     answers = recognizer.predict_many(endless(), sample_rate_hz=RATE)
     assert next(answers).source == "array"
     answers.close()  # type: ignore[attr-defined]
-    assert taken <= inference.CHUNK_RECORDINGS * 8
+    assert taken <= CHUNK_RECORDINGS * 8
 
 
 def test_one_thread_gives_the_same(small_model: Path, recognizer: Recognizer, folder: Path) -> None:
@@ -211,7 +210,7 @@ def test_bundled_model_is_verified(
     tmp_path: Path, small_model: Path, babble: Babble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundled = tmp_path / "bundled.onnx"
-    monkeypatch.setattr(inference, "BUNDLED", bundled)
+    monkeypatch.setattr("affekt.recognition.recognizer.BUNDLED", bundled)
     with pytest.raises(CheckpointError, match="bundled model: got none in this installation"):
         Recognizer.load()
     content = small_model.read_bytes()
@@ -230,7 +229,7 @@ def test_bundled_model_is_verified(
 
 def test_padded_models_are_heard_too(make_pipeline: Callable[..., Any], babble: Babble, tmp_path: Path) -> None:
     """A model that fills with silence takes batches of any lengths as well."""
-    from affekt.export import Description, export
+    from affekt.export.onnx_file import Description, export
 
     export(make_pipeline(False, clip_seconds=2.0), Description(("a", "b", "c", "d")), tmp_path / "padded.onnx")
     padded = Recognizer.load(tmp_path / "padded.onnx", threads=1)
@@ -260,8 +259,8 @@ import sys
 for name in ("torch", "pandas", "onnx", "scipy", "matplotlib", "sklearn"):
     sys.modules[name] = None
 from pathlib import Path
-from affekt.inference import Recognizer
-from affekt import formats
+from affekt.recognition.recognizer import Recognizer
+from affekt.recognition import formats
 recognizer = Recognizer.load({str(small_model)!r})
 print(recognizer.predict({str(tmp_path / "a.wav")!r}).label)
 formats.write(recognizer.timeline({str(tmp_path / "a.wav")!r}), Path({str(tmp_path / "a.html")!r}))
@@ -275,6 +274,6 @@ print(recognizer.stream().feed(__import__("numpy").zeros(16_000, "float32"))[0].
 
 def onnx_labels(path: Path) -> tuple[str, ...]:
     metadata = onnxruntime.InferenceSession(path.read_bytes()).get_modelmeta().custom_metadata_map
-    from affekt.card import ModelCard
+    from affekt.recognition.card import ModelCard
 
     return ModelCard.from_metadata(metadata, "m").labels

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from affekt.errors import AudioError, ConfigError
-from affekt.inference import Recognizer
-from affekt.prediction import NO_SPEECH
+from affekt.recognition.prediction import NO_SPEECH
+from affekt.recognition.recognizer import Recognizer
 
 RATE = 16_000
 Babble = Callable[..., Any]

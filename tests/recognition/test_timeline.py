@@ -14,11 +14,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affekt.card import ModelCard
 from affekt.errors import AudioError, ConfigError
-from affekt.inference import Recognizer
-from affekt.prediction import Recognised
-from affekt.timeline import TimelineConfig, make_timeline, viterbi
+from affekt.recognition.card import ModelCard
+from affekt.recognition.prediction import Recognized
+from affekt.recognition.recognizer import Recognizer
+from affekt.recognition.timeline import TimelineConfig, make_timeline, viterbi
 
 RATE = 16_000
 Babble = Callable[..., Any]
@@ -39,13 +39,13 @@ class Listener:
         self.threshold = threshold
         self.windows: list[int] = []
 
-    def probabilities(self, waveforms: Sequence[Any]) -> Recognised:
+    def probabilities(self, waveforms: Sequence[Any]) -> Recognized:
         self.windows += [len(waveform) for waveform in waveforms]
         high = np.array([waveform.std() > self.threshold for waveform in waveforms])
         values = np.where(np.stack([~high, high], 1), 0.9, 0.1).astype(np.float32)
-        return Recognised(values, np.zeros((len(values), 1), np.float32))
+        return Recognized(values, np.zeros((len(values), 1), np.float32))
 
-    def map_windows(self, batches: Iterable[Sequence[Any]]) -> Iterator[Recognised]:
+    def map_windows(self, batches: Iterable[Sequence[Any]]) -> Iterator[Recognized]:
         return map(self.probabilities, batches)
 
 

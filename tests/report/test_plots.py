@@ -61,9 +61,9 @@ def test_projection_keeps_every_point_with_its_class() -> None:
     labels = np.arange(40) % 2
     features = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
     dots = plots.projection(features, labels, CLASSES, "pca", "x").axes[0].collections[0]
-    colours = [matplotlib.colors.to_hex(colour) for colour in dots.get_facecolors()]
+    colors = [matplotlib.colors.to_hex(color) for color in dots.get_facecolors()]
     oracle = plots.project(features, "pca")
-    placed = {tuple(point.round(9)): colour for point, colour in zip(dots.get_offsets().data, colours, strict=True)}
+    placed = {tuple(point.round(9)): color for point, color in zip(dots.get_offsets().data, colors, strict=True)}
     expected = {tuple(p.round(9)): plots.CLASS_COLOURS[c] for p, c in zip(oracle, labels, strict=True)}
     assert placed == expected
 
@@ -85,7 +85,7 @@ def test_projection_of_little(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(points, np.zeros((shape[0], 2)), atol=1e-12)
 
 
-def test_tsne_is_seeded_and_keeps_neighbours() -> None:
+def test_tsne_is_seeded_and_keeps_neighbors() -> None:
     labels = np.arange(40) % 2
     features = np.random.default_rng(0).normal(size=(40, 5)) + 20 * labels[:, None]
     points = plots.project(features, "tsne")

@@ -15,7 +15,7 @@ from affekt.errors import ConfigError
 from affekt.report import FORMATS, html, latex, markdown, numbers, quoted, write_report
 from affekt.report.content import describe
 from affekt.report.document import Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
-from affekt.results import Results, file_sha256, summarise
+from affekt.results import Results, file_sha256, summarize
 
 SYNTHETIC = "SYNTHETIC AUDIO: says nothing about real speech"
 
@@ -33,7 +33,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Pa
 
 @pytest.fixture(scope="module")
 def summary(results: Results) -> dict[str, Any]:
-    return summarise(results)
+    return summarize(results)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def small(tmp_path: Path, make_run: Callable[..., Path], **options: Any) -> Docu
     """The report on a run of two folds and one seed."""
     run = make_run(tmp_path / "run", **({"folds": 2, "seeds": 1, "utterances": 32} | options))
     results = Results.read(run)
-    return describe(results, summarise(results, replicates=50))
+    return describe(results, summarize(results, replicates=50))
 
 
 def tables(document: Document) -> Iterator[Table]:
@@ -142,7 +142,7 @@ def test_the_page_needs_nothing_but_itself(folder: Path) -> None:
     assert referenced <= set(page.ids)
 
 
-def test_plots_of_the_page_take_its_colours(folder: Path) -> None:
+def test_plots_of_the_page_take_its_colors(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     svg = text[text.index("<svg") :]
     assert "currentColor" in svg
@@ -299,7 +299,7 @@ def test_without_features_and_histories_their_sections_are_left_out(
         result["sha256"]["history.csv"] = file_sha256(folder / "history.csv")
         (folder / "result.json").write_text(json.dumps(result))
     results = Results.read(run)
-    headings = [b.text for b in describe(results, summarise(results)).blocks if isinstance(b, Heading)]
+    headings = [b.text for b in describe(results, summarize(results)).blocks if isinstance(b, Heading)]
     assert headings == ["Recognition", "Classes", "Where the spread comes from", "Calibration", "How to read this"]
 
 

@@ -16,12 +16,12 @@ from affekt.errors import ConfigError
 from affekt.report import html, latex, markdown, numbers, write_study
 from affekt.report.answers import command
 from affekt.report.document import Code, Document, Heading, Paragraph, Table
-from affekt.report.study import INTEGRATION, describe_study
+from affekt.report.study_text import INTEGRATION, describe_study
 from affekt.results import fuse
 from affekt.results import study as asked
 from affekt.results.ablation import Ablation
 from affekt.results.study import Planned, Study
-from affekt.systems import GROUPS, SYSTEMS
+from affekt.training.systems import GROUPS, SYSTEMS
 
 ROWS = {
     "recipe": {"change": "as it is", "jobs": {"0/0": {"ua": 0.5, "last": 0.4}, "1/0": {"ua": 0.6, "last": 0.5}}},

@@ -13,14 +13,14 @@ import pytest
 from rich.console import Console
 
 from affekt.report import numbers, print_table
-from affekt.results import Results, summarise
+from affekt.results import Results, summarize
 
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Path]) -> dict[str, Any]:
     systems = ("baseline", "am-softmax-s30-m0.4")
     run = make_run(tmp_path_factory.mktemp("terminal") / "run", systems, left_out=("baseline/fold-0/seed-0",))
-    return summarise(Results.read(run))
+    return summarize(Results.read(run))
 
 
 def printed(summary: dict[str, Any], width: int = 80) -> str:

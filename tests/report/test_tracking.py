@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from affekt import cli
+from affekt.report.tracking import log_to_mlflow, write_tensorboard
 from affekt.results import Results
-from affekt.tracking import log_to_mlflow, write_tensorboard
 
 JOBS = [f"{system}/fold-{fold}/seed-0" for system in ("baseline", "focal") for fold in range(2)]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from affekt.errors import CheckpointError
+from affekt.measures.statistics import corrected_resampled_interval, corrected_resampled_t_test
 from affekt.results.ablation import REFERENCE, Ablation
-from affekt.statistics import corrected_resampled_interval, corrected_resampled_t_test
 
 UA = {
     REFERENCE: {"0/0": 0.5, "0/1": 0.6, "1/0": 0.4, "2/0": 0.7},

@@ -14,7 +14,7 @@ import sklearn.metrics
 
 from affekt.errors import ConfigError
 from affekt.report import write_report
-from affekt.results import Job, Results, fuse, summarise, write_geometry
+from affekt.results import Job, Results, fuse, summarize, write_geometry
 from affekt.results.fusion import _voted
 
 CLASSES = ["angry", "happy", "neutral", "sad"]
@@ -62,7 +62,7 @@ def test_a_fused_job_counts_like_any_other(run: Path) -> None:
         sklearn.metrics.recall_score(labels, predicted, labels=sorted(set(labels)), average="macro", zero_division=0)
     )
     assert (result["parameters"], result["members"], result["epochs"]) == (2 * 380_292, ["a", "b"], 0)
-    summary = summarise(results)
+    summary = summarize(results)
     assert summary["systems"]["ab"]["jobs"] == 5
     assert summary["systems"]["ab"]["geometry"] is None
     assert write_report(results, run, ("markdown",), summary=summary)
@@ -103,5 +103,5 @@ def test_a_published_copy_can_be_fused_too(run: Path) -> None:
     assert set(pd.read_csv(run / "geometry.csv")["system"]) == {"a", "b", "c"}
     for path in run.rglob("embeddings.npy"):
         path.unlink()
-    assert summarise(Results.read(run)) == summarise(results)
+    assert summarize(Results.read(run)) == summarize(results)
     assert len(fuse(run, ["a", "c"], "ac").finished("ac")) == 6

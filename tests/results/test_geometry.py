@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from affekt.errors import CheckpointError
-from affekt.results import Results, measure_jobs, summarise, write_geometry
+from affekt.results import Results, measure_jobs, summarize, write_geometry
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def published(tmp_path: Path, make_run: Callable[..., Path]) -> tuple[Path, Path
 def test_the_copy_says_what_the_run_says(published: tuple[Path, Path]) -> None:
     run, copy = map(Results.read, published)
     pd.testing.assert_frame_equal(measure_jobs(copy), measure_jobs(run), check_exact=True)
-    assert summarise(copy) == summarise(run)
+    assert summarize(copy) == summarize(run)
 
 
 def test_the_copy_of_a_copy_keeps_the_table(published: tuple[Path, Path], tmp_path: Path) -> None:

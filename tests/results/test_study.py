@@ -14,11 +14,11 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from affekt import statistics
 from affekt.errors import AffektError, CheckpointError
+from affekt.measures import statistics
 from affekt.results import fuse, result_digest, study
 from affekt.results.study import Planned, Run, Study
-from affekt.systems import GROUPS
+from affekt.training.systems import GROUPS
 
 SYSTEMS = ("baseline", "am-softmax", "focal", "combined", "focal-g2-a1", "focal-g2-a4", "lstm", "functionals-svm")
 COST = {"training": 0.01, "scoring": 0.005, "front_end": 0.001, "recognition": 0.002, "parameters": 10, "epochs": 100}
@@ -155,8 +155,8 @@ def test_a_random_split_flatters_by_the_difference_of_pooled_ua(both: Study) -> 
 def test_compactness_ranks_jobs_within_their_folds(run: Run) -> None:
     answer = study.compactness(run)
     jobs = run.measures
-    centred = jobs[["ua", "fisher_ratio"]] - jobs.groupby("fold")[["ua", "fisher_ratio"]].transform("mean")
-    expected = scipy.stats.spearmanr(centred["ua"], centred["fisher_ratio"]).statistic
+    centerd = jobs[["ua", "fisher_ratio"]] - jobs.groupby("fold")[["ua", "fisher_ratio"]].transform("mean")
+    expected = scipy.stats.spearmanr(centerd["ua"], centerd["fisher_ratio"]).statistic
     assert answer["association"]["fisher_ratio"]["value"] == pytest.approx(expected)
     assert answer["association"]["fisher_ratio"]["jobs"] == 48
     change = next(row for row in answer["changes"] if (row["proposal"], row["measure"]) == ("focal", "fisher_ratio"))

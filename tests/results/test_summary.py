@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import sklearn.metrics
 
-from affekt import metrics, statistics
 from affekt.errors import ConfigError
-from affekt.results import Results, file_sha256, summarise, write_summary
+from affekt.measures import metrics, statistics
+from affekt.results import Results, file_sha256, summarize, write_summary
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def results(run: Path) -> Results:
 
 @pytest.fixture(scope="module")
 def summary(results: Results) -> dict[str, Any]:
-    return summarise(results)
+    return summarize(results)
 
 
 def mean_recall(labels: Any, predicted: Any) -> float:
@@ -90,7 +90,7 @@ def resampled_ua(tables: dict[str, pd.DataFrame], seed: int, replicates: int) ->
 
 
 def test_intervals_oracle(results: Results) -> None:
-    systems = summarise(results, seed=5, replicates=60)["systems"]
+    systems = summarize(results, seed=5, replicates=60)["systems"]
     ua = resampled_ua({name: rows_of(results, name) for name in ("baseline", "focal")}, seed=5, replicates=60)
     own = systems["focal"]["pooled"]["ua"]
     assert (own["low"], own["high"]) == pytest.approx(np.quantile(ua["focal"], [0.025, 0.975]), rel=1e-6)
@@ -165,7 +165,7 @@ def test_the_same_run_gives_the_same_bytes_and_times_are_not_in_them(
     """Twice written, the second time with other times and an interruption; summary.json is bit for bit the same."""
     first = make_run(tmp_path / "first", systems=("baseline", "focal"))
     second = make_run(tmp_path / "second", systems=("baseline", "focal"), left_out=("focal/fold-0/seed-0",))
-    assert summarise(Results.read(second)) != summarise(Results.read(first))
+    assert summarize(Results.read(second)) != summarize(Results.read(first))
     (first / "focal/fold-0/seed-0").rename(second / "focal/fold-0/seed-0")
     make_run(tmp_path / "third", systems=("baseline", "focal"))
     for path in (tmp_path / "third").glob("*/*/*/result.json"):
@@ -173,7 +173,7 @@ def test_the_same_run_gives_the_same_bytes_and_times_are_not_in_them(
         path.write_text(json.dumps(result | {"seconds": 99.0}))
     texts = []
     for run in (second, tmp_path / "third"):
-        write_summary(summarise(Results.read(run)), run / "summary.json")
+        write_summary(summarize(Results.read(run)), run / "summary.json")
         texts.append((run / "summary.json").read_bytes())
     assert texts[0] == texts[1]
     assert b"seconds" not in texts[0]
@@ -191,7 +191,7 @@ def test_a_summary_on_disk_is_the_summary(tmp_path: Path, summary: dict[str, Any
 def test_a_comparison_uses_the_jobs_that_both_have(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     left_out = ("baseline/fold-0/seed-0", "focal/fold-2/seed-1", "focal/fold-1/seed-0", "focal/fold-1/seed-1")
     results = Results.read(make_run(tmp_path / "run", systems=("baseline", "focal"), left_out=left_out))
-    summary = summarise(results, seed=5, replicates=60)
+    summary = summarize(results, seed=5, replicates=60)
     assert summary["jobs"] == {"finished": 8, "expected": 12, "missing": sorted(left_out)}
     table = results.jobs.pivot_table(index=["fold", "seed"], columns="system", values="ua").dropna()
     assert table.index.tolist() == [(0, 1), (2, 0)]
@@ -207,7 +207,7 @@ def test_a_comparison_uses_the_jobs_that_both_have(tmp_path: Path, make_run: Cal
 def test_systems_that_share_no_job_are_not_compared(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     left_out = ("baseline/fold-0/seed-0", "focal/fold-1/seed-0")
     run = make_run(tmp_path / "run", systems=("baseline", "focal", "combined"), folds=2, seeds=1, left_out=left_out)
-    summary = summarise(Results.read(run))
+    summary = summarize(Results.read(run))
     assert summary["systems"]["focal"]["comparison"] is None
     assert summary["systems"]["combined"]["comparison"]["ua"]["t_p"] is None  # one fold in common
 
@@ -215,7 +215,7 @@ def test_systems_that_share_no_job_are_not_compared(tmp_path: Path, make_run: Ca
 def test_a_system_without_a_finished_job_is_only_missing(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     left_out = ("baseline/fold-0/seed-0", "baseline/fold-1/seed-0")
     run = make_run(tmp_path / "run", systems=("baseline", "focal"), folds=2, seeds=1, left_out=left_out)
-    summary = summarise(Results.read(run))
+    summary = summarize(Results.read(run))
     assert list(summary["systems"]) == ["focal"]
     assert summary["baseline"] == "focal"
     assert summary["systems"]["focal"]["ua"]["sd_seeds"] is None
@@ -223,7 +223,7 @@ def test_a_system_without_a_finished_job_is_only_missing(tmp_path: Path, make_ru
 
 def test_without_speakers_utterances_are_drawn_and_it_says_so(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     run = make_run(tmp_path / "run", systems=("baseline", "focal"), speakers=("",))
-    bootstrap = summarise(Results.read(run))["bootstrap"]
+    bootstrap = summarize(Results.read(run))["bootstrap"]
     assert (bootstrap["unit"], bootstrap["clusters"]) == ("utterances, since no speaker is known", 96)
 
 
@@ -231,7 +231,7 @@ def test_without_features_there_is_no_geometry(tmp_path: Path, make_run: Callabl
     run = make_run(tmp_path / "run")
     for path in run.glob("*/*/*/embeddings.npy"):
         path.unlink()
-    summary = summarise(Results.read(run))
+    summary = summarize(Results.read(run))
     assert summary["systems"]["focal"]["geometry"] is None
     assert summary["systems"]["focal"]["comparison"]["fisher_ratio"] is None
     assert set(summary["association"].values()) == {None}
@@ -245,17 +245,17 @@ def test_features_that_are_points_have_no_finite_ratio(tmp_path: Path, make_run:
         result = json.loads((folder / "result.json").read_text())
         result["sha256"]["embeddings.npy"] = file_sha256(folder / "embeddings.npy")
         (folder / "result.json").write_text(json.dumps(result))
-    figures = summarise(Results.read(run))["systems"]["focal"]
+    figures = summarize(Results.read(run))["systems"]["focal"]
     assert figures["geometry"]["silhouette"]["mean"] > 0.95  # 0 for the only utterance of a class
     assert figures["geometry"]["fisher_ratio"] is None
 
 
 def test_another_baseline(results: Results, summary: dict[str, Any]) -> None:
-    turned = summarise(results, baseline="focal")
+    turned = summarize(results, baseline="focal")
     there = turned["systems"]["baseline"]["comparison"]["ua"]
     back = summary["systems"]["focal"]["comparison"]["ua"]
     assert there["difference"] == -back["difference"]
     assert there["permutation_p"] == back["permutation_p"]
     assert turned["systems"]["focal"]["comparison"] is None
     with pytest.raises(ConfigError, match="baseline: got 'nobody', expected a system with a finished job: baseline"):
-        summarise(results, baseline="nobody")
+        summarize(results, baseline="nobody")

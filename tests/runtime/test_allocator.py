@@ -20,13 +20,13 @@ def glibc() -> None:
 
 PAGES = """
 import resource
-from affekt import memory
+from affekt.runtime import allocator
 def new_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     len(b"x" * {size})  # not numpy's, which asks for large pages
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 needed = new_pages()
-with memory.kept():
+with allocator.kept():
     new_pages()
     again = new_pages()
 print(needed, again)
@@ -48,16 +48,16 @@ def test_a_block_that_was_used_once_needs_no_new_pages_within_the_context() -> N
 
 RESIDENT = """
 import numpy as np
-from affekt import memory
+from affekt.runtime import allocator
 def resident_mib():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * {page} / 2**20
 before = resident_mib()
-with memory.kept():
+with allocator.kept():
     np.ones(2**28, np.uint8)
     assert resident_mib() - before > 200, "it was to be kept"
 assert resident_mib() - before < 50, "it was to be given back"
-memory.give_back_blocks_of(2**20)
+allocator.give_back_blocks_of(2**20)
 np.ones(2**22, np.uint8)
 assert resident_mib() - before < 50
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from affekt import atomic
-from affekt.atomic import filling, write_bytes, writing, writing_out
+from affekt.runtime import atomic_files
+from affekt.runtime.atomic_files import filling, write_bytes, writing, writing_out
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_what_is_written_out_beside_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atomic, "OUT_BYTES", 3_000)
+    monkeypatch.setattr(atomic_files, "OUT_BYTES", 3_000)
     parts = [bytes([number]) * 1_000 for number in range(11)]
     with writing(tmp_path / "a") as file, writing_out(file) as write:
         for part in parts:
@@ -95,7 +95,7 @@ def test_a_disk_that_does_not_take_what_is_written_out_is_heard_of(
             raise failures.pop()
         sync(descriptor)
 
-    monkeypatch.setattr(atomic, "OUT_BYTES", 1_000)
+    monkeypatch.setattr(atomic_files, "OUT_BYTES", 1_000)
     monkeypatch.setattr(os, "fsync", fail_once)
     with (
         pytest.raises(OSError, match="Input/output error"),
@@ -109,7 +109,7 @@ def test_a_disk_that_does_not_take_what_is_written_out_is_heard_of(
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a.txt", b"old")
     program = (
-        "import os, signal, sys; from affekt.atomic import writing\n"
+        "import os, signal, sys; from affekt.runtime.atomic_files import writing\n"
         "with writing(sys.argv[1]) as file:\n"
         "    file.write(b'new'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )

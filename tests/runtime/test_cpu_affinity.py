@@ -9,9 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from affekt import cores
-from affekt.cores import Apart, available_cores
-from affekt.inference import Recognizer
+from affekt.recognition.recognizer import Recognizer
+from affekt.runtime import cpu_affinity
+from affekt.runtime.cpu_affinity import Apart, available_cores
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or available_cores() < 2, reason="no two cores, or a system that places no threads"
@@ -23,9 +23,9 @@ def test_the_caller_begins_on_the_first_core_and_is_free_to_go() -> None:
     apart = Apart(len(free))
     assert set(apart.others) == free - {min(free)}
     for core in free:
-        cores._move_to(core)
+        cpu_affinity._move_to(core)
         with apart.caller():
-            assert cores._core() == min(free)
+            assert cpu_affinity._core() == min(free)
             assert os.sched_getaffinity(0) == free
     with pytest.raises(ZeroDivisionError), apart.caller():
         _ = 1 / 0
@@ -35,8 +35,8 @@ def test_the_caller_begins_on_the_first_core_and_is_free_to_go() -> None:
 
 def test_who_calls_while_another_works_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[int] = []
-    monkeypatch.setattr(cores, "_core", lambda: -1)
-    monkeypatch.setattr(cores, "_move_to", moved.append)
+    monkeypatch.setattr(cpu_affinity, "_core", lambda: -1)
+    monkeypatch.setattr(cpu_affinity, "_move_to", moved.append)
     apart = Apart(available_cores())
 
     def call() -> None:
@@ -66,7 +66,7 @@ def test_a_system_that_forbids_it_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_setaffinity", forbid)
-    monkeypatch.setattr(cores, "_core", lambda: -1)
+    monkeypatch.setattr(cpu_affinity, "_core", lambda: -1)
     with Apart(available_cores()).caller():
         assert len(os.sched_getaffinity(0)) == available_cores()
 

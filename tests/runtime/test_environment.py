@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from affekt import environment
+from affekt.runtime import environment
 
 X86 = "processor\t: 0\nmodel name\t: Zilog Z80\nflags\t\t: fpu avx512_bf16 amx_bf16\n\nmodel name\t: another\n"
 HIDDEN = "cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx512_bf16\n\n"

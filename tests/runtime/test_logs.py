@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import uvicorn
 
-from affekt import cli, logs
+from affekt import cli
 from affekt.cli.progress import LoggedProgress, ModelProgress, make_model_progress, make_progress
-from affekt.logs import LOG, AccessFormatter, JsonFormatter, log_as, say
+from affekt.runtime import logs
+from affekt.runtime.logs import LOG, AccessFormatter, JsonFormatter, log_as, say
 from affekt.serving import run as serving
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from affekt import processes
 from affekt.errors import AffektError
-from affekt.processes import AHEAD_PER_PROCESS, Lost, Processes
+from affekt.runtime import processes
+from affekt.runtime.processes import AHEAD_PER_PROCESS, Lost, Processes
 
 PATIENCE_SECONDS = 60
 
@@ -25,7 +25,8 @@ DEADLY = "lambda number: __import__('os').kill(__import__('os').getpid(), 9) if 
 FAULTY = """lambda what: (_ for _ in ()).throw(
     __import__('affekt.errors').errors.AudioError(what, got='noise') if what else ValueError('no name'))"""
 TALKATIVE = """lambda what: (
-    print('said', what), __import__('logging').getLogger('affekt.audio').warning('%s: breaks off', what), what)[2]"""
+    print('said', what),
+    __import__('logging').getLogger('affekt.audio.reader').warning('%s: breaks off', what), what)[2]"""
 WHO = "lambda _: (__import__('os').getpid(), __import__('os').getpgrp())"
 
 
@@ -85,7 +86,7 @@ def test_what_is_logged_there_is_logged_here_and_prints_are_no_answers(caplog: p
     with Processes(eval, 1, TALKATIVE) as workers:
         assert list(workers.map(["a.wav", "b.wav"])) == ["a.wav", "b.wav"]
     assert [record.getMessage() for record in caplog.records] == ["a.wav: breaks off", "b.wav: breaks off"]
-    assert {(record.name, record.levelno) for record in caplog.records} == {("affekt.audio", logging.WARNING)}
+    assert {(record.name, record.levelno) for record in caplog.records} == {("affekt.audio.reader", logging.WARNING)}
 
 
 def test_as_many_as_are_worth_starting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,7 @@ def test_ctrl_c_does_not_reach_them_and_none_is_left() -> None:
 def test_they_end_when_their_parent_is_killed() -> None:
     script = f"""
 import itertools, time
-from affekt.processes import Processes
+from affekt.runtime.processes import Processes
 workers = Processes(eval, 1, {WHO!r})
 print(workers.ask(0)[0], flush=True)
 time.sleep({PATIENCE_SECONDS})

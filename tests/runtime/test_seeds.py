@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from affekt.seeds import derive_seed, generator
+from affekt.runtime.seeds import derive_seed, generator
 
 
 def test_a_seed_is_the_beginning_of_a_hash() -> None:

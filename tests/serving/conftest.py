@@ -13,10 +13,10 @@ import soundfile
 import torch
 from starlette.testclient import TestClient
 
-from affekt.export import Description, Pipeline, export
-from affekt.features import FeatureConfig, Normalizer
-from affekt.inference import Recognizer
+from affekt.export.onnx_file import Description, Pipeline, export
+from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.nn import Network, NetworkConfig
+from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
 from affekt.serving.settings import Limits, Settings
 
@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.head.bias.sub_(mean).div_(deviation)
         network.head.weight.div_(deviation[:, None])
     path = tmp_path_factory.mktemp("model") / "random.onnx"
-    export(pipeline, Description(LABELS, licence="CC0-1.0", unsure_below=0.5), path)
+    export(pipeline, Description(LABELS, license="CC0-1.0", unsure_below=0.5), path)
     return path
 
 

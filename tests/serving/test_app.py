@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from affekt.formats import FORMATS
-from affekt.inference import Recognizer
+from affekt.recognition.formats import FORMATS
+from affekt.recognition.recognizer import Recognizer
+from affekt.recognition.timeline import TimelineConfig
 from affekt.serving.uploads import Upload
-from affekt.timeline import TimelineConfig
 
 Record = Callable[..., bytes]
 Serve = Callable[..., TestClient]

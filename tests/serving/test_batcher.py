@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from affekt.inference import Recognizer
-from affekt.serving.batching import Batcher
+from affekt.recognition.recognizer import Recognizer
+from affekt.serving.batcher import Batcher
 from affekt.serving.turn import Turn
 
 Floats = NDArray[np.float32]

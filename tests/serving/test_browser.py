@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt.inference import BUNDLED, Recognizer
+from affekt.recognition.recognizer import BUNDLED, Recognizer
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra dev")
 expect = playwright.expect
@@ -156,8 +156,8 @@ def test_values_follow_the_position(visit: Callable[..., Page], server: Server, 
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert position(page) == 2
-    centres = [(window["start_seconds"] + window["end_seconds"]) / 2 for window in timeline["windows"]]
-    nearest = timeline["windows"][int(np.abs(np.array(centres) - 2).argmin())]
+    centers = [(window["start_seconds"] + window["end_seconds"]) / 2 for window in timeline["windows"]]
+    nearest = timeline["windows"][int(np.abs(np.array(centers) - 2).argmin())]
     expected = [f"{round(100 * nearest['probabilities'][label])} %" for label in timeline["labels"]]
     assert page.locator("#shares td:last-child").all_inner_texts() == expected
     assert page.get_attribute("#segments li:first-child button", "aria-current") == "true"
@@ -309,13 +309,13 @@ def test_a_recording_can_be_dropped(
 
 def test_dark_and_light(visit: Callable[..., Page], server: Server) -> None:
     page = visit(server.url, color_scheme="dark")
-    colour = "getComputedStyle(document.body).backgroundColor"
-    assert page.evaluate(colour) == "rgb(18, 20, 25)"
+    color = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(color) == "rgb(18, 20, 25)"
     expect(page.locator("#theme")).to_have_attribute("aria-pressed", "true")
     page.click("#theme")
-    assert page.evaluate(colour) == "rgb(247, 246, 242)"
+    assert page.evaluate(color) == "rgb(247, 246, 242)"
     page.reload()
-    assert page.evaluate(colour) == "rgb(247, 246, 242)"
+    assert page.evaluate(color) == "rgb(247, 246, 242)"
 
 
 def test_real_speech_gets_the_right_labels(

@@ -16,11 +16,11 @@ from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
 from affekt.errors import AffektError, ConfigError
-from affekt.inference import Recognizer
+from affekt.recognition.recognizer import Recognizer
 from affekt.serving.gate import Budget, Gate
 from affekt.serving.guard import Guard
-from affekt.serving.metrics import Metrics
 from affekt.serving.problems import RequestError
+from affekt.serving.prometheus import Metrics
 from affekt.serving.settings import Limits, Settings
 from affekt.serving.uploads import receive_upload
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from affekt.inference import Recognizer
+from affekt.recognition.recognizer import Recognizer
 
 Floats = NDArray[np.float32]
 Speech = Callable[..., Floats]

@@ -23,7 +23,7 @@ import uvicorn
 import websockets
 from websockets.asyncio.client import connect
 
-from affekt.inference import Recognizer
+from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
 from affekt.serving.run import listen, make_server
 from affekt.serving.settings import Limits, Settings

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from affekt.inference import Recognizer
+from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
 from affekt.serving.run import listen, make_server
 from affekt.serving.settings import Settings

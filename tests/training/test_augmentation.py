@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affekt.augmentation import NEPER_PER_DB, AugmentConfig, augment
-from affekt.batching import Batch
 from affekt.errors import ConfigError
+from affekt.features.clips import Batch
+from affekt.training.augmentation import NEPER_PER_DB, AugmentConfig, augment
 
 MELS = 24
 SILENCE = torch.full((MELS,), math.log(1e-8))

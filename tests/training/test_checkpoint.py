@@ -16,17 +16,17 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from affekt.checkpoint import Checkpoint, _digest
 from affekt.errors import CheckpointError
-from affekt.features import FeatureConfig, Normalizer
+from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.nn import NetworkConfig
 from affekt.nn.network import Output
-from affekt.systems import System
+from affekt.training.checkpoint import Checkpoint, _digest
+from affekt.training.systems import System
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 SMALL = NetworkConfig(filters=(4, 4), pools=(2, 2), lstm_cells_per_direction=3, pooling="combined", masked=True)
 FEATURES = FeatureConfig(mels=8, fft_samples=1024, clip_seconds=2.0)
-CENTRES = System("centres", network=SMALL, loss="centre", loss_options={"weight": 0.1}, features=FEATURES)
+CENTRES = System("centers", network=SMALL, loss="center", loss_options={"weight": 0.1}, features=FEATURES)
 
 
 def make(system: System = CENTRES) -> Checkpoint:
@@ -37,7 +37,7 @@ def make(system: System = CENTRES) -> Checkpoint:
         nn.init.normal_(parameter)
     network = network.to(memory_format=torch.channels_last)
     normalizer = Normalizer(tuple(np.linspace(-9, -7, 8).tolist()), tuple(np.linspace(1, 2, 8).tolist()))
-    provenance = {"protocol": "emodb 4-class | random 5-fold", "fold": 3, "licence": "CC0-1.0 — «frei»"}
+    provenance = {"protocol": "emodb 4-class | random 5-fold", "fold": 3, "license": "CC0-1.0 — «frei»"}
     return Checkpoint(
         system, CLASSES, normalizer, network.state_dict(), loss.state_dict(), 1.2345678901234567, provenance
     )
@@ -68,7 +68,7 @@ def test_a_loaded_network_says_what_the_saved_one_said(saved: Path) -> None:
     before, loss_before = make().build()
     after, loss_after = Checkpoint.load(saved).build()
     assert torch.equal(before(features, lengths).scores, after(features, lengths).scores)
-    assert torch.equal(loss_before.centres, loss_after.centres)
+    assert torch.equal(loss_before.centers, loss_after.centers)
     assert not after.training
 
 

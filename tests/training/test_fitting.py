@@ -15,18 +15,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affekt import devices, training
-from affekt.augmentation import AugmentConfig
-from affekt.batching import Clips
-from affekt.checkpoint import Checkpoint
-from affekt.devices import autocast, choose_device, seeded
 from affekt.errors import ConfigError
-from affekt.features import FeatureConfig
+from affekt.features.clips import Clips
+from affekt.features.log_mel import FeatureConfig
 from affekt.losses import class_balanced_alpha
 from affekt.nn import NetworkConfig
 from affekt.nn.network import Output
-from affekt.systems import System
-from affekt.training import (
+from affekt.runtime import devices
+from affekt.runtime.devices import autocast, choose_device, seeded
+from affekt.training import fitting
+from affekt.training.augmentation import AugmentConfig
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.fitting import (
     Epoch,
     Fitted,
     Part,
@@ -36,6 +36,7 @@ from affekt.training import (
     fit,
     score,
 )
+from affekt.training.systems import System
 
 CLASSES, MELS = 4, 8
 NETWORK = NetworkConfig(filters=(16, 16), pools=(2, 2), lstm_cells_per_direction=8, masked=True)
@@ -56,7 +57,7 @@ EVERYTHING = TrainConfig(
         gain_db=3.0, channel_db=2.0, noise_probability=0.5, warp=0.1, tempo=0.2, time_masks=1, mixup=0.4
     ),
 )
-CENTRES = replace(SYSTEM, loss="centre", loss_options={"weight": 0.1})
+CENTRES = replace(SYSTEM, loss="center", loss_options={"weight": 0.1})
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def test_train_loss_and_accuracy_are_means_over_utterances(problem: Problem, mon
     """29 utterances in batches of 8, 8, 8 and 5; the loss is asked for its means and its scores."""
     seen: list[tuple[float, float, int]] = []
 
-    class Recorded(training.Loss):  # type: ignore[name-defined,misc]
+    class Recorded(fitting.Loss):  # type: ignore[name-defined,misc]
         def batch_mean(self, scores: Tensor, embedding: Tensor, labels: Tensor) -> Tensor:
             loss = nn.functional.cross_entropy(scores, labels)
             seen.append((float(loss.detach()), float((scores.argmax(1) == labels).sum()), len(labels)))
@@ -196,7 +197,7 @@ def test_stopping_follows_the_rule(
     problem: Problem, monkeypatch: pytest.MonkeyPatch, shares: list[float], patience: int, epochs: int, best: int
 ) -> None:
     script = Script(accuracies(problem, shares), [])
-    monkeypatch.setattr(training, "score", script.score)
+    monkeypatch.setattr(fitting, "score", script.score)
     fitted = problem.fit(CENTRES, replace(CONFIG, max_epochs=6, patience=patience))
     assert [epoch.validation_accuracy for epoch in fitted.history] == shares[:epochs]
     assert fitted.best_epoch == best
@@ -221,7 +222,7 @@ def test_what_is_monitored(problem: Problem, monkeypatch: pytest.MonkeyPatch) ->
     answers = [9 * one_class, 9 * fair, 0 * fair]
     for monitor, best in (("accuracy", 1), ("ua", 2), ("loss", 3)):
         script = Script(answers, [])
-        monkeypatch.setattr(training, "score", script.score)
+        monkeypatch.setattr(fitting, "score", script.score)
         config = replace(CONFIG, monitor=monitor)
         fitted = fit(SYSTEM, problem.clips, problem.train, Part(problem.validation.rows, labels), CLASSES, config, 0)
         assert fitted.best_epoch == best, monitor
@@ -270,7 +271,7 @@ def test_resuming_after_the_best_epoch_keeps_it(
 ) -> None:
     shares = [0.25, 0.75, 0.5, 0.5, 0.5]
     script, config = Script(accuracies(problem, shares), []), replace(CONFIG, max_epochs=5, patience=3)
-    monkeypatch.setattr(training, "score", script.score)
+    monkeypatch.setattr(fitting, "score", script.score)
     with pytest.raises(KilledError):
         problem.fit(CENTRES, config, state=tmp_path / "state.pt", on_epoch=kill_after(3))
     script.asked.pop()  # epoch 4 was lost
@@ -337,7 +338,7 @@ def test_seeded_blocks_leave_the_outside_alone() -> None:
 
 
 def test_nothing_is_learnt_from_rows_outside_the_training_part(problem: Problem) -> None:
-    """Other recordings in the test part change no weight; in the validation part they change no normaliser."""
+    """Other recordings in the test part change no weight; in the validation part they change no normalizer."""
     fitted = problem.fit()
     values = problem.clips.values.clone()
     values[problem.clips.offsets[48] :] = 100.0
@@ -382,7 +383,7 @@ def test_one_cycle_of_a_few_steps(epochs: int) -> None:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Tensor], float]]:
-    """The weights after each step of the optimiser, and the norm of the gradients in it."""
+    """The weights after each step of the optimizer, and the norm of the gradients in it."""
     taken: list[tuple[list[Tensor], float]] = []
     step = torch.optim.AdamW.step
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affekt.augmentation import AugmentConfig
-from affekt.batching import Batch
 from affekt.errors import ConfigError
-from affekt.mixup import mix
+from affekt.features.clips import Batch
+from affekt.training.augmentation import AugmentConfig
+from affekt.training.mixup import mix
 
 SILENCE = -18.0
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affekt.adversary import Adversary, reverse_gradient
-from affekt.batching import Clips
 from affekt.errors import ConfigError
-from affekt.features import FeatureConfig
+from affekt.features.clips import Clips
+from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.systems import System
-from affekt.training import Part, TrainConfig, fit
+from affekt.training.fitting import Part, TrainConfig, fit
+from affekt.training.speaker_adversary import Adversary, reverse_gradient
+from affekt.training.systems import System
 
 CLASSES, MELS, UTTERANCES = 2, 8, 64
 SYSTEM = System(

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from affekt.errors import ConfigError
-from affekt.features import FeatureConfig
+from affekt.features.log_mel import FeatureConfig
 from affekt.losses import Loss
 from affekt.nn import Network, NetworkConfig
-from affekt.systems import GROUPS, SYSTEMS, TABLE2, System, from_system_dict, load_systems, resolve
+from affekt.training.systems import GROUPS, SYSTEMS, TABLE2, System, from_system_dict, load_systems, resolve
 
 PAPER_ROWS = [
     ("softmax", {}, "attention"),

@@ -11,18 +11,18 @@ import pandas as pd
 import pytest
 import torch
 
-from affekt.batching import Clips
-from affekt.checkpoint import Checkpoint
-from affekt.corpora import synthetic
+from affekt.data.corpora import synthetic
 from affekt.errors import ConfigError
-from affekt.features import FeatureConfig, Normalizer
-from affekt.frontends import Deltas, Spectrogram, Waveform
-from affekt.recipes import RECIPES, Recipe
+from affekt.experiments.workers import run_experiment
+from affekt.features.clips import Clips
+from affekt.features.frontends import Deltas, Spectrogram, Waveform
+from affekt.features.log_mel import FeatureConfig, Normalizer
+from affekt.features.pieces import Segments
 from affekt.report.quoted import TABLE_1
-from affekt.segments import Segments
-from affekt.systems import GROUPS, SYSTEMS, System, from_system_dict, load_systems
-from affekt.training import Fitted, Part, TrainConfig, as_part, fit, score
-from affekt.workers import run_experiment
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.fitting import Fitted, Part, TrainConfig, as_part, fit, score
+from affekt.training.recipes import RECIPES, Recipe
+from affekt.training.systems import GROUPS, SYSTEMS, System, from_system_dict, load_systems
 
 SMALL = {
     "lstm": {"cells": 4, "dense": 4},
@@ -159,7 +159,7 @@ def test_an_utterance_is_scored_by_its_pieces() -> None:
 
 
 @pytest.mark.parametrize("name", ["crnn-3d", "cnn-blstm", "functionals-svm", "tdnn-lstm"])
-def test_normaliser_is_fitted_on_training_utterances_only(name: str) -> None:
+def test_normalizer_is_fitted_on_training_utterances_only(name: str) -> None:
     system = small(name)
     loud = [noise(1.3, row) * (1 + 9 * (row >= 4)) for row in range(8)]
     clips = Clips.from_waveforms(loud, system.features)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt import audio
-from affekt.cores import available_cores
 from affekt.errors import AudioError, Fault
-from affekt.processes import RECORDINGS_EACH, Lost, Processes, lists_of, suitable
+from affekt.runtime.cpu_affinity import available_cores
+from affekt.runtime.processes import RECORDINGS_EACH, Lost, Processes, lists_of, suitable
 
 LFS_POINTER = b"version https://git-lfs.github.com/"
 COMPLETE = 0.98  # compressed files only estimate their length

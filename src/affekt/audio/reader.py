@@ -25,7 +25,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from affekt import opus
+from affekt.audio import opus
 from affekt.errors import AudioError
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
@@ -185,7 +185,7 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is u
 
 
 class _DecodedFile:
-    """A short Opus recording that a faster decoder has decoded as a whole: see :mod:`affekt.opus`."""
+    """A short Opus recording that a faster decoder has decoded as a whole: see :mod:`affekt.audio.opus`."""
 
     format, subtype = "OGG", "OPUS"
 

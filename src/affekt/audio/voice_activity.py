@@ -96,7 +96,7 @@ class EnergyGate:
 
 
 class SileroVad:
-    """Silero's network (Silero Team, MIT licence), run by onnxruntime from its package's files; torch is not imported.
+    """Silero's network (Silero Team, MIT license), run by onnxruntime from its package's files; torch is not imported.
 
     Args:
         sample_rate_hz: must be 16,000.

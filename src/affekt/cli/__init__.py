@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from affekt import __version__
-from affekt.cli.calls import call
-from affekt.cli.pages import HELP, front_page
+from affekt.cli.framework.calls import call
+from affekt.cli.framework.help_pages import HELP, front_page
 from affekt.config import is_run_config, read_toml
 from affekt.errors import AffektError, ConfigError
-from affekt.logs import log_as, say
+from affekt.runtime.logs import log_as, say
 
 VERBS: dict[str, tuple[str, str]] = {
     "demo": (
         "affekt.cli.demo:demo",
         "The paper's four systems on a synthetic corpus, from waveforms to tests and a report.",
     ),
-    "corpora": ("affekt.cli.corpora:corpora", "What is read, its licence, where its release is had."),
+    "corpora": ("affekt.cli.corpora:corpora", "What is read, its license, where its release is had."),
     "prepare": (
         "affekt.cli.prepare:prepare",
         "Read a corpus release into a manifest: labels, speakers, texts, and notes on all that is odd about it.",
@@ -63,11 +63,11 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "predict": (
         "affekt.cli.predict:predict",
-        "Recognise the emotion of recordings: files, folders, patterns, or `-` for standard input.",
+        "Recognize the emotion of recordings: files, folders, patterns, or `-` for standard input.",
     ),
     "stream": (
         "affekt.cli.stream:stream",
-        "Recognise emotion live, a line every hop, from the microphone or from raw samples on standard input.",
+        "Recognize emotion live, a line every hop, from the microphone or from raw samples on standard input.",
     ),
     "export": (
         "affekt.cli.export:export",
@@ -75,7 +75,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "serve": (
         "affekt.cli.serve:serve",
-        "Serve a page and an API that recognise emotions in recordings and live streams.",
+        "Serve a page and an API that recognize emotions in recordings and live streams.",
     ),
     "info": (
         "affekt.cli.info:info",

@@ -1,15 +1,15 @@
-"""`affekt corpora`: what is read, its licence, and where its release is had."""
+"""`affekt corpora`: what is read, its license, and where its release is had."""
 
 from __future__ import annotations
 
-from affekt.corpora import CORPORA, Corpus, find_corpus
-from affekt.labels import LABEL_SETS
+from affekt.data.corpora import CORPORA, Corpus, find_corpus
+from affekt.data.labels import LABEL_SETS
 
-HEADINGS = ("corpus", "utterances", "speakers", "iemocap4", "languages", "licence")
+HEADINGS = ("corpus", "utterances", "speakers", "iemocap4", "languages", "license")
 
 
 def corpora(name: str | None = None, *, markdown: bool = False) -> int:
-    """What is read, its licence, where its release is had.
+    """What is read, its license, where its release is had.
 
     Args:
         name: describe this corpus; by default list all.
@@ -26,13 +26,13 @@ def corpora(name: str | None = None, *, markdown: bool = False) -> int:
 
 def markdown_table() -> str:
     """All corpora in a Markdown table, as it stands in docs/corpora.md."""
-    headings = ("corpus", "layout", "utterances", "speakers", "labels", "iemocap4", "licence")
+    headings = ("corpus", "layout", "utterances", "speakers", "labels", "iemocap4", "license")
     rows = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for corpus in CORPORA.values():
         name = f"[`{corpus.name}`]({corpus.page})" if corpus.page.startswith("http") else f"`{corpus.name}`"
         counts = ", ".join(f"{label} {count}" for label, count in corpus.label_counts.items())
         numbers = (str(corpus.utterances or ""), str(corpus.speakers or ""), counts, _classes(corpus))
-        rows.append("| " + " | ".join((f"{name} {corpus.title}", corpus.layout, *numbers, corpus.licence)) + " |")
+        rows.append("| " + " | ".join((f"{name} {corpus.title}", corpus.layout, *numbers, corpus.license)) + " |")
     return "\n".join(rows)
 
 
@@ -50,7 +50,7 @@ def _listing() -> list[str]:
             str(corpus.speakers or "any"),
             _classes(corpus).partition(" ")[0],
             ", ".join(filter(None, corpus.languages)),
-            corpus.licence,
+            corpus.license,
         )
         for corpus in CORPORA.values()
     ]
@@ -60,7 +60,7 @@ def _listing() -> list[str]:
 
 def _description(corpus: Corpus) -> list[str]:
     facts = {
-        "licence": corpus.licence,
+        "license": corpus.license,
         "to be had at": corpus.page,
         "on disk": corpus.layout,
         "languages": ", ".join(filter(None, corpus.languages)),

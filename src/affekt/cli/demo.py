@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from affekt.cli.arguments import Option
 from affekt.cli.experiment import choose_engine, conclude, run_with_progress, side_by_side
+from affekt.cli.framework.arguments import Option
 from affekt.cli.progress import ExperimentProgress
-from affekt.corpora import prepare, synthetic
-from affekt.experiment import plan_experiment
-from affekt.labels import LABEL_SETS
-from affekt.recipes import RECIPES
-from affekt.systems import resolve
+from affekt.data.corpora import prepare, synthetic
+from affekt.data.labels import LABEL_SETS
+from affekt.experiments.experiment import plan_experiment
+from affekt.training.recipes import RECIPES
+from affekt.training.systems import resolve
 
 SPEAKERS, SENTENCES = 10, 6
 NEXT = """
@@ -34,7 +34,7 @@ def demo(*, out: Annotated[Path, Option("-o")] = Path("runs/demo"), folds: int =
         jobs: trainings side by side; by default one per core.
     """
     workers = side_by_side(jobs, "cpu")
-    print("The embedded corpus is SYNTHETIC: a voice synthesiser, not people.")
+    print("The embedded corpus is SYNTHETIC: a voice synthesizer, not people.")
     corpus = out / "corpus"
     if not corpus.exists():
         synthetic.write(corpus, speakers=SPEAKERS, sentences=SENTENCES)

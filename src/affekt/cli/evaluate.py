@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from affekt.atomic import write_bytes, writing
-from affekt.cli.arguments import Option
+from affekt.cli.framework.arguments import Option
+from affekt.data.manifest import Manifest
 from affekt.errors import ConfigError
-from affekt.evaluation import Evaluation, as_text
-from affekt.evaluation import evaluate as evaluate_model
-from affekt.inference import Recognizer
-from affekt.manifest import Manifest
+from affekt.recognition.evaluation import Evaluation, as_text
+from affekt.recognition.evaluation import evaluate as evaluate_model
+from affekt.recognition.recognizer import Recognizer
+from affekt.runtime.atomic_files import write_bytes, writing
 
 DIAGRAMS = (".png", ".svg", ".pdf")
 
@@ -63,9 +63,9 @@ def _recognizer(model: str, jobs: int | None) -> Recognizer:
         return Recognizer.load(threads=jobs)
     path = Path(model)
     if path.is_dir() or path.suffix == ".safetensors":
-        from affekt.checkpoint import Checkpoint
         from affekt.cli.export import find_checkpoint
-        from affekt.export import export_checkpoint
+        from affekt.export.onnx_file import export_checkpoint
+        from affekt.training.checkpoint import Checkpoint
 
         with tempfile.TemporaryDirectory() as folder:
             exported = Path(folder) / "model.onnx"

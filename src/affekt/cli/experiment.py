@@ -9,22 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from affekt.cli.arguments import Option
 from affekt.cli.changes import given, optional_fields
+from affekt.cli.framework.arguments import Option
 from affekt.cli.progress import ExperimentProgress, make_progress
 from affekt.config import merge
-from affekt.costs import CLIP_SECONDS, Cost, estimate, measure, write_costs
+from affekt.data.labels import label_set
+from affekt.data.manifest import Manifest
 from affekt.errors import AffektError, ConfigError, Fault
-from affekt.experiment import Experiment, default_jobs, finish, plan_experiment
-from affekt.labels import label_set
-from affekt.logs import LogFormat, log_as, say
-from affekt.manifest import Manifest
-from affekt.recipes import Recipe, find_recipe
+from affekt.experiments.costs import CLIP_SECONDS, Cost, estimate, measure, write_costs
+from affekt.experiments.experiment import Experiment, default_jobs, finish, plan_experiment
+from affekt.experiments.workers import Engine, RayJobs, run_on_ray, run_parallel
 from affekt.report import print_table, write_report
-from affekt.results import summarise
-from affekt.systems import System, resolve
-from affekt.training import TrainConfig
-from affekt.workers import Engine, RayJobs, run_on_ray, run_parallel
+from affekt.results import summarize
+from affekt.runtime.logs import LogFormat, log_as, say
+from affekt.training.fitting import TrainConfig
+from affekt.training.recipes import Recipe, find_recipe
+from affekt.training.systems import System, resolve
 
 if TYPE_CHECKING:
     TrainChanges = TrainConfig
@@ -186,7 +186,7 @@ def print_estimate(planned: Experiment, workers: int, costs: Mapping[str, Cost] 
     for name, cost in expected.costs.items():
         print(
             f"  {name}: {1e3 * cost.training:.1f} ms to train on an utterance, {1e3 * cost.scoring:.1f} to score it; "
-            f"{1e3 * (cost.front_end + cost.recognition):.1f} to recognise a clip of {CLIP_SECONDS:g} s"
+            f"{1e3 * (cost.front_end + cost.recognition):.1f} to recognize a clip of {CLIP_SECONDS:g} s"
         )
     for job in expected.jobs if costs else ():
         print(f"  {job.name}: at most {expected.hours[job.name]:.3f} hours")
@@ -195,7 +195,7 @@ def print_estimate(planned: Experiment, workers: int, costs: Mapping[str, Cost] 
 def conclude(planned: Experiment) -> None:
     """Summary, report and the table on the terminal."""
     results = finish(planned)
-    summary = summarise(results)
+    summary = summarize(results)
     written = write_report(results, planned.out, summary=summary)
     print_table(summary)
     for path in written:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt import audio
-from affekt.card import ModelCard, Precision
-from affekt.checkpoint import Checkpoint
-from affekt.cli.arguments import Option
+from affekt.cli.framework.arguments import Option
+from affekt.data.manifest import Manifest
 from affekt.errors import AudioError, ConfigError
-from affekt.export import UNSURE_BELOW, export_checkpoint
-from affekt.manifest import Manifest
+from affekt.export.onnx_file import UNSURE_BELOW, export_checkpoint
+from affekt.recognition.card import ModelCard, Precision
+from affekt.training.checkpoint import Checkpoint
 
 
 def export(
@@ -26,7 +26,7 @@ def export(
     calibrate: Path | None = None,
     recordings: int = 256,
     unsure_below: float = UNSURE_BELOW,
-    licence: str | None = None,
+    license: str | None = None,
     seed: int = 0,
 ) -> int:
     """Write a trained model as one ONNX file: raw waveform in, calibrated probabilities out.
@@ -40,13 +40,13 @@ def export(
         calibrate: manifest of training data, for `--int8` and for the comparison.
         recordings: how many of its recordings to use, drawn at random.
         unsure_below: confidence below which predictions will be marked unsure.
-        licence: of the weights; by default what the checkpoint says.
+        license: of the weights; by default what the checkpoint says.
         seed: of the draw.
     """
     waveforms = [] if calibrate is None else _waveforms(calibrate, recordings, seed)
     chosen = Checkpoint.load(find_checkpoint(checkpoint))
     precision: Precision = "int8" if int8 else "float32"
-    card = export_checkpoint(chosen, output, precision, waveforms, unsure_below, licence)
+    card = export_checkpoint(chosen, output, precision, waveforms, unsure_below, license)
     _report(card, output)
     return 0
 

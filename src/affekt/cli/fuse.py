@@ -6,7 +6,7 @@ from pathlib import Path
 
 from affekt.report import print_table, write_report
 from affekt.results import fuse as fuse_systems
-from affekt.results import summarise, write_summary
+from affekt.results import summarize, write_summary
 
 
 def fuse(run: Path, /, *, systems: str, name: str = "fused") -> int:
@@ -20,7 +20,7 @@ def fuse(run: Path, /, *, systems: str, name: str = "fused") -> int:
         name: of the fused system.
     """
     results = fuse_systems(run, [member.strip() for member in systems.split(",")], name)
-    summary = summarise(results)
+    summary = summarize(results)
     write_summary(summary, run / "summary.json")
     written = write_report(results, run, summary=summary)
     print_table(summary)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affekt.environment import environment
+from affekt.runtime.environment import environment
 
 if TYPE_CHECKING:
     from affekt.nn import LedgerRow
@@ -26,7 +26,7 @@ def info(model: Path | None = None, /) -> int:
     elif model.suffix == ".safetensors":
         print("\n".join(aligned(_checkpoint_facts(model))))
     else:
-        from affekt.inference import Recognizer
+        from affekt.recognition.recognizer import Recognizer
 
         print(Recognizer.load(None if model == Path("bundled") else model).card)
     return 0
@@ -44,8 +44,8 @@ def aligned(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _checkpoint_facts(path: Path) -> Iterable[tuple[str, str]]:
-    from affekt.checkpoint import Checkpoint
     from affekt.nn import ledger
+    from affekt.training.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.load(path)
     system = checkpoint.system

@@ -11,18 +11,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from affekt.cli.arguments import Option
-from affekt.cluster import RayCluster
-from affekt.cores import available_cores
+from affekt.cli.framework.arguments import Option
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
-from affekt.models import BUNDLED
-from affekt.prediction import Failure, Prediction
-from affekt.processes import suitable
-from affekt.shards import predict_in_processes, predict_on_ray
+from affekt.recognition.bulk import predict_in_processes, predict_on_ray
+from affekt.recognition.models import BUNDLED
+from affekt.recognition.prediction import Failure, Prediction
+from affekt.runtime.cpu_affinity import available_cores
+from affekt.runtime.processes import suitable
+from affekt.runtime.ray_cluster import RayCluster
 
 if TYPE_CHECKING:
-    from affekt.inference import Recognizer, Source
-    from affekt.timeline import Timeline
+    from affekt.recognition.recognizer import Recognizer, Source
+    from affekt.recognition.timeline import Timeline
 
 SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".voc")
@@ -49,7 +49,7 @@ def predict(
     engine: Literal["local", "ray"] = "local",
     ray: RayCluster | None = None,
 ) -> int:
-    """Recognise the emotion of recordings: files, folders, patterns, or `-` for standard input.
+    """Recognize the emotion of recordings: files, folders, patterns, or `-` for standard input.
 
     One line a recording, in the order given; folders are searched through all their levels. A recording that cannot be
     used costs one line on standard error and exit code 1, and the others are delivered.
@@ -77,8 +77,8 @@ def predict(
         answers = _timelines(_load(model, jobs), sources, min_confidence, cut)
         _deliver_timelines(_usable(answers, failures), format, output, len(sources))
     else:
-        with _recognition(model, sources, min_confidence, jobs, engine, ray) as (labels, recognised):
-            _PRINTERS[format or "table"](_noted(_usable(recognised, failures)), labels, sources)
+        with _recognition(model, sources, min_confidence, jobs, engine, ray) as (labels, recognized):
+            _PRINTERS[format or "table"](_noted(_usable(recognized, failures)), labels, sources)
     return int(bool(failures))
 
 
@@ -188,7 +188,7 @@ def _recognition(
 
 def _load(model: Path | None, jobs: int | None) -> Recognizer:
     """The model, in this process; its libraries are imported now, since they take longest of all."""
-    from affekt.inference import Recognizer
+    from affekt.recognition.recognizer import Recognizer
 
     return Recognizer.load(model, threads=jobs)
 
@@ -205,20 +205,20 @@ def _timelines(
     min_confidence: float | None,
     cut: tuple[float | None, float | None, str],
 ) -> Iterator[Timeline | Failure]:
-    from affekt.timeline import TimelineConfig
+    from affekt.recognition.timeline import TimelineConfig
 
     config = TimelineConfig(*cut)
     config.resolved(recognizer.card)
     return _attempts(sources, lambda source: recognizer.timeline(source, min_confidence=min_confidence, config=config))
 
 
-def _attempts(sources: Iterable[Source | Failure], recognise: Callable[[Source], Answer]) -> Iterator[Answer | Failure]:
+def _attempts(sources: Iterable[Source | Failure], recognize: Callable[[Source], Answer]) -> Iterator[Answer | Failure]:
     for source in sources:
         if isinstance(source, Failure):
             yield source
             continue
         try:
-            yield recognise(source)
+            yield recognize(source)
         except AudioError as error:
             yield Failure(str(source), error)
 
@@ -264,7 +264,7 @@ def _print_lines(predictions: Iterable[Prediction], labels: Sequence[str], sourc
 
 
 def _print_csv(predictions: Iterable[Prediction], labels: Sequence[str], sources: Sequence[object]) -> None:
-    from affekt.formats.tables import prediction_columns, print_csv
+    from affekt.recognition.formats.tables import prediction_columns, print_csv
 
     print_csv(prediction_columns(labels), (prediction.to_row() for prediction in predictions), sys.stdout)
 
@@ -304,7 +304,7 @@ def _deliver_timelines(timelines: Iterable[Timeline], layout: str | None, output
 
 
 def _print_segments(timelines: Iterable[Timeline]) -> None:
-    from affekt.formats.tables import prediction_columns, print_csv
+    from affekt.recognition.formats.tables import prediction_columns, print_csv
 
     for index, timeline in enumerate(timelines):
         rows = (segment.to_row() for segment in timeline.segments)
@@ -312,7 +312,7 @@ def _print_segments(timelines: Iterable[Timeline]) -> None:
 
 
 def _print_one(timelines: Iterable[Timeline], layout: str, count: int) -> None:
-    from affekt.formats import FORMATS
+    from affekt.recognition.formats import FORMATS
 
     if layout == "png" or count > 1:
         got = "standard output" if layout == "png" else f"standard output for {count} recordings"
@@ -324,7 +324,7 @@ def _print_one(timelines: Iterable[Timeline], layout: str, count: int) -> None:
 
 
 def _write_timelines(timelines: Iterable[Timeline], layout: str | None, output: Path, count: int) -> None:
-    from affekt.formats import FORMATS, of_suffix, write
+    from affekt.recognition.formats import FORMATS, of_suffix, write
 
     is_file = bool(output.suffix) and not output.is_dir()
     if is_file and count > 1:

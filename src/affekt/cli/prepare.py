@@ -8,14 +8,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from affekt.cli.arguments import Option
-from affekt.decoding import Sound, start_decoders
+from affekt.audio.bulk_decoding import Sound, start_decoders
+from affekt.cli.framework.arguments import Option
+from affekt.data.labels import label_set
 from affekt.errors import ConfigError
-from affekt.labels import label_set
 
 if TYPE_CHECKING:
-    from affekt.corpora.release import Note
-    from affekt.manifest import Manifest
+    from affekt.data.corpora.release import Note
+    from affekt.data.manifest import Manifest
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -54,15 +54,15 @@ def prepare(
     given = {"columns": columns, "audio": audio, "pattern": pattern, "table": table, "column": column}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with (start_decoders() if check_audio else None) or nullcontext() as decoders:
-        from affekt.corpora import find_corpus  # now, while the decoders make ready: it takes as long
-        from affekt.corpora import prepare as prepare_corpus
+        from affekt.data.corpora import find_corpus  # now, while the decoders make ready: it takes as long
+        from affekt.data.corpora import prepare as prepare_corpus
 
         facts = find_corpus(corpus)
         manifest, notes = prepare_corpus(corpus, root, chosen, check_audio, _progress, decoders, **options)
     manifest.write(output)
     classes = chosen.classes if chosen else sorted(set(manifest.labels))
     print("\n".join([facts.title, "", *_counts(manifest, classes), "", *_said(notes)]))
-    print(f"licence: {facts.licence}{f' ({facts.page})' if facts.page else ''}")
+    print(f"license: {facts.license}{f' ({facts.page})' if facts.page else ''}")
     print(f"written: {output}, with paths relative to {manifest.root}")
     return int(any(note.failed for note in notes))
 

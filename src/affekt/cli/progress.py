@@ -19,9 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from affekt.experiment import Job
-from affekt.logs import logs_json, say
-from affekt.training import Epoch
+from affekt.experiments.experiment import Job
+from affekt.runtime.logs import logs_json, say
+from affekt.training.fitting import Epoch
 
 
 class ExperimentProgress:

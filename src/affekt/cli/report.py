@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from affekt.cli.arguments import Option
+from affekt.cli.framework.arguments import Option
 from affekt.errors import ConfigError
 from affekt.report import FORMATS, Format, Projection, print_table, write_report, write_study
-from affekt.results import Results, summarise, write_summary
-from affekt.tracking import TRACKERS, Tracker
+from affekt.report.tracking import TRACKERS, Tracker
+from affekt.results import Results, summarize, write_summary
 
 
 def report(
@@ -38,7 +38,7 @@ def report(
     if runs:
         return _study((run, *runs), out, formats)
     results = Results.read(run)
-    summary = summarise(results, baseline)
+    summary = summarize(results, baseline)
     folder = out or run
     write_summary(summary, folder / "summary.json")
     written = write_report(results, folder, formats, summary=summary, projection=projection)

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from affekt.cli.arguments import Option
 from affekt.cli.experiment import choose_engine, conclude, print_estimate, run_with_progress, side_by_side
+from affekt.cli.framework.arguments import Option
 from affekt.cli.progress import ExperimentProgress
-from affekt.corpora import prepare
-from affekt.experiment import plan_experiment
-from affekt.labels import LABEL_SETS
-from affekt.systems import resolve
+from affekt.data.corpora import prepare
+from affekt.data.labels import LABEL_SETS
+from affekt.experiments.experiment import plan_experiment
+from affekt.training.systems import resolve
 
 
 def reproduce(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from affekt.errors import ConfigError
-from affekt.logs import LogFormat, log_as
+from affekt.runtime.logs import LogFormat, log_as
 from affekt.serving.replicas import RayReplicas
 from affekt.serving.run import TOKEN_VARIABLE
 from affekt.serving.run import serve as run_server
@@ -32,7 +32,7 @@ def serve(
     ray: RayReplicas | None = None,
     config: Path | None = None,
 ) -> int:
-    """Serve a page and an API that recognise emotions in recordings and live streams.
+    """Serve a page and an API that recognize emotions in recordings and live streams.
 
     The page is at http://127.0.0.1:8000, the API's documentation at /docs. Audio is held in memory while its request
     lasts, and neither written nor logged. A token that clients must send is read from the environment variable

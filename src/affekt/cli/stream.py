@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt.errors import ConfigError
-from affekt.inference import Recognizer
-from affekt.prediction import NO_SPEECH, Prediction
+from affekt.recognition.prediction import NO_SPEECH, Prediction
+from affekt.recognition.recognizer import Recognizer
 
 Floats = NDArray[np.float32]
 
@@ -35,7 +35,7 @@ def stream(
     min_confidence: float | None = None,
     format: Literal["lines", "jsonl"] = "lines",
 ) -> int:
-    """Recognise emotion live, a line every hop, from the microphone or from raw samples on standard input.
+    """Recognize emotion live, a line every hop, from the microphone or from raw samples on standard input.
 
     Each line is about the last `--window-seconds`. It appears within the hop and 0.1 s after what it is about was said;
     the delay that was measured, from the arrival of a hop's last sample to its line, is printed at the end.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from affekt.checkpoint import Checkpoint
-from affekt.cli.arguments import Option
 from affekt.cli.experiment import TrainChanges, changed_recipe, one_system
+from affekt.cli.framework.arguments import Option
 from affekt.cli.progress import make_model_progress
-from affekt.export import export_checkpoint
-from affekt.labels import label_set
-from affekt.logs import LogFormat, log_as
-from affekt.manifest import Manifest
-from affekt.model import train_model
-from affekt.models import BUNDLED_CHECKPOINT
+from affekt.data.labels import label_set
+from affekt.data.manifest import Manifest
+from affekt.experiments.train_model import train_model
+from affekt.export.onnx_file import export_checkpoint
+from affekt.recognition.models import BUNDLED_CHECKPOINT
+from affekt.runtime.logs import LogFormat, log_as
+from affekt.training.checkpoint import Checkpoint
 
 
 def train(
@@ -27,7 +27,7 @@ def train(
     labels: str | None = None,
     init: str | None = None,
     seed: int = 0,
-    licence: str = "",
+    license: str = "",
     device: str = "auto",
     cache: Path | None = None,
     train: TrainChanges | None = None,
@@ -44,7 +44,7 @@ def train(
         labels: label set; by default every label of the manifest is a class.
         init: model to start from: bundled, or a checkpoint. The classes may be others.
         seed: of every random choice.
-        licence: of the weights, for the model card.
+        license: of the weights, for the model card.
         device: auto, cpu, cuda or mps.
         cache: where decoded audio is kept.
         train: changes to the recipe's training, e.g. --train.max-epochs 20.
@@ -64,7 +64,7 @@ def train(
             seed=seed,
             device=device,
             cache=cache,
-            licence=licence,
+            license=license,
             on_progress=progress.on_progress,
             on_epoch=progress.on_model_epoch,
         )

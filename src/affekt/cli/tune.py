@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from affekt.cli.arguments import Option
 from affekt.cli.experiment import TrainChanges, changed_recipe, one_system, side_by_side
+from affekt.cli.framework.arguments import Option
 from affekt.cli.progress import ExperimentProgress
-from affekt.labels import label_set
-from affekt.manifest import Manifest
-from affekt.tuning import Found, Point, load_space, plan_search
-from affekt.tuning import tune as search_settings
+from affekt.data.labels import label_set
+from affekt.data.manifest import Manifest
+from affekt.experiments.tuning import Found, Point, load_space, plan_search
+from affekt.experiments.tuning import tune as search_settings
 
 
 def tune(

@@ -11,7 +11,7 @@ column         type       meaning
 id             text       unique name of the utterance
 path           text       audio file, relative to the manifest's root, with forward slashes
 start, end     seconds    the part of the file that is the utterance; empty: from the start, to the end
-label          text       canonical label (:data:`affekt.labels.EMOTIONS`), or a class of an own label set
+label          text       canonical label (:data:`affekt.data.labels.EMOTIONS`), or a class of an own label set
 raw_label      text       the label as the corpus writes it
 speaker        text       who speaks; unique across corpora (``emodb-03``)
 session        text       recording session or dialogue partner group
@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affekt.atomic import writing
+from affekt.data.labels import LabelSet
 from affekt.errors import Fault, ManifestError
-from affekt.labels import LabelSet
+from affekt.runtime.atomic_files import writing
 
 if TYPE_CHECKING:  # for the rest where a table is made: it takes long, and whoever reads a corpus decodes it first
     import pandas as pd
@@ -145,7 +145,7 @@ class Manifest:
         return [self.root / PurePosixPath(path) for path in self.table["path"]]
 
     def select(self, labels: LabelSet) -> Manifest:
-        """Utterances whose label is in the set, relabelled to its classes; votes for a class's labels are added up.
+        """Utterances whose label is in the set, relabeled to its classes; votes for a class's labels are added up.
 
         Raises:
             ManifestError: a class of the set has no utterance.

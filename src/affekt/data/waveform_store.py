@@ -30,12 +30,14 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike, NDArray
 
-from affekt import atomic, audio, opus
-from affekt.cores import available_cores
-from affekt.decoding import SAMPLE_TYPE, Entry, Stretch, waveform, waveforms
+from affekt import audio
+from affekt.audio import opus
+from affekt.audio.bulk_decoding import SAMPLE_TYPE, Entry, Stretch, waveform, waveforms
+from affekt.data.manifest import Manifest
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.manifest import Manifest
-from affekt.processes import suitable
+from affekt.runtime import atomic_files
+from affekt.runtime.cpu_affinity import available_cores
+from affekt.runtime.processes import suitable
 
 FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
@@ -142,7 +144,7 @@ class WaveformStore(Sequence[audio.Samples]):
         return np.array([fault is None for fault in self.faults], bool)
 
     def where(self, keep: ArrayLike) -> WaveformStore:
-        """The rows for which `keep` is true, as :meth:`affekt.manifest.Manifest.where`."""
+        """The rows for which `keep` is true, as :meth:`affekt.data.manifest.Manifest.where`."""
         rows = np.flatnonzero(np.asarray(keep, bool))
         return replace(
             self,
@@ -255,12 +257,12 @@ def _build(final: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) 
         fresh.mkdir()
         entries = _decode_into(fresh / WAVEFORMS, clips, sample_rate_hz, jobs, scratch)
         lines = "".join(_dump(entry) + "\n" for entry in entries)
-        atomic.write_bytes(fresh / INDEX, f"{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}".encode())
+        atomic_files.write_bytes(fresh / INDEX, f"{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}".encode())
         with suppress(FileNotFoundError):  # what is there is damaged, or it would have been read
             final.rename(Path(name) / "damaged")
         try:
             fresh.rename(final)
-            atomic.sync(final.parent)
+            atomic_files.sync(final.parent)
         except OSError:
             if not final.exists():  # else another process was faster, with the same content
                 raise
@@ -270,8 +272,8 @@ def _decode_into(path: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: 
     """Write all waveforms, in order, as they come from those who decode."""
     entries = []
     with (
-        atomic.writing(path) as file,
-        atomic.writing_out(file) as write,
+        atomic_files.writing(path) as file,
+        atomic_files.writing_out(file) as write,
         _progress("decoding", len(clips)) as advance,
     ):
         for entry, samples in advance(_decoded(clips, sample_rate_hz, jobs, scratch)):

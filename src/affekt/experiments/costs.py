@@ -1,6 +1,6 @@
 """What an experiment will cost on this machine: a few real training steps, timed, times all that is to be done.
 
-The same steps tell what a system costs who uses it: milliseconds to recognise a clip. Times are kept apart from results
+The same steps tell what a system costs who uses it: milliseconds to recognize a clip. Times are kept apart from results
 (`costs.json`), by the device that they were measured on, since results come back bit for bit and times do not.
 """
 
@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from affekt.atomic import write_bytes
-from affekt.batching import Clips, batches_per_epoch
-from affekt.devices import choose_device
-from affekt.environment import environment
-from affekt.experiment import Experiment, Job
-from affekt.features import FrontEnd
+from affekt.experiments.experiment import Experiment, Job
+from affekt.features.clips import Clips, batches_per_epoch
+from affekt.features.log_mel import FrontEnd
 from affekt.results.study import COSTS, read_costs
-from affekt.systems import System
-from affekt.training import Fitted, Part, TrainConfig, fit, score
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.devices import choose_device
+from affekt.runtime.environment import environment
+from affekt.training.fitting import Fitted, Part, TrainConfig, fit, score
+from affekt.training.systems import System
 
 TYPICAL_EPOCHS = 0.45  # share of `max_epochs` before early stopping: mean of the 10 jobs in results/emodb-random
 CLIP_SECONDS = 3.0  # of the clip whose recognition is timed
@@ -122,7 +122,7 @@ def _measure(experiment: Experiment, system: System) -> Cost:
     config, device = experiment.recipe.train, choose_device(experiment.device)
     clips, classes = experiment.data.clips[system.features], len(experiment.data.classes)
     trained, scored = _training_rows(clips, config), _typical_rows(clips, config.batch_size)
-    train, validation = (_labelled(rows, classes) for rows in (trained, scored))
+    train, validation = (_labeled(rows, classes) for rows in (trained, scored))
     steps = replace(config, max_epochs=TIMED_EPOCHS, min_steps=0, patience=TIMED_EPOCHS)
     clock = _clock(experiment)
     ticks: list[float] = []
@@ -145,7 +145,7 @@ def _measure(experiment: Experiment, system: System) -> Cost:
     )
 
 
-def _labelled(rows: NDArray[np.int64], classes: int) -> Part:
+def _labeled(rows: NDArray[np.int64], classes: int) -> Part:
     """Labels and two speakers in turn: what they are costs nothing."""
     turns = np.arange(len(rows))
     return Part(rows, turns % classes, turns % 2)

@@ -27,25 +27,25 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from affekt import metrics
-from affekt.atomic import write_bytes
-from affekt.batching import Clips
-from affekt.checkpoint import Checkpoint
 from affekt.config import as_table, build, read_toml, sealed
-from affekt.cores import available_cores
-from affekt.devices import choose_device, seeded
-from affekt.environment import environment
+from affekt.data.labels import LabelSet
+from affekt.data.manifest import Manifest
+from affekt.data.protocols import Fold, FoldPlan, make_folds
+from affekt.data.waveform_store import WaveformStore
 from affekt.errors import AffektError, ConfigError, Fault, ProtocolError
-from affekt.features import FrontEnd
-from affekt.labels import LabelSet
-from affekt.manifest import Manifest
-from affekt.protocols import Fold, FoldPlan, make_folds
-from affekt.recipes import Recipe, find_recipe
-from affekt.results import DIGEST, FUSIONS, Results, damage, file_sha256, result_digest, summarise, write_summary
-from affekt.seeds import derive_seed
-from affekt.store import WaveformStore
-from affekt.systems import System, from_system_dict
-from affekt.training import Epoch, Fitted, Part, Scored, fit, score
+from affekt.features.clips import Clips
+from affekt.features.log_mel import FrontEnd
+from affekt.measures import metrics
+from affekt.results import DIGEST, FUSIONS, Results, damage, file_sha256, result_digest, summarize, write_summary
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.cpu_affinity import available_cores
+from affekt.runtime.devices import choose_device, seeded
+from affekt.runtime.environment import environment
+from affekt.runtime.seeds import derive_seed
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.fitting import Epoch, Fitted, Part, Scored, fit, score
+from affekt.training.recipes import Recipe, find_recipe
+from affekt.training.systems import System, from_system_dict
 
 FEATURE_FILES = ("model.safetensors", "history.csv", "predictions.csv", "embeddings.npy")
 STATE = "state.pt"
@@ -229,9 +229,9 @@ def plan_experiment(
         manifest: the utterances.
         systems: what to compare; the one called `baseline`, or the first, is what the others are compared with.
         out: run directory, new or of the same experiment.
-        protocol, folds, fold_seed: see :func:`affekt.protocols.make_folds`; a protocol may be a file of folds.
+        protocol, folds, fold_seed: see :func:`affekt.data.protocols.make_folds`; a protocol may be a file of folds.
         seeds: trainings of each system on each fold.
-        recipe: a name in :data:`affekt.recipes.RECIPES`, or an own recipe.
+        recipe: a name in :data:`affekt.training.recipes.RECIPES`, or an own recipe.
         labels: which labels are classes.
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of each job; by default what the run directory was begun with, or 1.
@@ -587,7 +587,7 @@ def faults_of(job: Job, error: AffektError) -> list[Fault]:
 def finish(experiment: Experiment) -> Results:
     """Check everything that was written and compute `summary.json`."""
     results = Results.read(experiment.out)
-    write_summary(summarise(results), experiment.out / "summary.json")
+    write_summary(summarize(results), experiment.out / "summary.json")
     return results
 
 

@@ -16,21 +16,21 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from affekt import metrics
-from affekt.atomic import write_bytes
-from affekt.checkpoint import Checkpoint
 from affekt.config import as_table
-from affekt.devices import choose_device
-from affekt.environment import environment
+from affekt.data.labels import LabelSet
+from affekt.data.manifest import Manifest
+from affekt.data.protocols import make_folds
 from affekt.errors import ConfigError
-from affekt.experiment import Data, load_data
-from affekt.labels import LabelSet
-from affekt.manifest import Manifest
-from affekt.protocols import make_folds
-from affekt.recipes import Recipe, find_recipe
-from affekt.seeds import derive_seed
-from affekt.systems import System
-from affekt.training import Epoch, Fitted, Part, fit, score
+from affekt.experiments.experiment import Data, load_data
+from affekt.measures import metrics
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.devices import choose_device
+from affekt.runtime.environment import environment
+from affekt.runtime.seeds import derive_seed
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.fitting import Epoch, Fitted, Part, fit, score
+from affekt.training.recipes import Recipe, find_recipe
+from affekt.training.systems import System
 
 VALIDATION_FOLDS = 5  # one of so many folds validates
 
@@ -46,7 +46,7 @@ def train_model(
     seed: int = 0,
     device: str = "auto",
     cache: Path | None = None,
-    licence: str = "",
+    license: str = "",
     on_progress: Callable[[str, int, int], object] = lambda what, done, total: None,
     on_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> tuple[Checkpoint, dict[str, Any]]:
@@ -57,12 +57,12 @@ def train_model(
             are known).
         system: network, loss, features.
         out: folder; an interrupted training in it goes on.
-        recipe: a name in :data:`affekt.recipes.RECIPES`, or an own recipe.
+        recipe: a name in :data:`affekt.training.recipes.RECIPES`, or an own recipe.
         labels: which labels are classes; by default all.
         start: trained model to start from (fine-tuning); its network replaces the system's, its output layer is new.
         seed: of every random choice.
-        device, cache: as in :func:`affekt.experiment.plan_experiment`.
-        licence: of the weights, for the model card.
+        device, cache: as in :func:`affekt.experiments.experiment.plan_experiment`.
+        license: of the weights, for the model card.
         on_progress, on_epoch: called with how far it is.
 
     Returns:
@@ -91,7 +91,7 @@ def train_model(
     )
     temperature, measures = _validate(fitted, data, validation, recipe, device)
     provenance = _provenance(data, train, recipe, seed, start) | {
-        "licence": licence,
+        "license": license,
         "validation": line,
         "left_out": len(failures),
     }

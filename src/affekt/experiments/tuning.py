@@ -26,20 +26,20 @@ import tomli_w
 import torch.multiprocessing as multiprocessing
 from filelock import FileLock, Timeout
 
-from affekt.atomic import write_bytes
 from affekt.config import as_table, merge, read_toml
-from affekt.devices import choose_device
+from affekt.data.labels import LabelSet
+from affekt.data.manifest import Manifest
+from affekt.data.protocols import FoldPlan, make_folds
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
-from affekt.experiment import Data, load_data, torch_threads
-from affekt.features import FeatureConfig
-from affekt.labels import LabelSet
-from affekt.manifest import Manifest
+from affekt.experiments.experiment import Data, load_data, torch_threads
+from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.protocols import FoldPlan, make_folds
-from affekt.recipes import RECIPES, Recipe, find_recipe
-from affekt.seeds import derive_seed
-from affekt.systems import System, from_system_dict
-from affekt.training import fit
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.devices import choose_device
+from affekt.runtime.seeds import derive_seed
+from affekt.training.fitting import fit
+from affekt.training.recipes import RECIPES, Recipe, find_recipe
+from affekt.training.systems import System, from_system_dict
 
 if TYPE_CHECKING:
     import optuna
@@ -284,8 +284,8 @@ def plan_search(
     Args:
         manifest: the utterances.
         system: what is tuned.
-        protocol, folds, fold_seed: see :func:`affekt.protocols.make_folds`; copies of a recording are not looked for,
-            since that would take the audio of the test part. The experiment that follows looks for them.
+        protocol, folds, fold_seed: see :func:`affekt.data.protocols.make_folds`; copies of a recording are not
+            looked for, since that would take the audio of the test part. The experiment that follows looks for them.
         fold: which fold.
         recipe: what the settings under `train` change.
         space: what is searched; by default :func:`default_space`.

@@ -1,6 +1,6 @@
 """From a trained network to one ONNX file: raw waveform in, calibrated probabilities out, front end inside.
 
-:class:`Pipeline` says in PyTorch what the file computes; the file is written by `affekt.graph`, and before it is
+:class:`Pipeline` says in PyTorch what the file computes; the file is written by `affekt.export.graph`, and before it is
 saved both are run on the same recordings and compared. In float32 they must agree within 1e-4; in int8 the share of
 equal decisions and the largest difference are measured and kept in the model card.
 """
@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affekt import __version__
-from affekt.atomic import write_bytes
-from affekt.card import ModelCard, Precision
-from affekt.checkpoint import Checkpoint
 from affekt.errors import CheckpointError, ConfigError, Fault
-from affekt.features import FeatureConfig, LogMel, Normalizer
-from affekt.graph import front_end, int8
-from affekt.graph import network as layers
-from affekt.graph.builder import OPSET, Graph, ints
-from affekt.graph.pooling import POOLINGS, States
-from affekt.graph.quantisation import QuantisedModule, quantise
-from affekt.graph.traced import traced
+from affekt.export.graph import front_end, int8
+from affekt.export.graph import network_operators as layers
+from affekt.export.graph.builder import OPSET, Graph, ints
+from affekt.export.graph.pooling_operators import POOLINGS, States
+from affekt.export.graph.quantization import QuantizedModule, quantize
+from affekt.export.graph.traced import traced
+from affekt.features.log_mel import FeatureConfig, LogMel, Normalizer
 from affekt.nn import Network
 from affekt.nn.blocks import ConvModule
+from affekt.recognition.card import ModelCard, Precision
+from affekt.runtime.atomic_files import write_bytes
+from affekt.training.checkpoint import Checkpoint
 
 TOLERANCE = 1e-4
 """How far a float32 file's probabilities may be from PyTorch's."""
@@ -43,7 +43,7 @@ UNSURE_BELOW = 0.5
 Waveforms = Sequence[NDArray[np.float32]]
 
 
-class Recognised(NamedTuple):
+class Recognized(NamedTuple):
     """What the pipeline and the file say about a batch."""
 
     probabilities: Float[Tensor, "batch classes"]
@@ -51,10 +51,10 @@ class Recognised(NamedTuple):
 
 
 class Pipeline(nn.Module):
-    """Waveform -> clip -> log-mel -> normaliser -> network -> logits / temperature -> softmax.
+    """Waveform -> clip -> log-mel -> normalizer -> network -> logits / temperature -> softmax.
 
     Args:
-        network: takes normalised features and lengths, gives scores and embedding.
+        network: takes normalized features and lengths, gives scores and embedding.
         features, normalizer: the front end that it was trained with.
         logits: from the network's scores to what the softmax is taken of (`Loss.logits`).
         temperature: what the logits are divided by.
@@ -102,7 +102,7 @@ class Pipeline(nn.Module):
     def prepare(
         self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch frames mels"], Int[Tensor, " batch"]]:
-        """Normalised features and valid frames."""
+        """Normalized features and valid frames."""
         config = self.features
         clipped = waveform[:, : config.clip_samples]
         clipped = clipped * (torch.arange(clipped.shape[1]) < samples[:, None])
@@ -113,9 +113,9 @@ class Pipeline(nn.Module):
         return self.normalizer(self.log_mel(clipped, own)), lengths
 
     @torch.inference_mode()
-    def forward(self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]) -> Recognised:
+    def forward(self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]) -> Recognized:
         scores, embedding = self.network(*self.prepare(waveform, samples))
-        return Recognised((self.logits(scores) / self.temperature).softmax(-1), embedding)
+        return Recognized((self.logits(scores) / self.temperature).softmax(-1), embedding)
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,13 @@ class Description:
 
     Attributes:
         labels: class names in the order of the outputs.
-        licence: of the weights.
+        license: of the weights.
         unsure_below: confidence below which a prediction is marked unsure.
         provenance, measures: any nested values that JSON holds.
     """
 
     labels: tuple[str, ...]
-    licence: str = "not stated"
+    license: str = "not stated"
     unsure_below: float = UNSURE_BELOW
     provenance: Mapping[str, Any] = field(default_factory=dict)
     measures: Mapping[str, Any] = field(default_factory=dict)
@@ -149,8 +149,8 @@ def export(
         pipeline: what to export.
         description: what its card says.
         path: the file, ending in .onnx.
-        precision: "int8" quantises the convolutions that take nearly all the time; it needs recordings.
-        recordings: waveforms at the model's rate: training data to quantise on, and to compare on.
+        precision: "int8" quantizes the convolutions that take nearly all the time; it needs recordings.
+        recordings: waveforms at the model's rate: training data to quantize on, and to compare on.
 
     Returns:
         The card in the file.
@@ -163,9 +163,9 @@ def export(
     if path.suffix != ".onnx":
         raise ConfigError(f"export to {path}", got=repr(path.suffix), expected="a file ending in .onnx")
     batches = _batches(recordings or noise(pipeline.features))
-    quantised = _quantised(pipeline, recordings) if precision == "int8" else None
+    quantized = _quantized(pipeline, recordings) if precision == "int8" else None
     card = _card(pipeline, description, precision)
-    agreement = compare(pipeline, build(pipeline, card, quantised).SerializeToString(), batches)
+    agreement = compare(pipeline, build(pipeline, card, quantized).SerializeToString(), batches)
     if precision == "float32" and not agreement.largest_difference <= TOLERANCE:
         raise CheckpointError(
             f"export to {path}",
@@ -173,7 +173,7 @@ def export(
             expected=f"at most {TOLERANCE:g}",
         )
     card = replace(card, measures={**card.measures, "export": asdict(agreement)})
-    write_bytes(path, build(pipeline, card, quantised).SerializeToString())
+    write_bytes(path, build(pipeline, card, quantized).SerializeToString())
     return card
 
 
@@ -183,22 +183,22 @@ def export_checkpoint(
     precision: Precision = "float32",
     recordings: Waveforms = (),
     unsure_below: float = UNSURE_BELOW,
-    licence: str | None = None,
+    license: str | None = None,
     measures: Mapping[str, Any] | None = None,
 ) -> ModelCard:
-    """Export a checkpoint; its provenance goes into the card, and its licence unless another is given.
+    """Export a checkpoint; its provenance goes into the card, and its license unless another is given.
 
     Raises:
         ConfigError, CheckpointError: as :func:`export`.
     """
     provenance = {"system": checkpoint.system.to_dict(), **checkpoint.provenance}
-    stated = licence or str(checkpoint.provenance.get("licence", "not stated"))
+    stated = license or str(checkpoint.provenance.get("license", checkpoint.provenance.get("licence", "not stated")))
     description = Description(checkpoint.classes, stated, unsure_below, provenance, measures or {})
     return export(Pipeline.from_checkpoint(checkpoint), description, path, precision, recordings)
 
 
-def build(pipeline: Pipeline, card: ModelCard, quantised: Sequence[QuantisedModule] | None = None) -> onnx.ModelProto:
-    """The ONNX model; with `quantised` modules in place of the network's."""
+def build(pipeline: Pipeline, card: ModelCard, quantized: Sequence[QuantizedModule] | None = None) -> onnx.ModelProto:
+    """The ONNX model; with `quantized` modules in place of the network's."""
     graph, config = Graph(), pipeline.features
     clipped = front_end.clip_waveform(graph, config, "waveform", "samples")
     waveform = front_end.set_level(graph, config, clipped, "samples")
@@ -208,8 +208,8 @@ def build(pipeline: Pipeline, card: ModelCard, quantised: Sequence[QuantisedModu
         lengths = front_end.frame_lengths(graph, config, "samples")
         frames = front_end.batch_frames(graph, config, waveform)
     log_mel = front_end.log_mel(graph, config, waveform, frames)
-    features = front_end.normalise(graph, pipeline.normalizer, log_mel)
-    scores, embedding = _network(graph, pipeline, features, frames, lengths, quantised)
+    features = front_end.normalize(graph, pipeline.normalizer, log_mel)
+    scores, embedding = _network(graph, pipeline, features, frames, lengths, quantized)
     scale = np.float32(_logit_scale(pipeline, len(card.labels)) / pipeline.temperature)
     graph.op("Softmax", graph.op("Mul", scores, scale), axis=-1, name="probabilities")
     graph.op("Identity", embedding, name="embedding")
@@ -266,18 +266,18 @@ def _network(
     features: str,
     frames: str | NDArray[np.int64],
     lengths: str | None,
-    quantised: Sequence[QuantisedModule] | None,
+    quantized: Sequence[QuantizedModule] | None,
 ) -> tuple[str, str]:
     """Scores and embedding: the paper's network by hand, any other traced."""
     network = pipeline.network
     if type(network) is not Network:
         return _traced_network(graph, pipeline, features)
     stages = layers.stages(graph, network.config.pools, frames, lengths)
-    if quantised is None:
+    if quantized is None:
         modules = [module for module in network.cnn if isinstance(module, ConvModule)]
         x = layers.convolutions(graph, modules, features, stages)
     else:
-        x = int8.convolutions(graph, quantised, features, pipeline.features.mels, stages)
+        x = int8.convolutions(graph, quantized, features, pipeline.features.mels, stages)
     states, last = layers.bidirectional_lstm(graph, network.blstm, x, stages[-1])
     valid = None if lengths is None else stages[-1].valid(graph)
     embedding = _pooled(graph, network, states, last, valid)
@@ -315,7 +315,7 @@ def _logit_scale(pipeline: Pipeline, classes: int) -> float:
     return scale
 
 
-def _quantised(pipeline: Pipeline, recordings: Waveforms) -> list[QuantisedModule]:
+def _quantized(pipeline: Pipeline, recordings: Waveforms) -> list[QuantizedModule]:
     faults = []
     if type(pipeline.network) is not Network:
         got = f"a {type(pipeline.network).__name__}"
@@ -327,7 +327,7 @@ def _quantised(pipeline: Pipeline, recordings: Waveforms) -> list[QuantisedModul
         raise ConfigError.of(faults)
     assert isinstance(pipeline.network, Network)
     prepared = (pipeline.prepare(*batch) for batch in _batches(recordings))
-    return quantise(
+    return quantize(
         pipeline.network, ((features, lengths if pipeline.masked else None) for features, lengths in prepared)
     )
 
@@ -343,7 +343,7 @@ def _card(pipeline: Pipeline, description: Description, precision: Precision) ->
         precision=precision,
         opset=OPSET,
         version=__version__,
-        licence=description.licence,
+        license=description.license,
         features=asdict(pipeline.features),
         normalizer=asdict(pipeline.normalizer),
         provenance=description.provenance,

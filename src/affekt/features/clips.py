@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affekt.features import FrontEnd, Normalizer
+from affekt.features.log_mel import FrontEnd, Normalizer
 
 BUCKET_BATCHES = 8  # bucketed batches are cut from sorted runs of this many batches
 
@@ -60,7 +60,7 @@ class Clips:
     ) -> Clips:
         """Features of every waveform, [samples] each, cut to the configured clip length.
 
-        Each clip is computed alone, so its features cannot depend on its neighbours.
+        Each clip is computed alone, so its features cannot depend on its neighbors.
         """
         extract = front_end.extractor(device)
         clip_samples = round(front_end.clip_seconds * front_end.sample_rate_hz)
@@ -94,7 +94,7 @@ class Clips:
         return Normalizer.fit(self.values[ends[row] : ends[row + 1]].cpu().numpy() for row in rows)
 
     def normalized(self, normalizer: Normalizer) -> Clips:
-        """All utterances, normalised; so is the silence that pads them."""
+        """All utterances, normalized; so is the silence that pads them."""
         return replace(self, values=normalizer(self.values), silence=normalizer(self.silence))
 
     def batch(self, rows: Int[Tensor, " batch"], frames: int | None = None) -> Batch:

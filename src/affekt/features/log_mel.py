@@ -31,7 +31,7 @@ Extractor = Callable[[Float[Tensor, " samples"]], Float[Tensor, "frames dims"]]
 class FrontEnd(Protocol):
     """How a waveform becomes the sequence of vectors that a network reads: a frozen dataclass of plain values.
 
-    :class:`FeatureConfig` is one; :mod:`affekt.frontends` has others.
+    :class:`FeatureConfig` is one; :mod:`affekt.features.frontends` has others.
     """
 
     @property
@@ -193,9 +193,9 @@ def mel_filterbank(config: FeatureConfig) -> NDArray[np.float32]:
     edges_mel = np.linspace(hz_to_mel(config.low_hz), hz_to_mel(config.high_hz), config.mels + 2)
     edges_hz = mel_to_hz(edges_mel)
     bins_hz = np.arange(config.fft_samples // 2 + 1) * (config.sample_rate_hz / config.fft_samples)
-    left, centre, right = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
-    rising = (bins_hz[:, None] - left) / (centre - left)
-    falling = (right - bins_hz[:, None]) / (right - centre)
+    left, center, right = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    rising = (bins_hz[:, None] - left) / (center - left)
+    falling = (right - bins_hz[:, None]) / (right - center)
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
@@ -273,7 +273,7 @@ class Normalizer:
             total = total + clip.sum(0, dtype=np.float64)
             squares = squares + np.square(clip, dtype=np.float64).sum(0)
         if count == 0:
-            raise ConfigError("normaliser", got="no frames", expected="at least one training clip")
+            raise ConfigError("normalizer", got="no frames", expected="at least one training clip")
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, cls.SMALLEST_STD**2))
         return cls(tuple(np.atleast_1d(mean).tolist()), tuple(np.atleast_1d(std).tolist()))

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affekt.batching import Clips
 from affekt.errors import ConfigError, Fault
+from affekt.features.clips import Clips
 
 Combine = Literal["mean", "max", "whole"]
 SMALLEST_POSTERIOR = 1e-30  # so that its logarithm is finite

@@ -13,7 +13,7 @@ from affekt.losses.aam_softmax import AAMSoftmax
 from affekt.losses.am_focal import AMFocal
 from affekt.losses.am_softmax import AMSoftmax
 from affekt.losses.base import FunctionLoss, Head, Loss, check
-from affekt.losses.centre import Centre
+from affekt.losses.center import Center
 from affekt.losses.class_balanced import class_balanced_alpha
 from affekt.losses.focal import Focal
 from affekt.losses.softmax import Softmax
@@ -24,7 +24,7 @@ __all__ = [
     "AAMSoftmax",
     "AMFocal",
     "AMSoftmax",
-    "Centre",
+    "Center",
     "Focal",
     "FunctionLoss",
     "Head",
@@ -41,7 +41,7 @@ LOSSES: dict[str, type[Loss]] = {
     "focal": Focal,
     "am-focal": AMFocal,
     "aam-softmax": AAMSoftmax,
-    "centre": Centre,
+    "center": Center,
     "supervised-contrastive": SupervisedContrastive,
 }
 """Losses by name, each made from the number of classes, the length of the embedding and its own options."""

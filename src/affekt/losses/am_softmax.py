@@ -1,6 +1,6 @@
 """Additive margin softmax: Wang, Cheng, Liu & Liu 2018, eq. 6; Zhou & Liu 2020, eq. 2.
 
-Eq. 2 of the latter is printed without a minus sign. It is minimised here as -log, as eq. 6 of the former.
+Eq. 2 of the latter is printed without a minus sign. It is minimized here as -log, as eq. 6 of the former.
 """
 
 from __future__ import annotations

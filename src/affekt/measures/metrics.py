@@ -45,7 +45,7 @@ def confusion_matrix(
 
 
 def recall(confusion: Num[Numbers, "*batch classes classes"]) -> Float[Floats, "*batch classes"]:
-    """Part of each class that was recognised; NaN for a class without an utterance, which has none.
+    """Part of each class that was recognized; NaN for a class without an utterance, which has none.
 
     >>> recall(np.array([[3, 1], [0, 2]]))
     array([0.75, 1.  ])
@@ -55,7 +55,7 @@ def recall(confusion: Num[Numbers, "*batch classes classes"]) -> Float[Floats, "
 
 
 def weighted_accuracy(confusion: Num[Numbers, "*batch classes classes"]) -> Float[Floats, "*batch"]:
-    """WA: the part of all utterances that was recognised (accuracy); 0 where there is no utterance.
+    """WA: the part of all utterances that was recognized (accuracy); 0 where there is no utterance.
 
     >>> float(weighted_accuracy(np.array([[3, 1], [0, 1]])))
     0.8
@@ -116,8 +116,8 @@ class ReliabilityBins:
 
     Attributes:
         count: utterances in each bin.
-        confidence: mean probability of the predicted class; the bin's centre where it is empty.
-        accuracy: part of the bin that was recognised; 0 where it is empty.
+        confidence: mean probability of the predicted class; the bin's center where it is empty.
+        accuracy: part of the bin that was recognized; 0 where it is empty.
     """
 
     count: Int[Integers, " bins"]
@@ -139,8 +139,8 @@ def reliability_bins(
     hits = probabilities.argmax(1) == np.asarray(labels)
     index = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins)
-    centre = (np.arange(bins) + 0.5) / bins
-    confidence = np.where(count > 0, _ratio(np.bincount(index, top, bins), count), centre)
+    center = (np.arange(bins) + 0.5) / bins
+    confidence = np.where(count > 0, _ratio(np.bincount(index, top, bins), count), center)
     return ReliabilityBins(count, confidence, _ratio(np.bincount(index, hits, bins), count))
 
 
@@ -181,7 +181,7 @@ def brier_score(probabilities: Num[Numbers, "utterances classes"], labels: Int[I
 
 
 def fit_temperature(logits: Num[Numbers, "utterances classes"], labels: Int[Integers, " utterances"]) -> float:
-    """The T that maximises the likelihood of softmax(logits / T) (Guo et al. 2017, section 4.2).
+    """The T that maximizes the likelihood of softmax(logits / T) (Guo et al. 2017, section 4.2).
 
     The likelihood is concave in 1 / T, so it has one maximum in log T and a bounded scalar search finds it.
 

@@ -331,8 +331,8 @@ def rank_correlation_interval(
         return None
     largest = 1 - 1 / pairs**2
     reach = float(norm.ppf((1 + level) / 2)) * math.sqrt((1 + value**2 / 2) / (pairs - 3))
-    centre = math.atanh(min(max(value, -largest), largest))
-    return Interval(value, min(value, math.tanh(centre - reach)), max(value, math.tanh(centre + reach)))
+    center = math.atanh(min(max(value, -largest), largest))
+    return Interval(value, min(value, math.tanh(center - reach)), max(value, math.tanh(center + reach)))
 
 
 def _chunks(rows: int, columns: int) -> Iterator[int]:

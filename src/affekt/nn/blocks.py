@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from affekt.nn import fused, fused_cuda, lstm_cuda
+from affekt.nn import fused
 
 
 def frame_mask(lengths: Int[Tensor, " batch"], frames: int) -> Bool[Tensor, "batch frames"]:
@@ -76,7 +76,7 @@ def max_pool(
 
 
 class MaskedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation whose statistics come from the valid frames alone (Ioffe & Szegedy 2015)."""
+    """Batch normalization whose statistics come from the valid frames alone (Ioffe & Szegedy 2015)."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -106,9 +106,9 @@ class MaskedBatchNorm(nn.BatchNorm2d):
 
 
 class ConvModule(nn.Module):
-    """Convolution - batch normalisation - ReLU - average pooling - dropout (section 3.1, "CNN").
+    """Convolution - batch normalization - ReLU - average pooling - dropout (section 3.1, "CNN").
 
-    The paper names no activation and no padding: here ReLU follows the normalisation, the convolution is 'same' and
+    The paper names no activation and no padding: here ReLU follows the normalization, the convolution is 'same' and
     pooling rounds up.
 
     >>> module = ConvModule(1, 8, kernel=3, pool=2, dropout=0.25)
@@ -129,9 +129,8 @@ class ConvModule(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """The module's output and its mask, ceil(frames / pool) long; frames outside the mask come out as zero."""
         pooled_mask = None if mask is None else mask[:, :: self.pool]
-        for passes in (fused, fused_cuda):
-            if passes.serves(self, x):
-                return passes.run(self, x, mask), pooled_mask
+        if fused.serves(self, x):
+            return fused.run(self, x, mask), pooled_mask
         x = F.relu(self.norm(self.convolution(x), mask))
         return self.dropout(average_pool(x, self.pool, mask)), pooled_mask
 
@@ -144,8 +143,6 @@ def bidirectional_lstm(
     On CUDA they are computed in float32: under autocast PyTorch has cuDNN compute them in float16, whatever the type
     that was asked for, and the smallest gradients would be lost.
     """
-    if lstm_cuda.serves(lstm, sequence):
-        return lstm_cuda.run(lstm, sequence, None if mask is None else mask.sum(1, dtype=torch.int32))
     if sequence.device.type == "cuda":
         with torch.autocast("cuda", enabled=False):
             return _states(lstm, sequence.float(), mask)

@@ -120,7 +120,7 @@ class _PoolFunction(torch.autograd.Function):
         _call("pool_backward_sums", utterances, x, lengths, scale, shift, grad, sums, shape, dropout)
         d_beta, products = sums.sum(0, dtype=torch.float64)
         d_gamma = (products - mean * d_beta) * rstd
-        # dx = scale * (d - d_beta / count - normalised(x) * d_gamma / count), sorted by powers of x
+        # dx = scale * (d - d_beta / count - normalized(x) * d_gamma / count), sorted by powers of x
         slope = (-scale * rstd * d_gamma / ctx.count).float()
         offset = (-scale * d_beta / ctx.count - slope * mean).float()
         dx = torch.empty_like(x)
@@ -178,9 +178,9 @@ class _FirstFunction(torch.autograd.Function):
         total = sums.sum(0, dtype=torch.float64)
         products, d_beta = total[:9], total[9]  # of d with the patches, and of d alone
         rstd = (variance + ctx.eps).rsqrt()
-        centred = products - torch.outer(patch_mean, d_beta)
-        d_gamma = (taps * centred).sum(0) * rstd  # d times the normalised convolution
-        d_taps = gamma * rstd * (centred - covariance @ taps * rstd * d_gamma)
+        centerd = products - torch.outer(patch_mean, d_beta)
+        d_gamma = (taps * centerd).sum(0) * rstd  # d times the normalized convolution
+        d_taps = gamma * rstd * (centerd - covariance @ taps * rstd * d_gamma)
         d_weight = d_taps.T.reshape(-1, 1, 3, 3).float()
         return (
             None,

@@ -107,7 +107,7 @@ class Network(nn.Module):
         """Scores and embedding of a batch.
 
         Args:
-            features: normalised log-mel features, padded to a common length.
+            features: normalized log-mel features, padded to a common length.
             lengths: valid frames of each utterance, at least 1. Without the masked mode they are ignored: everything
                 sees the padding. None: all frames are valid.
         """

@@ -1,7 +1,7 @@
 """Recognition of a long list of recordings, cut into shards, by processes of this machine or on a Ray cluster.
 
-The answers are those of :meth:`affekt.inference.Recognizer.predict_many`, bit for bit and in the same order. Nodes of a
-cluster read the recordings by the paths that they are given, so these must lead to the same files everywhere; the model
+The answers are those of :meth:`affekt.recognition.recognizer.Recognizer.predict_many`, bit for bit and in the same
+order. Nodes of a cluster read recordings by the given paths, which must lead to the same files everywhere; the model
 goes through Ray's object store. The list may be as long as one likes: only a few shards are under way at a time.
 """
 
@@ -16,16 +16,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
 from affekt.errors import AffektError, AudioError, Fault
-from affekt.prediction import CHUNK_RECORDINGS, Failure, Prediction
-from affekt.processes import Lost, Processes
+from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Prediction
+from affekt.runtime.processes import Lost, Processes
+from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connected, libraries
 
 if TYPE_CHECKING:
-    from affekt.inference import Recognizer
+    from affekt.recognition.recognizer import Recognizer
 
 SHARD_RECORDINGS = 16 * CHUNK_RECORDINGS
-"""A whole number of the chunks that are recognised together: company in a batch may move the last bit of an answer."""
+"""A whole number of the chunks that are recognized together: company in a batch may move the last bit of an answer."""
 AHEAD_PER_CPU = 2
 """Shards under way for each CPU of the cluster, so that none waits for us."""
 LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr")
@@ -47,7 +47,7 @@ def predict_in_processes(
     """Predictions of many recordings by processes of this machine, in their order, some at a time; first of none.
 
     A recording that cannot be used gives a :class:`Failure`, and so does one at which a process dies. Those that it had
-    beside it are recognised again, each by itself.
+    beside it are recognized again, each by itself.
 
     Args:
         model: a file that `affekt export` wrote; None: the one that comes with affekt.
@@ -59,7 +59,7 @@ def predict_in_processes(
         CheckpointError: the file is missing, damaged or not an affekt model, or cannot be run.
     """
     shards, again = itertools.tee(itertools.chain([()], _shards(sources, CHUNK_RECORDINGS)))
-    with Processes(_recogniser, count, model, min_confidence) as processes:
+    with Processes(_make_worker, count, model, min_confidence) as processes:
         for shard, said in zip(again, processes.map(shards), strict=True):
             yield _one_by_one(processes, shard) if isinstance(said, Lost) else said
 
@@ -81,9 +81,9 @@ def _alone(processes: Processes[Shard, Answers], source: str) -> list[Answer]:
     return [Failure(source, AudioError(source, got=got, expected="an answer", remedy=remedy))]
 
 
-def _recogniser(model: Path | None, min_confidence: float | None) -> Callable[[Shard], Answers]:
-    """In such a process: what answers for its shards."""
-    from affekt.inference import Recognizer
+def _make_worker(model: Path | None, min_confidence: float | None) -> Callable[[Shard], Answers]:
+    """Worker factory: the function that answers for the shards of one process."""
+    from affekt.recognition.recognizer import Recognizer
 
     recognizer = Recognizer.load(model, threads=1)
     return lambda shard: Answers(
@@ -107,7 +107,7 @@ def predict_on_ray(
         sources: paths that every node can read; relative ones from this process's working folder.
         min_confidence: mark predictions below this as unsure; by default the model's own threshold.
         cluster: which one.
-        shard_recordings: recordings of a task; a multiple of :data:`affekt.prediction.CHUNK_RECORDINGS`.
+        shard_recordings: recordings of a task; a multiple of :data:`affekt.recognition.prediction.CHUNK_RECORDINGS`.
 
     Raises:
         ConfigError: no such cluster.
@@ -116,7 +116,7 @@ def predict_on_ray(
     cluster = cluster or RayCluster()
     with connected(cluster) as ray:
         check_room(ray, CPU=1)
-        task = ray.remote(recognise).options(num_cpus=1, max_retries=cluster.attempts - 1)
+        task = ray.remote(recognize).options(num_cpus=1, max_retries=cluster.attempts - 1)
         shared = ray.put(model)
         folder, versions = str(Path.cwd()), libraries(*LIBRARIES)
         pending: deque[Any] = deque()
@@ -153,7 +153,7 @@ def _answers(ray: Any, reference: Any) -> list[Answer]:
     return answers
 
 
-def recognise(
+def recognize(
     model: bytes,
     name: str,
     sources: tuple[str, ...],
@@ -174,6 +174,6 @@ def recognise(
 @lru_cache(maxsize=1)
 def _recognizer(model: bytes, name: str) -> Recognizer:
     """Loaded once in each process of a node."""
-    from affekt.inference import Recognizer
+    from affekt.recognition.recognizer import Recognizer
 
     return Recognizer(model, name, threads=1)

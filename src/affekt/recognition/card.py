@@ -22,7 +22,7 @@ Precision = Literal["float32", "int8"]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What users of a model need to know, and what the recogniser needs to run it.
+    """What users of a model need to know, and what the recognizer needs to run it.
 
     Attributes:
         labels: class names, in the order of the probabilities.
@@ -36,7 +36,7 @@ class ModelCard:
         precision: of the convolutions.
         opset: version of the ONNX operators.
         version: of affekt, when the model was exported.
-        licence: of the weights.
+        license: of the weights.
         features: the front end's configuration.
         normalizer: `mean` and `std` of each mel band.
         provenance: data, recipe, seeds and commands that made the weights.
@@ -52,7 +52,7 @@ class ModelCard:
     precision: Precision
     opset: int
     version: str
-    licence: str = "not stated"
+    license: str = "not stated"
     features: Mapping[str, Any] = field(default_factory=dict)
     normalizer: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -101,6 +101,8 @@ class ModelCard:
             CheckpointError: missing or senseless values, all at once.
         """
         values = data if isinstance(data, dict) else {}
+        if "licence" in values:  # as version 0.1 spelled it
+            values = {"license": values["licence"]} | values
         faults = [
             Fault(
                 f"model {name}: card: {key}", got=repr(values[key]) if key in values else "nothing", expected=expected
@@ -121,7 +123,7 @@ class ModelCard:
             + ("any length" if self.masked else "filled with silence"),
             "calibration": f"temperature {self.temperature:.3f}; unsure below {self.unsure_below:.2f}",
             "precision": f"{self.precision} (ONNX opset {self.opset})",
-            "licence": self.licence,
+            "license": self.license,
             "written by": f"affekt {self.version}",
         }
         described = lines | _flat("provenance", self.provenance) | _flat("measures", self.measures)

@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from affekt import audio, metrics
+from affekt import audio
+from affekt.data.manifest import Manifest
 from affekt.errors import AudioError, ManifestError
-from affekt.inference import Recognizer, Source
-from affekt.manifest import Manifest
-from affekt.prediction import Failure, Prediction
-from affekt.statistics import Clusters, cluster_bootstrap
+from affekt.measures import metrics
+from affekt.measures.statistics import Clusters, cluster_bootstrap
+from affekt.recognition.prediction import Failure, Prediction
+from affekt.recognition.recognizer import Recognizer, Source
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -33,7 +34,7 @@ class Evaluation:
     Attributes:
         corpus: name of the manifest's corpora.
         classes: class names, in the order of the model's probabilities.
-        labels, probabilities: of the utterances that were recognised.
+        labels, probabilities: of the utterances that were recognized.
         clusters: who spoke them; what intervals are drawn over.
         unsure_below: the threshold of the predictions called unsure.
         failures: recordings that could not be used.
@@ -122,7 +123,7 @@ class Evaluation:
 
 
 def evaluate(recognizer: Recognizer, manifest: Manifest, min_confidence: float | None = None) -> Evaluation:
-    """Recognise every utterance of a manifest whose label is a class of the model.
+    """Recognize every utterance of a manifest whose label is a class of the model.
 
     Raises:
         ManifestError: there is none, or none of them can be used.
@@ -211,7 +212,7 @@ def as_text(evaluation: Evaluation, seed: int = 0) -> str:
     ]
     for name, (value, low, high) in evaluation.measures(seed).items():
         lines.append(f"  {name:<20}{100 * value:6.1f} %   [{100 * low:.1f}, {100 * high:.1f}]")
-    lines += ["", "  confusion (rows: said, columns: recognised)", *_confusion_lines(evaluation)]
+    lines += ["", "  confusion (rows: said, columns: recognized)", *_confusion_lines(evaluation)]
     lines += ["", "  reliability", *_reliability_lines(evaluation.reliability)]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What a recogniser is and answers: a prediction, or why there is none. Plain values that need no library."""
+"""What a recognizer is and answers: a prediction, or why there is none. Plain values that need no library."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from affekt.card import ModelCard
+    from affekt.recognition.card import ModelCard
 
     Floats = NDArray[np.float32]
 
 CHUNK_RECORDINGS = 16
-"""Recordings of a long list that are decoded, sorted by length and recognised together."""
+"""Recordings of a long list that are decoded, sorted by length and recognized together."""
 NO_SPEECH = "no speech"
 """The label of a stretch of a recording or stream in which nobody speaks."""
 
@@ -127,7 +127,7 @@ def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
     return pandas.DataFrame([prediction.to_row() for prediction in predictions])
 
 
-class Recognised(NamedTuple):
+class Recognized(NamedTuple):
     """A model's bare answers for a batch: probabilities [batch, classes] and embeddings [batch, features]."""
 
     probabilities: Floats
@@ -135,15 +135,15 @@ class Recognised(NamedTuple):
 
 
 class Model(Protocol):
-    """What timelines and streams need of a recogniser."""
+    """What timelines and streams need of a recognizer."""
 
     card: ModelCard
     labels: tuple[str, ...]
 
-    def probabilities(self, waveforms: Sequence[Floats]) -> Recognised:
+    def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
         """Answers for one batch of waveforms at the model's rate."""
         ...
 
-    def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognised]:
+    def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognized]:
         """Answers for a long row of batches, in order."""
         ...

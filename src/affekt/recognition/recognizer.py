@@ -22,15 +22,15 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from affekt import audio
-from affekt.card import ModelCard
-from affekt.cores import Apart, available_cores
 from affekt.errors import AffektError, AudioError, CheckpointError, Fault
-from affekt.models import BUNDLED
-from affekt.prediction import CHUNK_RECORDINGS, Failure, Prediction, Recognised
+from affekt.recognition.card import ModelCard
+from affekt.recognition.models import BUNDLED
+from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Prediction, Recognized
+from affekt.runtime.cpu_affinity import Apart, available_cores
 
 if TYPE_CHECKING:
-    from affekt.stream import Stream
-    from affekt.timeline import Timeline, TimelineConfig
+    from affekt.recognition.stream import Stream
+    from affekt.recognition.timeline import Timeline, TimelineConfig
 
 Floats: TypeAlias = NDArray[np.float32]
 Source: TypeAlias = audio.Source | Floats
@@ -130,14 +130,14 @@ class Recognizer:
             min_confidence: as for :meth:`predict`.
         """
 
-        def recognise(chunk: tuple[Source, ...]) -> list[Prediction | Failure]:
-            return self._recognise_chunk(chunk, sample_rate_hz, min_confidence)
+        def recognize(chunk: tuple[Source, ...]) -> list[Prediction | Failure]:
+            return self._recognize_chunk(chunk, sample_rate_hz, min_confidence)
 
         chunks = _chunks(sources, CHUNK_RECORDINGS)
-        for answers in _in_order(recognise, chunks, jobs or self.threads):
+        for answers in _in_order(recognize, chunks, jobs or self.threads):
             yield from answers
 
-    def probabilities(self, waveforms: Sequence[Floats]) -> Recognised:
+    def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
         """The model's bare answers for waveforms at the model's rate, as one batch."""
         with self._apart.caller():
             return _run(self._session, waveforms)
@@ -149,13 +149,13 @@ class Recognizer:
         min_confidence: float | None = None,
         config: TimelineConfig | None = None,
     ) -> Timeline:
-        """Emotion over time in a recording of any length, in flat memory: see :mod:`affekt.timeline`.
+        """Emotion over time in a recording of any length, in flat memory: see :mod:`affekt.recognition.timeline`.
 
         Raises:
             AudioError: as for :meth:`predict`, but recordings may be silent.
             ConfigError: windows that the model cannot take.
         """
-        from affekt.timeline import make_timeline
+        from affekt.recognition.timeline import make_timeline
 
         rate = self.card.sample_rate_hz
         if isinstance(source, np.ndarray):
@@ -174,21 +174,21 @@ class Recognizer:
         activity: str = "energy",
         min_confidence: float | None = None,
     ) -> Stream:
-        """A live stream: feed it samples, and it answers once every hop; see :mod:`affekt.stream`.
+        """A live stream: feed it samples, and it answers once every hop; see :mod:`affekt.recognition.stream`.
 
         Raises:
             ConfigError: a hop, window, rate or detector that cannot be used.
         """
-        from affekt.stream import Stream
+        from affekt.recognition.stream import Stream
 
         threshold = self._threshold(min_confidence)
         return Stream(self, sample_rate_hz, hop_seconds, window_seconds, activity, threshold)
 
-    def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognised]:
+    def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognized]:
         """Answers for a long row of batches, in order, on all threads; only a few batches are held at a time."""
         return _in_order(self._beside_others, batches, self.threads)
 
-    def _beside_others(self, waveforms: Sequence[Floats]) -> Recognised:
+    def _beside_others(self, waveforms: Sequence[Floats]) -> Recognized:
         """One batch of many, on one core."""
         return _run(self._shared_session, waveforms)
 
@@ -197,7 +197,7 @@ class Recognizer:
         """For many recordings: each thread of ours runs on its own core, and none of onnxruntime's beside them."""
         return self._session if self.threads == 1 else _session(self.content, self.name, threads=1)
 
-    def _recognise_chunk(
+    def _recognize_chunk(
         self, sources: Sequence[Source], sample_rate_hz: int | None, min_confidence: float | None
     ) -> list[Prediction | Failure]:
         answers: dict[int, Prediction | Failure] = {}
@@ -231,7 +231,7 @@ class Recognizer:
         self,
         waveforms: Sequence[Floats],
         names: Sequence[str],
-        run: Callable[[Sequence[Floats]], Recognised],
+        run: Callable[[Sequence[Floats]], Recognized],
         min_confidence: float | None,
     ) -> list[Prediction]:
         rate, clip = self.card.sample_rate_hz, self.card.clip_samples
@@ -267,20 +267,20 @@ class Recognizer:
         return self.card.unsure_below if min_confidence is None else min_confidence
 
 
-def _run(session: onnxruntime.InferenceSession, waveforms: Sequence[Floats]) -> Recognised:
+def _run(session: onnxruntime.InferenceSession, waveforms: Sequence[Floats]) -> Recognized:
     samples = np.array([len(waveform) for waveform in waveforms], np.int64)
     padded = np.zeros((len(waveforms), samples.max()), np.float32)
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
     try:
-        answer = Recognised(*session.run(["probabilities", "embedding"], {"waveform": padded, "samples": samples}))
+        answer = Recognized(*session.run(["probabilities", "embedding"], {"waveform": padded, "samples": samples}))
     except Exception as error:  # onnxruntime's errors share no base class
         raise _unusable_model("one that cannot be run") from error
     _check_answer(answer, len(waveforms))
     return answer
 
 
-def _check_answer(answer: Recognised, recordings: int) -> None:
+def _check_answer(answer: Recognized, recordings: int) -> None:
     """A model of somebody else's, or a damaged one, may answer with anything."""
     probabilities = answer.probabilities
     if not (np.issubdtype(probabilities.dtype, np.floating) and probabilities.ndim == 2):

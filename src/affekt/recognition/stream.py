@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt import audio
-from affekt.activity import detector
+from affekt.audio.voice_activity import detector
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.prediction import Model, Prediction
+from affekt.recognition.prediction import Model, Prediction
 
 Floats = NDArray[np.float32]
 
@@ -27,11 +27,11 @@ class Stream:
     """One live stream of samples; made by `Recognizer.stream`.
 
     Args:
-        model: a recogniser.
+        model: a recognizer.
         sample_rate_hz: of the samples that will be fed.
         hop_seconds: from one answer to the next.
         window_seconds: what an answer is about; at most the model's clip.
-        activity: voice activity detector, a name in `affekt.activity.DETECTORS`.
+        activity: voice activity detector, a name in `affekt.audio.voice_activity.DETECTORS`.
         unsure_below: confidence below which answers are marked unsure.
         source: how answers name the stream.
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from affekt.activity import detector, regions
-from affekt.card import ModelCard
+from affekt.audio.voice_activity import detector, regions
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.prediction import Model, Prediction, to_frame
+from affekt.recognition.card import ModelCard
+from affekt.recognition.prediction import Model, Prediction, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ class TimelineConfig:
         window_seconds: what the model hears at a time; None: 3 s, or the whole clip for a model that fills recordings
             with silence.
         hop_seconds: from one window to the next; None: a third of the window.
-        activity: voice activity detector, a name in `affekt.activity.DETECTORS`.
+        activity: voice activity detector, a name in `affekt.audio.voice_activity.DETECTORS`.
         change_cost: of a change of label, in nats: how much more probable the new label must be, summed over its
             duration in windows, for a change and the change back.
         shortest_seconds: shorter bursts of activity are dropped.
@@ -315,17 +315,17 @@ def viterbi(log_likelihood: NDArray[np.float64], change_cost: float) -> Integers
 def _segments(
     timeline: Timeline, speech_seconds: Sequence[tuple[float, float]], unsure_below: float
 ) -> list[Prediction]:
-    """Stretches of speech, cut half-way between the centres of two windows where the label changes."""
+    """Stretches of speech, cut half-way between the centers of two windows where the label changes."""
     config = timeline.config
     assert config.window_seconds is not None
     assert config.hop_seconds is not None
     own_share = config.hop_seconds / config.window_seconds
     likelihood = np.log(np.maximum(timeline.probabilities.astype(np.float64), SMALLEST_PROBABILITY)) * own_share
-    centres = (timeline.starts_seconds + timeline.window_ends_seconds) / 2
-    borders = (centres[1:] + centres[:-1]) / 2
+    centers = (timeline.starts_seconds + timeline.window_ends_seconds) / 2
+    borders = (centers[1:] + centers[:-1]) / 2
     segments: list[Prediction] = []
     for start, end in speech_seconds:
-        first, last = np.searchsorted(borders, [start, end]).tolist()  # windows whose neighbourhoods touch the speech
+        first, last = np.searchsorted(borders, [start, end]).tolist()  # windows whose neighborhoods touch the speech
         path = viterbi(likelihood[first : last + 1], config.change_cost)
         changes = np.flatnonzero(np.diff(path)) + 1
         edges = [start, *borders[first + changes - 1].tolist(), end]

@@ -1,6 +1,6 @@
 """Reports: a summary and its run shown as Markdown, LaTeX, one self-contained web page, or a table in the terminal.
 
-Nothing is measured here: every figure comes from :func:`affekt.results.summarise`.
+Nothing is measured here: every figure comes from :func:`affekt.results.summarize`.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def write_report(
     _check(formats)
     # Plots need matplotlib, which takes a second to import: whoever only prints a table does not wait for it.
     from affekt.report.content import describe
-    from affekt.results import summarise
+    from affekt.results import summarize
 
-    return _write(describe(results, summary or summarise(results), projection), Path(folder), formats)
+    return _write(describe(results, summary or summarize(results), projection), Path(folder), formats)
 
 
 def write_study(
@@ -71,7 +71,7 @@ def write_study(
         ConfigError: an unknown format.
     """
     _check(formats)
-    from affekt.report.study import describe_study
+    from affekt.report.study_text import describe_study
 
     return _write(describe_study(study, ablations), Path(folder), formats)
 

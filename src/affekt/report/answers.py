@@ -132,7 +132,7 @@ def _spread_reading(rows: Sequence[Row]) -> str:
         "folds": "between folds",
         "seeds": "between seeds",
         "sampling": "from the size of the test part alone",
-        "stopping": "between neighbouring epochs at the one that is kept, on the validation part",
+        "stopping": "between neighboring epochs at the one that is kept, on the validation part",
     }
     medians = {name: [row[name] for row in rows if row[name] is not None] for name in words}
     parts = [
@@ -231,7 +231,7 @@ def compactness(study: Study) -> Iterator[Block]:
             "Rank correlation (Spearman) of each measure with UA over jobs.",
             ("Run", "Measure", "Correlation", "Jobs"),
             associations,
-            note="Jobs of a fold are centred first, since an easy fold has both; that costs a job each. Interval: "
+            note="Jobs of a fold are centerd first, since an easy fold has both; that costs a job each. Interval: "
             "Bonett & Wright (2000), which takes jobs for independent; systems of one fold share their data, so it is "
             "somewhat too narrow.",
         )

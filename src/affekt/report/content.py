@@ -117,14 +117,14 @@ def _recognition(summary: Summary) -> Iterator[Block]:
 
 
 def _recognition_row(name: str, system: Mapping[str, Any]) -> tuple[str, ...]:
-    recognised = (
+    recognized = (
         f"{_spread_of(system, measure)} {_interval_of(system, measure)}" for measure in ("ua", "wa", "macro_f1")
     )
     compared = ("", "", "")
     if system["comparison"]:
         ua = system["comparison"]["ua"]
         compared = (_gain(ua), numbers.p_value(ua.get("t_p_holm")), numbers.p_value(ua.get("permutation_p_holm")))
-    return (name, *recognised, *compared, numbers.count(system["parameters"]), str(system["jobs"]))
+    return (name, *recognized, *compared, numbers.count(system["parameters"]), str(system["jobs"]))
 
 
 def _comparison_row(name: str, measure: str, comparison: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from affekt.atomic import write_bytes
 from affekt.report import plots
 from affekt.report.document import Block, Code, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+from affekt.runtime.atomic_files import write_bytes
 
 PLOTS = "figures"
 PREAMBLE = r"""\documentclass[a4paper]{article}

@@ -1,6 +1,6 @@
 """Plots, each a drawing of its own, made without a display and without matplotlib's global state.
 
-Text and axes are drawn in :data:`INK` and nothing else is, so that a web page can show them in its own text colour,
+Text and axes are drawn in :data:`INK` and nothing else is, so that a web page can show them in its own text color,
 dark or light.
 """
 
@@ -25,7 +25,7 @@ from sklearn.manifold import TSNE
 INK = "#24292f"
 ACCENT, SECOND, GRID = "#3b82d6", "#d9822b", "#8b949e"  # each readable on white and on black
 CLASS_COLOURS = ("#d55e00", "#e6a700", "#2f9fd8", "#8250c8", "#009e73", "#cc79a7", "#8b949e", "#7a5230")
-"""Okabe & Ito's palette, which the colour-blind can tell apart, darkened where white paper needs it."""
+"""Okabe & Ito's palette, which the color-blind can tell apart, darkened where white paper needs it."""
 
 PANEL_INCHES = (4.0, 3.2)
 STYLE: dict[Any, Any] = {
@@ -56,9 +56,9 @@ def intervals(systems: Mapping[str, Mapping[str, Any]], baseline: str) -> Figure
     values = {name: system["pooled"]["ua"] for name, system in systems.items()}
     axes.axvline(100 * values[baseline]["value"], color=GRID, linestyle="--", linewidth=1)
     for row, (name, ua) in enumerate(values.items()):
-        colour = GRID if name == baseline else ACCENT
-        axes.plot([100 * ua["low"], 100 * ua["high"]], [row, row], color=colour, linewidth=2.5, solid_capstyle="round")
-        axes.plot(100 * ua["value"], row, "o", color=colour, markersize=6)
+        color = GRID if name == baseline else ACCENT
+        axes.plot([100 * ua["low"], 100 * ua["high"]], [row, row], color=color, linewidth=2.5, solid_capstyle="round")
+        axes.plot(100 * ua["value"], row, "o", color=color, markersize=6)
     axes.set_yticks(range(len(values)), list(values))
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlabel("UA (%)")
@@ -73,9 +73,9 @@ def trade_off(rows: Sequence[Mapping[str, Any]], price: str) -> Figure:
     figure, axes = _panel((5.2, 3.6))
     known = sorted((row for row in rows if row[price]), key=lambda row: (row[price], row["system"]))
     for row in known:
-        colour = ACCENT if row[f"best_for_{price}"] else GRID
-        axes.plot([row[price]] * 2, [100 * row["low"], 100 * row["high"]], color=colour, linewidth=1, alpha=0.6)
-        axes.plot(row[price], 100 * row["ua"], "o", color=colour, markersize=5)
+        color = ACCENT if row[f"best_for_{price}"] else GRID
+        axes.plot([row[price]] * 2, [100 * row["low"], 100 * row["high"]], color=color, linewidth=1, alpha=0.6)
+        axes.plot(row[price], 100 * row["ua"], "o", color=color, markersize=5)
         axes.annotate(row["system"], (row[price], 100 * row["ua"]), (4, 3), textcoords="offset points", fontsize=6)
     best = [row for row in known if row[f"best_for_{price}"]]
     axes.plot([row[price] for row in best], [100 * row["ua"] for row in best], color=ACCENT, linewidth=1, alpha=0.6)
@@ -149,15 +149,15 @@ def projection(
     method: str,
     title: str,
 ) -> Figure:
-    """Deep features on the plane, coloured by the true class."""
+    """Deep features on the plane, colored by the true class."""
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(labels))[:MOST_POINTS])
     points = project(embeddings[chosen], method)
     figure, axes = _panel(PANEL_INCHES)
     order = rng.permutation(len(chosen))  # else the last class would lie on top of the others
-    colours = np.array([CLASS_COLOURS[index % len(CLASS_COLOURS)] for index in labels[chosen]])
+    colors = np.array([CLASS_COLOURS[index % len(CLASS_COLOURS)] for index in labels[chosen]])
     x, y = points[order].T
-    axes.scatter(x, y, c=colours[order], s=9, alpha=0.75, linewidths=0, rasterized=True)
+    axes.scatter(x, y, c=colors[order], s=9, alpha=0.75, linewidths=0, rasterized=True)
     for index, name in enumerate(classes):
         axes.plot([], [], "o", color=CLASS_COLOURS[index % len(CLASS_COLOURS)], markersize=4, label=name)
     figure.legend(fontsize=7, ncols=4, loc="outside lower center", handletextpad=0.2, columnspacing=1)
@@ -178,10 +178,10 @@ def project(
     if method == "tsne" and len(features) > 3:
         perplexity = min(30.0, (len(features) - 1) / 3)
         return np.asarray(TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features))
-    centred = features - features.mean(0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    centerd = features - features.mean(0)
+    _, _, directions = np.linalg.svd(centerd, full_matrices=False)
     directions = directions[:2] * np.sign(directions[:2].sum(1, keepdims=True))  # a component's sign means nothing
-    return np.pad(centred @ directions.T, ((0, 0), (0, 2 - len(directions))))
+    return np.pad(centerd @ directions.T, ((0, 0), (0, 2 - len(directions))))
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -195,7 +195,7 @@ def on_white(text: str) -> str:
 
 
 def inline(text: str) -> str:
-    """An SVG as an element of a web page: in the page's text colour, as wide as its place, with no id that clashes."""
+    """An SVG as an element of a web page: in the page's text color, as wide as its place, with no id that clashes."""
     head, _, body = text[text.index("<svg") :].partition(">")
     head = re.sub(r' (?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head)  # viewBox stays
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)

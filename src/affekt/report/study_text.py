@@ -76,7 +76,7 @@ def _method(study: Study) -> Iterator[Block]:
     )
     yield Paragraph(
         "Protocols: random, the paper's 0.55 : 0.25 : 0.2 split five times; speaker, the same shares with no speaker "
-        "in two parts. Normalisers are fitted on the training part, epochs and temperatures chosen on the validation "
+        "in two parts. Normalizers are fitted on the training part, epochs and temperatures chosen on the validation "
         "part; the test part is scored once. UA is the mean recall over the classes."
     )
     yield Paragraph(
@@ -136,7 +136,7 @@ def _missing_cells(cells: tuple[tuple[str, ...], ...]) -> str:
 def _independence(study: Study, ablations: Sequence[Ablation]) -> Iterator[Block]:
     yield Heading("Speakers who were never heard")
     yield Paragraph(
-        "No data of a test speaker is used, labelled or not. Changes to the robust recipe are judged on validation "
+        "No data of a test speaker is used, labeled or not. Changes to the robust recipe are judged on validation "
         "speakers alone, but for its least number of steps: test folds called for it (results/README.md)."
     )
     for ablation in ablations:
@@ -215,7 +215,7 @@ def _limits(study: Study) -> Iterator[Block]:
     yield Heading("Limits")
     few = [run.planned.name for run in study.runs if len(run.results.seeds) < asked.SEEDS]
     items = [
-        "Acted speech of few speakers; the paper's corpus, IEMOCAP, is not among them, since its licence is personal.",
+        "Acted speech of few speakers; the paper's corpus, IEMOCAP, is not among them, since its license is personal.",
         "Prior systems are our readings of their papers, trained by one recipe and not by their own.",
         "Intervals from few speakers and five folds are wide, and somewhat too narrow still.",
         "Times depend on the machine and on what else it does; parameters do not.",

@@ -18,7 +18,7 @@ def print_table(summary: Mapping[str, Any], console: Console | None = None) -> N
     """Print UA, WA, their intervals and the paired tests of each system, under the protocol line.
 
     Args:
-        summary: from :func:`affekt.results.summarise`.
+        summary: from :func:`affekt.results.summarize`.
         console: where to; by default standard output.
     """
     jobs, bootstrap = summary["jobs"], summary["bootstrap"]

@@ -3,7 +3,7 @@
 from affekt.results.fusion import fuse
 from affekt.results.geometry import write_geometry
 from affekt.results.reading import DIGEST, FUSIONS, FoldSizes, Job, Results, damage, file_sha256, result_digest
-from affekt.results.summary import measure_jobs, summarise, write_summary
+from affekt.results.summary import measure_jobs, summarize, write_summary
 
 __all__ = [
     "DIGEST",
@@ -16,7 +16,7 @@ __all__ = [
     "fuse",
     "measure_jobs",
     "result_digest",
-    "summarise",
+    "summarize",
     "write_geometry",
     "write_summary",
 ]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from affekt import statistics
 from affekt.errors import CheckpointError
+from affekt.measures import statistics
 
 REFERENCE = "recipe"
 """The row that all others are compared with: the recipe as it is."""

@@ -19,10 +19,9 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock
 
-from affekt import metrics
-from affekt.atomic import write_bytes
 from affekt.config import read_toml, sealed
 from affekt.errors import ConfigError, Fault
+from affekt.measures import metrics
 from affekt.results.reading import (
     DIGEST,
     FUSIONS,
@@ -36,6 +35,7 @@ from affekt.results.reading import (
     file_sha256,
     result_digest,
 )
+from affekt.runtime.atomic_files import write_bytes
 
 
 def fuse(path: str | Path, members: Sequence[str], name: str = "fused") -> Results:

@@ -10,10 +10,10 @@ import pandas as pd
 from jaxtyping import Int
 from numpy.typing import NDArray
 
-from affekt import metrics
-from affekt.atomic import write_bytes
 from affekt.errors import CheckpointError, Fault
+from affekt.measures import metrics
 from affekt.results.reading import Job, Results, codes
+from affekt.runtime.atomic_files import write_bytes
 
 MEASURES = ("fisher_ratio", "silhouette", "cosine_within", "cosine_between")
 FILE = "geometry.csv"

@@ -19,9 +19,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from affekt import metrics
 from affekt.config import read_toml
 from affekt.errors import CheckpointError, ConfigError, Fault
+from affekt.measures import metrics
 
 EMBEDDINGS = "embeddings.npy"
 NEEDED = ("history.csv", "predictions.csv")

@@ -2,7 +2,7 @@
 
 (a) Do the paper's three proposals gain what it claims? (b) Does alpha matter under Adam? (c) Where does the spread come
 from? (d) How far does a random split flatter? (e) Are the features more compact, and does that predict recognition?
-(f) Which system recognises most for its size and time?
+(f) Which system recognizes most for its size and time?
 
 Every answer has an interval. Those of differences between systems are over folds (Nadeau & Bengio 2003), so they are
 about methods; those of a run's level, and of the difference between two protocols, draw speakers.
@@ -23,12 +23,12 @@ import pandas as pd
 from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
-from affekt import metrics, statistics
 from affekt.config import is_run_config, read_toml
 from affekt.errors import AffektError, CheckpointError, ConfigError, Fault
+from affekt.measures import metrics, statistics
 from affekt.results.reading import Results, codes
-from affekt.results.summary import GEOMETRY, TESTED, measure_jobs, shares, summarise
-from affekt.systems import GROUPS
+from affekt.results.summary import GEOMETRY, TESTED, measure_jobs, shares, summarize
+from affekt.training.systems import GROUPS
 
 COSTS = "costs.json"
 COST_KEYS = ("training", "scoring", "front_end", "recognition", "job_hours", "longest_job_hours")
@@ -79,7 +79,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """As in `summary.json`."""
-        return summarise(self.results)
+        return summarize(self.results)
 
     @cached_property
     def measures(self) -> pd.DataFrame:
@@ -302,7 +302,7 @@ def _ua_and_difference(totals: Num[Floats, "replicates 2 classes classes"]) -> F
 def compactness(run: Run) -> dict[str, Any]:
     """(e) How each proposal changes the geometry of features, and the rank correlation of geometry with UA over jobs.
 
-    Before they are ranked, all jobs of a fold are centred: an easy fold has both separated features and high UA,
+    Before they are ranked, all jobs of a fold are centerd: an easy fold has both separated features and high UA,
     whatever the system.
     """
     changes = [
@@ -315,11 +315,11 @@ def compactness(run: Run) -> dict[str, Any]:
     association = {}
     for measure in GEOMETRY:
         table = run.measures[["fold", "ua", measure]].dropna()
-        centred = table[["ua", measure]] - table.groupby("fold")[["ua", measure]].transform("mean")
+        centerd = table[["ua", measure]] - table.groupby("fold")[["ua", measure]].transform("mean")
         several = table["fold"].map(table.groupby("fold").size()) > 1
-        ua, values = (centred.loc[several, name].tolist() for name in ("ua", measure))
-        centres = table.loc[several, "fold"].nunique()
-        interval = statistics.rank_correlation_interval(ua, values, means_removed=centres)
+        ua, values = (centerd.loc[several, name].tolist() for name in ("ua", measure))
+        centers = table.loc[several, "fold"].nunique()
+        interval = statistics.rank_correlation_interval(ua, values, means_removed=centers)
         association[measure] = None if interval is None else _ends(interval) | {"jobs": int(several.sum())}
     return {"changes": changes, "association": association}
 
@@ -376,7 +376,7 @@ def _contest(robust: Run, candidate: str, rival: Run) -> list[Row]:
 def permutation_p(first: Run, system: str, second: Run, other: str) -> float:
     """How likely a gain in UA as large is if, within each speaker, the two systems' predictions may be exchanged.
 
-    Over the folds and seeds that both have; :func:`affekt.statistics.sign_flip_test` of speakers' shares in the gain.
+    Over the folds and seeds that both have; :func:`affekt.measures.statistics.sign_flip_test` of speakers' gains.
     """
     jobs = set(first.table(system).index) & set(second.table(other).index)
     jobs = {(fold, seed) for fold, seed in jobs if first is second or _same_test(first, second, fold)}

@@ -20,11 +20,11 @@ import pandas as pd
 from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
-from affekt import metrics, statistics
-from affekt.atomic import write_bytes
 from affekt.errors import ConfigError
+from affekt.measures import metrics, statistics
 from affekt.results import geometry
 from affekt.results.reading import Job, Results, codes
+from affekt.runtime.atomic_files import write_bytes
 
 FORMAT = 1
 RECOGNITION = tuple(metrics.MEASURES)
@@ -36,7 +36,7 @@ DIGITS = 8
 Floats = NDArray[np.float64]
 
 
-def summarise(
+def summarize(
     results: Results, baseline: str | None = None, *, seed: int = 0, replicates: int = 2_000, level: float = 0.95
 ) -> dict[str, Any]:
     """All figures of a run.

@@ -1,13 +1,11 @@
-"""Where torch computes: the choice of a device, its precision, its stream, and the seed of its random numbers."""
+"""Devices of torch: their choice, their precision, and the seed of their random numbers."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor
 
 from affekt.errors import ConfigError
 
@@ -52,39 +50,7 @@ def compute_exactly() -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's own draws (initialisation, dropout) inside the block; outside nothing changes."""
+    """Seed torch's own draws (initialization, dropout) inside the block; outside nothing changes."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-class _Own(threading.local):
-    """What each thread has for itself."""
-
-    def __init__(self) -> None:
-        self.streams: dict[torch.device, torch.cuda.Stream] = {}
-
-
-_own = _Own()
-
-
-@contextmanager
-def own_stream(device: torch.device) -> Iterator[None]:
-    """Work on a stream of this thread's own, after all that was launched before; elsewhere than on CUDA do nothing."""
-    if device.type != "cuda":
-        yield
-        return
-    compute_exactly()
-    before = torch.cuda.current_stream(device)
-    if device not in _own.streams:
-        _own.streams[device] = torch.cuda.Stream(device)
-    stream = _own.streams[device]
-    stream.wait_stream(before)
-    with torch.cuda.stream(stream):
-        yield
-    before.wait_stream(stream)
-
-
-def sent(drawn: Tensor, device: torch.device) -> Tensor:
-    """What was drawn on the CPU, on a device; nobody waits until it is there."""
-    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from affekt import __version__
-from affekt.cores import available_cores
+from affekt.runtime.cpu_affinity import available_cores
 
 LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr", "torch", "scikit-learn", "scipy", "pandas")
 """Distributions whose version can change a number."""

@@ -92,8 +92,8 @@ def uvicorn_config() -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "error": {"()": "affekt.logs.JsonFormatter"},
-            "access": {"()": "affekt.logs.AccessFormatter"},
+            "error": {"()": "affekt.runtime.logs.JsonFormatter"},
+            "access": {"()": "affekt.runtime.logs.AccessFormatter"},
         },
         "handlers": handlers,
         "loggers": {

@@ -30,12 +30,12 @@ from types import TracebackType
 from typing import IO, Any, Generic, Self, TypeVar
 
 from affekt.errors import AffektError
-from affekt.memory import kept
+from affekt.runtime.allocator import kept
 
 START = """
 import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
-from affekt.processes import live
+from affekt.runtime.processes import live
 live()
 """
 RECORDINGS_EACH = 100

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from affekt import __version__
-from affekt.environment import version
 from affekt.errors import AffektError, ConfigError, Fault
+from affekt.runtime.environment import version
 
 LOOPBACK = "127.0.0.1"
 KNOCK_SECONDS = 10.0

@@ -17,24 +17,24 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from affekt import __version__
-from affekt.cores import available_cores
 from affekt.errors import AffektError, Fault
-from affekt.formats import FORMATS
-from affekt.formats.picture import envelope
-from affekt.inference import Recognizer
+from affekt.recognition.formats import FORMATS
+from affekt.recognition.formats.picture import envelope
+from affekt.recognition.recognizer import Recognizer
+from affekt.recognition.timeline import Timeline, TimelineConfig
+from affekt.runtime.cpu_affinity import available_cores
 from affekt.serving import schemas
 from affekt.serving.assets import add_assets
 from affekt.serving.documentation import add_documentation
-from affekt.serving.engine import Engine
 from affekt.serving.gate import Gate
 from affekt.serving.guard import Guard
 from affekt.serving.live import StreamQuery, serve_stream
-from affekt.serving.metrics import CONTENT_TYPE, Metrics
 from affekt.serving.problems import RequestError, answer
+from affekt.serving.prometheus import CONTENT_TYPE, Metrics
 from affekt.serving.pulse import Pulse
+from affekt.serving.service import Engine
 from affekt.serving.settings import Settings
 from affekt.serving.uploads import Upload, receive_upload
-from affekt.timeline import Timeline, TimelineConfig
 
 Result = TypeVar("Result")
 

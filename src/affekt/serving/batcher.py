@@ -1,4 +1,4 @@
-"""Micro-batches: recordings that come within a few milliseconds are recognised in one run of the model.
+"""Micro-batches: recordings that come within a few milliseconds are recognized in one run of the model.
 
 Only recordings of equal length share a run. So nothing is padded, and an answer is the same bit for bit whoever else
 asks at the moment; on a CPU a mixed batch would not be faster either (see docs/serving.md). While all workers are busy

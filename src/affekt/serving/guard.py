@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affekt.errors import Fault
 from affekt.serving.gate import Gate
-from affekt.serving.metrics import Metrics
 from affekt.serving.problems import RequestError, answer
+from affekt.serving.prometheus import Metrics
 from affekt.serving.settings import Settings
 
 GUARDED = ("/v1/", "/metrics")

@@ -13,16 +13,16 @@ from pydantic import BaseModel, Field
 from starlette.websockets import WebSocketDisconnect
 
 from affekt.errors import AffektError, AudioError, Fault
-from affekt.serving.engine import Engine
+from affekt.recognition.stream import Stream
 from affekt.serving.problems import RequestError, answer, problem
-from affekt.stream import Stream
+from affekt.serving.service import Engine
 
 Floats = NDArray[np.float32]
 
 END = "end"
 """The text message after a stream's last samples: it is answered with the rest and a normal close."""
 PIECE_SECONDS = 1.0
-"""Of a stream, recognised before others have their turn."""
+"""Of a stream, recognized before others have their turn."""
 PROTOCOL = "affekt"
 CLOSED_NORMALLY, CLOSED_UNSUPPORTED, CLOSED_POLICY = 1000, 1003, 1008  # RFC 6455, section 7.4.1
 CLOSED_FOR_NOW = 1013  # "try again later", in IANA's registry
@@ -103,11 +103,11 @@ class _Live:
                 fault = Fault("message", "text", f"binary messages of samples, or the text {END!r}")
                 return await self._part(CLOSED_UNSUPPORTED, fault)
             try:
-                await self._recognise(self._pcm.feed(message["bytes"]))
+                await self._recognize(self._pcm.feed(message["bytes"]))
             except RequestError as error:
                 return await self._part(CLOSED_FOR_NOW, error.faults[0])
 
-    async def _recognise(self, samples: Floats) -> None:
+    async def _recognize(self, samples: Floats) -> None:
         """Answer one message; samples that cannot be used cost one line, and the stream goes on."""
         rate = self._options.rate
         size = round(PIECE_SECONDS * rate)

@@ -21,19 +21,19 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.cluster import RayCluster, check_libraries, check_room, connect, connected, libraries
 from affekt.errors import AffektError, ConfigError, Fault
-from affekt.inference import Recognizer
-from affekt.prediction import Recognised
+from affekt.recognition.bulk import LIBRARIES
+from affekt.recognition.prediction import Recognized
+from affekt.recognition.recognizer import Recognizer
+from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connect, connected, libraries
 from affekt.serving.problems import RequestError
-from affekt.shards import LIBRARIES
 
 Floats = NDArray[np.float32]
 
 PREFIX = "affekt-"
 """Of the names of our applications on a cluster; the rest is the driver's job there."""
 RUNS_PER_REPLICA = 2
-"""Batches that a replica has at a time: while one is recognised, the next one is on its way."""
+"""Batches that a replica has at a time: while one is recognized, the next one is on its way."""
 PATIENCE_SECONDS = 30.0
 """For the answer to a batch, from whichever replica."""
 START_SECONDS = 120.0
@@ -80,7 +80,7 @@ class Replica:
         check_libraries(versions)
         self._recognizer = Recognizer(ray.get(model), name, threads=1)
 
-    def recognise(self, waveforms: Sequence[Floats]) -> Recognised | AffektError:
+    def recognize(self, waveforms: Sequence[Floats]) -> Recognized | AffektError:
         """The model's answers; an error is given back, since one that is raised would be wrapped."""
         try:
             return self._recognizer.probabilities(waveforms)
@@ -118,7 +118,7 @@ class Deployment:
 
 
 class Replicated(Recognizer):
-    """A recogniser that decodes here and runs its model on replicas; this process stays connected to the cluster."""
+    """A recognizer that decodes here and runs its model on replicas; this process stays connected to the cluster."""
 
     def __init__(self, recognizer: Recognizer, deployment: Deployment) -> None:
         super().__init__(recognizer.content, recognizer.name, threads=1)
@@ -126,7 +126,7 @@ class Replicated(Recognizer):
         self._model = _import_serve().get_app_handle(deployment.application)
         self._attempts = deployment.attempts
 
-    def probabilities(self, waveforms: Sequence[Floats]) -> Recognised:
+    def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
         """The answers of whichever replica has time.
 
         Raises:
@@ -144,13 +144,13 @@ class Replicated(Recognizer):
 
     _beside_others = probabilities
 
-    def _attempt(self, waveforms: Sequence[Floats], seconds: float) -> Recognised | AffektError | None:
+    def _attempt(self, waveforms: Sequence[Floats], seconds: float) -> Recognized | AffektError | None:
         """What one replica says, None if it died or has not answered in time; a defect of ours is raised."""
         from ray.serve.exceptions import RayServeException
 
-        response = self._model.recognise.remote(waveforms)
+        response = self._model.recognize.remote(waveforms)
         try:
-            answer: Recognised | AffektError = response.result(timeout_s=max(0.0, seconds))
+            answer: Recognized | AffektError = response.result(timeout_s=max(0.0, seconds))
         except self._ray.exceptions.RayTaskError:
             raise
         except (self._ray.exceptions.RayError, RayServeException, TimeoutError):
@@ -161,7 +161,7 @@ class Replicated(Recognizer):
 
 @contextmanager
 def deployed(recognizer: Recognizer, cluster: RayReplicas) -> Iterator[Deployment]:
-    """Replicas of a recogniser's model on a cluster, for as long as the context lasts.
+    """Replicas of a recognizer's model on a cluster, for as long as the context lasts.
 
     Raises:
         ConfigError: no such cluster, or no room on it.

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from affekt.errors import ConfigError
-from affekt.inference import Recognizer
-from affekt.logs import logs_json, say, uvicorn_config
-from affekt.memory import give_back_blocks_of
+from affekt.recognition.recognizer import Recognizer
+from affekt.runtime.allocator import give_back_blocks_of
+from affekt.runtime.logs import logs_json, say, uvicorn_config
 from affekt.serving.app import create_app
 from affekt.serving.connection import Connection
 from affekt.serving.replicas import Deployment, RayReplicas, Replicated, deployed

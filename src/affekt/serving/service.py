@@ -1,4 +1,4 @@
-"""The recogniser at work for many at once: decoding, micro-batches and timelines, each in threads of its own.
+"""The recognizer at work for many at once: decoding, micro-batches and timelines, each in threads of its own.
 
 The model runs on one core per thread and on as many threads as there are cores: many small jobs side by side finish
 sooner than one after the other on all cores, and a long timeline keeps nobody from an answer.
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from affekt import audio
 from affekt.errors import Fault
-from affekt.inference import Recognizer
-from affekt.prediction import Prediction
-from affekt.serving.batching import Batcher
+from affekt.recognition.prediction import Prediction
+from affekt.recognition.recognizer import Recognizer
+from affekt.recognition.stream import Stream
+from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline
+from affekt.serving.batcher import Batcher
 from affekt.serving.gate import Budget, Gate
-from affekt.serving.metrics import Metrics
 from affekt.serving.problems import RequestError
+from affekt.serving.prometheus import Metrics
 from affekt.serving.settings import Limits
 from affekt.serving.turn import Turn
 from affekt.serving.uploads import Upload
-from affekt.stream import Stream
-from affekt.timeline import Timeline, TimelineConfig, make_timeline
 
 Floats = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ BLOCK_SECONDS = 10.0
 
 
 class Engine:
-    """What the server recognises with.
+    """What the server recognizes with.
 
     Args:
         recognizer: loaded with one thread, or one whose model runs elsewhere.

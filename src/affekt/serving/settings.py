@@ -35,7 +35,7 @@ class Limits:
         body_seconds: for a whole upload.
         stream_idle_seconds: between two messages of a live stream.
         stream_message_bytes: largest message of a live stream.
-        batch_wait_seconds: how long a recording waits for others of its length, to be recognised together.
+        batch_wait_seconds: how long a recording waits for others of its length, to be recognized together.
         shutdown_seconds: for requests in flight when the server is told to stop.
     """
 

@@ -1,6 +1,6 @@
 """Variation of training features: loudness, microphone, noise, pass band, vocal tract, tempo, and masks.
 
-All work on log-mel features before they are normalised, on the device where those are, a batch at a time, drawn from a
+All work on log-mel features before they are normalized, on the device where those are, a batch at a time, drawn from a
 generator that is an argument. What a microphone or a room does to a recording is, per mel band, an addition to the
 logarithm; noise is an addition to the energy; a telephone's pass band leaves the others empty; a longer vocal tract
 shifts the bands; a faster speaker has fewer frames.
@@ -15,9 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from affekt.batching import Batch
-from affekt.devices import sent
 from affekt.errors import ConfigError, Fault
+from affekt.features.clips import Batch
 
 NEPER_PER_DB = math.log(10) / 10  # of energy: 10 dB are a factor of 10, and ln(10) in these features
 
@@ -31,7 +30,7 @@ class AugmentConfig:
     Attributes:
         gain_db: loudness, uniform in +- this.
         channel_db: standard deviation of a smooth random frequency response (microphone, room, codec).
-        noise_probability: share of utterances to which stationary coloured noise is added.
+        noise_probability: share of utterances to which stationary colored noise is added.
         noise_snr_db: range of its signal-to-noise ratio, lowest and highest.
         band_probability: share of utterances that keep only a pass band, as a telephone or a codec leaves it.
         band_lowest, band_highest: how far its edges move in from the ends of the mel axis, as shares of that axis; each
@@ -40,7 +39,7 @@ class AugmentConfig:
         tempo: speaking rate, uniform in 1 +- this.
         time_masks, time_mask_frames: masks in time and the longest of them (Park et al. 2019, SpecAugment).
         mel_masks, mel_mask_bands: likewise in frequency.
-        mixup: of the shares of two utterances, by which :func:`affekt.mixup.mix` mixes a batch after all this: they are
+        mixup: shares of two utterances, by which :func:`affekt.training.mixup.mix` mixes a batch after all this, are
             drawn from Beta(mixup, mixup).
 
     Raises:
@@ -94,7 +93,7 @@ def augment(batch: Batch, config: AugmentConfig, silence: Float[Tensor, " mels"]
     """A varied copy of a batch; padding stays silence, and masked parts take the utterance's own mean.
 
     Args:
-        batch: log-mel features, not normalised.
+        batch: log-mel features, not normalized.
         config: the amounts.
         silence: what padding holds.
         generator: on the CPU; all draws come from it.
@@ -117,7 +116,7 @@ def augment(batch: Batch, config: AugmentConfig, silence: Float[Tensor, " mels"]
 
 
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator, like: Tensor) -> Tensor:
-    return sent(low + (high - low) * torch.rand(shape, generator=generator), like.device)
+    return (low + (high - low) * torch.rand(shape, generator=generator)).to(like.device)
 
 
 def _change_tempo(batch: Batch, amount: float, generator: torch.Generator) -> Batch:
@@ -153,7 +152,7 @@ def _response(features: Tensor, config: AugmentConfig, generator: torch.Generato
     gain = _uniform((utterances, 1), -config.gain_db, config.gain_db, generator, features)
     waves = torch.arange(1, 4)[:, None] * torch.linspace(0, math.pi, mels)  # half, one and one and a half periods
     weights = torch.randn(utterances, 3, generator=generator) * config.channel_db * math.sqrt(2 / 3)
-    return (gain + sent(weights @ waves.cos(), features.device))[:, None] * NEPER_PER_DB
+    return (gain + (weights @ waves.cos()).to(features.device))[:, None] * NEPER_PER_DB
 
 
 def _add_noise(features: Tensor, lengths: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """A trained model in one safetensors file that suffices by itself.
 
-Weights are the tensors; everything else (system, features, normaliser, classes, temperature, provenance) is JSON in the
+Weights are the tensors; everything else (system, features, normalizer, classes, temperature, provenance) is JSON in the
 file's metadata, with a hash of it all. Loading executes nothing, and is strict: a flipped bit is an error, and so is a
 missing, extra or misshapen tensor.
 """
@@ -19,12 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from affekt.atomic import write_bytes
 from affekt.errors import AffektError, CheckpointError
-from affekt.features import Normalizer
+from affekt.features.log_mel import Normalizer
 from affekt.losses import Loss
 from affekt.nn import NetworkConfig
-from affekt.systems import System, from_system_dict, read_front_end
+from affekt.runtime.atomic_files import write_bytes
+from affekt.training.systems import System, from_system_dict, read_front_end
 
 FORMAT = "affekt-checkpoint-1"
 GROUPS = ("network", "loss")  # whose tensors they are
@@ -41,7 +41,7 @@ class Checkpoint:
         weights: the network's tensors.
         loss_weights: the loss's own tensors; most have none.
         temperature: what logits are divided by, fitted on validation data.
-        provenance: where it comes from: corpora, protocol, seeds, versions, licence.
+        provenance: where it comes from: corpora, protocol, seeds, versions, license.
     """
 
     system: System

@@ -23,35 +23,27 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from affekt import memory, turns
-from affekt.adversary import Adversary
-from affekt.atomic import write_bytes
-from affekt.augmentation import AugmentConfig, augment
-from affekt.batching import Batch, Clips, batches_per_epoch, shuffled_batches, sorted_batches
-from affekt.checkpoint import Checkpoint
-from affekt.devices import autocast, own_stream, seeded
 from affekt.errors import ConfigError, Fault
-from affekt.features import FeatureConfig, Normalizer
+from affekt.features.clips import Clips, batches_per_epoch, shuffled_batches, sorted_batches
+from affekt.features.log_mel import FeatureConfig, Normalizer
+from affekt.features.pieces import combine_embeddings, combine_logits
 from affekt.losses import Loss
-from affekt.metrics import confusion_matrix, unweighted_accuracy
-from affekt.mixup import Mixed, mix
-from affekt.nn import Network, lstm_cuda
-from affekt.optimisation import adopt_options, copied, make_average, make_optimizer, make_schedule
-from affekt.recording import GraphRecorder, Recorder, Replayed, may_record
-from affekt.seeds import derive_seed, generator
-from affekt.segments import combine_embeddings, combine_logits
-from affekt.systems import System
+from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
+from affekt.runtime import allocator
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.devices import autocast, seeded
+from affekt.runtime.seeds import derive_seed, generator
+from affekt.training.augmentation import AugmentConfig, augment
+from affekt.training.checkpoint import Checkpoint
+from affekt.training.mixup import Mixed, mix
+from affekt.training.optimizer import copied, make_average, make_optimizer, make_schedule, move_options
+from affekt.training.speaker_adversary import Adversary
+from affekt.training.systems import System
 
 Monitor = Literal["accuracy", "ua", "loss"]
 Schedule = Literal["constant", "one-cycle"]
 Precision = Literal["auto", "float32", "bfloat16"]
 STATE_FORMAT, DIGEST_BYTES = b"affekt-state-1", 32
-SECONDS_BETWEEN_STATES = {"cuda": 5.0}
-"""A run's state is written after every epoch, but on a GPU, where an epoch may take no longer than that, less often."""
-RECORDED_FRAMES = 64
-"""Recorded steps of the masked mode are of batches as long as a multiple of these: of few shapes."""
-SCORED_TOGETHER = {"cuda": 4}
-"""Batches that are scored as one: more on a GPU, which small ones leave idle."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +62,7 @@ class TrainConfig:
         schedule: "constant" (the paper) or "one-cycle" (Smith & Topin 2018) over `max_epochs`.
         averaging: decay of an exponential average of the weights, which is then what is validated and kept; 0 is off.
         gradient_clip: largest norm of the gradient; 0 is off.
-        adversary: how strongly the network unlearns to tell the training part's speakers (:mod:`affekt.adversary`); 0
-            is off.
+        adversary: weight of the speaker adversary (:mod:`affekt.training.speaker_adversary`); 0 is off.
         bucketed: batches of similar length; useful in masked mode only.
         precision: "bfloat16" autocast, "float32", or "auto": bfloat16 where the device computes it faster.
         augment: variation of the training features.
@@ -193,32 +184,29 @@ def fit(
 
     Args:
         system: network, loss and features.
-        clips: features of all utterances, not normalised, on `device`.
-        train, validation: rows and labels; the normaliser sees the training rows alone.
+        clips: features of all utterances, not normalized, on `device`.
+        train, validation: rows and labels; the normalizer sees the training rows alone.
         classes: number of classes.
         config: the recipe.
         seed: what every random choice follows from.
         device: where to compute.
-        state: file that keeps the run after each epoch (on a GPU every few seconds), and from which an interrupted run
+        state: file that keeps the run after each epoch, and from which an interrupted run
             goes on.
-        start: trained model to start from, instead of random weights: all but its output layer, and its normaliser.
+        start: trained model to start from, instead of random weights: all but its output layer, and its normalizer.
         on_epoch: called after each epoch, for progress.
 
     Raises:
         ConfigError: the training diverged, or an adversary without speakers to name.
     """
     device = torch.device(device)
-    with own_stream(device), memory.kept():
+    with allocator.kept():
         run = _Run(system, clips, train, validation, classes, config, seed, device, start)
         if state is not None and state.exists():
             run.restore(state)
-        kept = time.monotonic()
         while not run.finished:
             on_epoch(run.step())
-            if state is not None and time.monotonic() - kept >= SECONDS_BETWEEN_STATES.get(device.type, 0.0):
+            if state is not None:
                 run.save(state)
-                kept = time.monotonic()
-        run.recorded = None  # it holds the run, and the memory of its steps
         return run.fitted()
 
 
@@ -243,7 +231,7 @@ class _Run:
         self.system, self.config, self.seed, self.device = system, config, seed, device
         self.clips, self.train, self.validation, self.classes = clips, train, validation, classes
         self.normalizer = start.normalizer if start is not None else clips.normalizer(train.rows.tolist())
-        self.normalise = self.normalizer.on(device)
+        self.normalize = self.normalizer.on(device)
         counts = np.bincount(train.labels, minlength=classes).tolist()
         with seeded(derive_seed(seed, "initialisation")):
             network, loss = system.build(classes, counts)
@@ -258,18 +246,16 @@ class _Run:
         if self.adversary is not None:
             self.adversary.to(device)
         self.max_epochs = min(config.max_epochs, getattr(network, "solutions", config.max_epochs))
-        self.optimizer = make_optimizer(self._learners(), config, device, may_record(device))
+        self.optimizer = make_optimizer(self._learners(), config)
         self.schedule = make_schedule(self.optimizer, config, config.max_epochs * batches)
         self.average = None if self.solves else make_average(self.network, config)
-        recorder = self._recorder()
-        self.recorded = None if recorder is None else Replayed(self._take_step, recorder)
         self.history: list[Epoch] = []
         self.best: dict[str, dict[str, Tensor]] = {}
         self.best_epoch = 0
         self.identity = self._identity()
 
     def _learners(self) -> list[nn.Module]:
-        """What the optimiser trains."""
+        """What the optimizer trains."""
         return [self.network, self.loss, *([] if self.adversary is None else [self.adversary])]
 
     def _identity(self) -> str:
@@ -359,40 +345,16 @@ class _Run:
             loss, right = self._learn(mixed, targets, speakers)
             total += loss * len(rows)
             correct += right
-            turns.pass_on()
-        turns.await_device(self.device)
         return float(total) / len(train.rows), float(correct) / len(train.rows)
 
-    def _recorder(self) -> Recorder | None:
-        """What records steps, where one differs from the next by nothing but the tensors of its batch."""
-        settled = self.adversary is None and not self.config.augment.mixup and not self.solves
-        if not (settled and may_record(self.device)) or self._asks_for_lengths():
-            return None
-        return GraphRecorder(self.device)
-
-    def _asks_for_lengths(self) -> bool:
-        """Whether the network needs its utterances' lengths on the host: all that hide padding, but for one layer."""
-        if not self.system.masked or not isinstance(self.network, Network):
-            return self.system.masked
-        with autocast(self.device, self.config.precision):
-            return not lstm_cuda.serves(self.network.blstm, torch.empty(0, device=self.device))
-
-    def _learn(self, mixed: Mixed, targets: Tensor, speakers: Tensor) -> tuple[Tensor, ...]:
-        """One step: the batch's mean loss, and how many of it were classified rightly."""
-        take_step = self.recorded or partial(self._take_step, share=mixed.share)
-        loss, right = take_step(*mixed.batch, mixed.partners, targets, speakers)
+    def _learn(self, mixed: Mixed, targets: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step; return the batch's mean loss and how many of it were classified correctly."""
+        loss, scores = self._loss(mixed, targets, speakers)
+        self._update(loss)
         if self.schedule is not None:
             self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        return loss, right
-
-    def _take_step(
-        self, features: Tensor, lengths: Tensor, partners: Tensor, targets: Tensor, speakers: Tensor, share: float = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """What may be recorded of a step."""
-        loss, scores = self._loss(Mixed(Batch(features, lengths), share, partners), targets, speakers)
-        self._update(loss)
         return loss.detach(), (scores.argmax(1) == targets).sum()
 
     def _solve(self, number: int) -> tuple[float, float]:
@@ -401,7 +363,7 @@ class _Run:
         rows = self.train.rows.copy()
         batch = self.pieces.batch(self._on_device(rows), self._width(self.pieces.lengths.cpu().numpy()[rows]))
         with torch.no_grad():
-            features = self.normalise(batch.features)
+            features = self.normalize(batch.features)
             network.solve(number, network(features, batch.lengths).embedding, labels)
             scores, embedding = network(features, batch.lengths)
             return float(self.loss(scores, embedding, labels)), float((scores.argmax(1) == labels).float().mean())
@@ -411,19 +373,15 @@ class _Run:
 
     def _width(self, lengths: NDArray[np.int64]) -> int:
         """How many frames a batch of these lengths is padded to: a clip's, or in the masked mode the longest one's."""
-        clip = self.system.features.clip_frames
         if not self.system.masked:
-            return clip
-        longest = int(lengths.max())
-        if self.recorded is None:
-            return longest
-        return min(-(-longest // RECORDED_FRAMES) * RECORDED_FRAMES, max(longest, clip))
+            return self.system.features.clip_frames
+        return int(lengths.max())
 
     def _loss(
         self, mixed: Mixed, targets: Int[Tensor, " batch"], speakers: Int[Tensor, " batch"]
     ) -> tuple[Tensor, Tensor]:
         with autocast(self.device, self.config.precision):
-            scores, embedding = self.network(self.normalise(mixed.batch.features), mixed.batch.lengths)
+            scores, embedding = self.network(self.normalize(mixed.batch.features), mixed.batch.lengths)
         loss = mixed.loss(partial(self.loss, scores, embedding), targets)
         if self.adversary is not None:
             loss = loss + mixed.loss(partial(self.adversary, embedding.float()), speakers)
@@ -473,7 +431,7 @@ class _Run:
         progress = state["progress"]
         if progress["identity"] != self.identity:
             return
-        adopt_options(state["optimizer"], self.optimizer)
+        move_options(state["optimizer"], self.optimizer)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.history = [Epoch(**row) for row in progress["history"]]
@@ -533,18 +491,15 @@ def _score(
     frames = None if system.masked else system.features.clip_frames
     logits, embeddings = [], []
     order = {int(row): place for place, row in enumerate(rows)}
-    network, normalise = fitted.network.eval(), fitted.normalizer.on(device)
-    size = config.batch_size * SCORED_TOGETHER.get(device.type, 1)
-    chunks = sorted_batches(clips.lengths.cpu().numpy(), rows, size)
+    network, normalize = fitted.network.eval(), fitted.normalizer.on(device)
+    chunks = sorted_batches(clips.lengths.cpu().numpy(), rows, config.batch_size)
     sorted_rows = torch.from_numpy(np.concatenate(chunks)).to(device)
     with torch.inference_mode(), autocast(device, config.precision):
         for chunk in sorted_rows.split([len(chunk) for chunk in chunks]):
             batch = clips.batch(chunk, frames)
-            scores, embedding = network(normalise(batch.features), batch.lengths)
+            scores, embedding = network(normalize(batch.features), batch.lengths)
             logits.append(fitted.loss.logits(scores).float())
             embeddings.append(embedding.float())
-            turns.pass_on()
-    turns.await_device(device)
     back = np.argsort([order[int(row)] for row in np.concatenate(chunks)])
     return Scored(*(torch.cat(parts).cpu().numpy()[back] for parts in (logits, embeddings)))
 

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from affekt.batching import Batch
-from affekt.devices import sent
+from affekt.features.clips import Batch
 
 
 class Mixed(NamedTuple):
@@ -42,7 +41,7 @@ def mix(batch: Batch, concentration: float, generator: torch.Generator) -> Mixed
     """Mix each utterance with another of its batch.
 
     Args:
-        batch: log-mel features, not normalised.
+        batch: log-mel features, not normalized.
         concentration: lambda is Beta(concentration, concentration), or what is left to 1 where that is more, so that
             the larger share is an utterance's own; 0 leaves the batch as it is.
         generator: on the CPU; all draws come from it.
@@ -57,7 +56,7 @@ def mix(batch: Batch, concentration: float, generator: torch.Generator) -> Mixed
         return Mixed(batch, 1.0, torch.arange(len(features), device=features.device))
     drawn = np.random.default_rng(int(torch.randint(2**62, (), generator=generator))).beta(concentration, concentration)
     share = max(float(drawn), 1 - float(drawn))
-    partners = sent(torch.randperm(len(features), generator=generator), features.device)
+    partners = torch.randperm(len(features), generator=generator).to(features.device)
     if share < 1:
         features = torch.logaddexp(features + np.log(share), features[partners] + np.log1p(-share))
     return Mixed(Batch(features, torch.maximum(lengths, lengths[partners])), share, partners)

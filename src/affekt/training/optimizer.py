@@ -1,4 +1,4 @@
-"""What changes weights in training: the optimiser, its learning rate's schedule, and the average of the weights."""
+"""What changes weights in training: the optimizer, its learning rate's schedule, and the average of the weights."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class Recipe(Protocol):
-    """The part of :class:`affekt.training.TrainConfig` that is needed here."""
+    """The part of :class:`affekt.training.fitting.TrainConfig` that is needed here."""
 
     @property
     def learning_rate(self) -> float: ...
@@ -26,26 +26,20 @@ class Recipe(Protocol):
     def averaging(self) -> float: ...
 
 
-def make_optimizer(
-    learners: Sequence[nn.Module], config: Recipe, device: torch.device, recordable: bool
-) -> torch.optim.Optimizer:
-    """AdamW; a recordable one counts its steps on the device, and has its learning rate there."""
+def make_optimizer(learners: Sequence[nn.Module], config: Recipe) -> torch.optim.Optimizer:
+    """AdamW over the parameters of all learners."""
     return torch.optim.AdamW(
         [parameter for part in learners for parameter in part.parameters()],
-        lr=torch.tensor(config.learning_rate, device=device) if recordable else config.learning_rate,
+        lr=config.learning_rate,
         betas=(config.beta1, 0.999),
         weight_decay=config.weight_decay,
-        capturable=recordable,
-        fused=recordable or None,
     )
 
 
-def adopt_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Have a kept optimiser go on where this one computes, though it may have been kept elsewhere."""
-    for kept, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
-        kept |= {name: own[name] for name in ("capturable", "fused")}
-        rate = float(kept["lr"])
-        kept["lr"] = torch.full_like(own["lr"], rate) if isinstance(own["lr"], Tensor) else rate
+def move_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Give a saved optimizer state the options of this device, so that a run can resume on another kind of device."""
+    for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        saved |= {name: own[name] for name in ("capturable", "fused")} | {"lr": float(saved["lr"])}
 
 
 def make_schedule(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from affekt.augmentation import AugmentConfig
 from affekt.config import build, is_run_config, read_toml
 from affekt.errors import ConfigError
-from affekt.features import FeatureConfig
+from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.systems import System
-from affekt.training import TrainConfig
+from affekt.training.augmentation import AugmentConfig
+from affekt.training.fitting import TrainConfig
+from affekt.training.systems import System
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Recipe:
 
     Attributes:
         name: for tables.
-        train: optimiser, schedule, stopping, precision, augmentation.
+        train: optimizer, schedule, stopping, precision, augmentation.
         masked: whether the paper's network hides padding; None leaves the system as it is.
         level: root mean square that all clips are scaled to before log-mel; 0 leaves the system as it is.
         balance_corpora: whether training repeats the utterances of smaller corpora, each about

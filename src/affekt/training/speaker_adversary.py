@@ -37,7 +37,7 @@ class Adversary(nn.Module):
         self.strength = self.weight * (2 / (1 + math.exp(-STEEPNESS * progress)) - 1)
 
     def forward(self, embedding: Float[Tensor, "batch features"], speakers: Int[Tensor, " batch"]) -> Tensor:
-        """Cross entropy of the speakers; minimised by the adversary, and maximised by what made the embedding."""
+        """Cross entropy of the speakers; minimized by the adversary, and maximized by what made the embedding."""
         return F.cross_entropy(self.layers(reverse_gradient(embedding, self.strength)).float(), speakers)
 
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from affekt.config import build, is_run_config, read_toml
 from affekt.errors import ConfigError, Fault
-from affekt.features import FeatureConfig, FrontEnd
-from affekt.frontends import (
+from affekt.features.frontends import (
     FRONT_ENDS,
     Deltas,
     Descriptors,
@@ -28,10 +27,11 @@ from affekt.frontends import (
     Waveform,
     front_end_name,
 )
+from affekt.features.log_mel import FeatureConfig, FrontEnd
+from affekt.features.pieces import Segments
 from affekt.losses import LOSSES, Head, Loss, make_loss
 from affekt.nn import Network, NetworkConfig
 from affekt.nn.zoo import make_network, zoo_faults
-from affekt.segments import Segments
 
 NetworkFactory = Callable[[int, int, Head], nn.Module]
 """An own network: a function or class of (dims, classes, head), whose forward(features, lengths) gives an `Output`."""
@@ -50,7 +50,7 @@ class System:
         loss: a name in :data:`affekt.losses.LOSSES`, a `Loss` class of one's own, or a function of
             (scores, embedding, labels).
         loss_options: the loss's arguments, e.g. ``{"scale": 10, "margin": 0.4}``.
-        features: how a waveform becomes features: log-mel, another of :mod:`affekt.frontends`, or an own front end.
+        features: front end: log-mel, another of :mod:`affekt.features.frontends`, or an own one.
         network_options: arguments of a network of the zoo, e.g. ``{"cells": 64}``.
         segments: how utterances are cut for training and their pieces' posteriors combined; None leaves them whole.
 
@@ -87,7 +87,7 @@ class System:
         return self.network.masked if isinstance(self.network, NetworkConfig) else True
 
     def build(self, classes: int, counts: Sequence[int] | None = None) -> tuple[nn.Module, Loss]:
-        """A freshly initialised network and its loss; the caller seeds torch.
+        """A freshly initialized network and its loss; the caller seeds torch.
 
         Args:
             classes: number of classes.
@@ -219,7 +219,7 @@ PRIOR = (
     System(
         "tdnn-lstm",
         "tdnn-lstm",
-        loss_options={"log_posteriors": True},  # every frame is labelled
+        loss_options={"log_posteriors": True},  # every frame is labeled
         features=Waveform(),
         segments=Segments(3.0, "whole"),
     ),
@@ -243,7 +243,7 @@ YARDSTICKS = (
 """What came before networks, and what came after the paper."""
 
 EGEMAPS = System("egemaps-svm", "svm", features=OpenSmile())
-"""Of its own, because openSMILE's licence is."""
+"""Of its own, because openSMILE's license is."""
 
 GROUPS: Mapping[str, tuple[System, ...]] = {
     "headline": HEADLINE,

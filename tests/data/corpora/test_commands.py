@@ -9,15 +9,15 @@ import pytest
 
 from affekt.cli.corpora import corpora, markdown_table
 from affekt.cli.prepare import prepare
-from affekt.corpora import CORPORA
+from affekt.data.corpora import CORPORA
+from affekt.data.manifest import Manifest
 from affekt.errors import ConfigError
-from affekt.manifest import Manifest
 
 Make = Callable[..., Path]
 NAMES = [f"wav/03a01{code}{take}.wav" for code in "WFNT" for take in "ab"]
 
 
-def test_prepare_prints_classes_notes_licence_and_place(
+def test_prepare_prints_classes_notes_license_and_place(
     release: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "new" / "emodb.csv"
@@ -32,8 +32,8 @@ def test_prepare_prints_classes_notes_licence_and_place(
         "  neutral             2",
         "  sad                 2",
     ]
-    assert [line.partition(":")[0] for line in lines[8:]] == ["note", "note", "warning", "", "licence", "written"]
-    assert lines[-2] == "licence: CC0-1.0 (http://emodb.bilderbar.info)"
+    assert [line.partition(":")[0] for line in lines[8:]] == ["note", "note", "warning", "", "license", "written"]
+    assert lines[-2] == "license: CC0-1.0 (http://emodb.bilderbar.info)"
     assert len(Manifest.read(output)) == 8
     assert all(path.is_file() for path in Manifest.read(output).audio_paths())
 
@@ -84,7 +84,7 @@ def test_corpora_lists_all_and_describes_one(capsys: pytest.CaptureFixture[str])
     assert corpora("emodb") == 0
     page = capsys.readouterr().out
     assert "iemocap4:      339: angry 127, happy 71, neutral 79, sad 62" in page
-    assert "licence:       CC0-1.0" in page
+    assert "license:       CC0-1.0" in page
     with pytest.raises(ConfigError, match="got 'emo-db'"):
         corpora("emo-db")
 
@@ -92,5 +92,5 @@ def test_corpora_lists_all_and_describes_one(capsys: pytest.CaptureFixture[str])
 def test_the_documentation_holds_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert corpora(markdown=True) == 0
     assert capsys.readouterr().out.strip() == markdown_table()
-    page = Path(__file__).parents[2] / "docs" / "corpora.md"
+    page = Path(__file__).parents[3] / "docs" / "corpora.md"
     assert markdown_table() in page.read_text(encoding="utf-8"), "paste what `affekt corpora --markdown` prints"

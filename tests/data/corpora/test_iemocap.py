@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt.corpora import CORPORA, prepare
-from affekt.corpora.release import Note
-from affekt.labels import LABEL_SETS
-from affekt.manifest import Manifest
+from affekt.data.corpora import CORPORA, prepare
+from affekt.data.corpora.release import Note
+from affekt.data.labels import LABEL_SETS
+from affekt.data.manifest import Manifest
 
 FOUR = LABEL_SETS["iemocap4"]
 APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X\n[6.2901 - 8.2357]\tSes01F_impro01_F000\tsad\t[1, 1, 1]\n"
@@ -147,7 +147,7 @@ def test_the_root_may_be_one_level_off(root: Path, level: str) -> None:
     assert len(read(there)[0]) == 50
 
 
-def test_a_lost_recording_is_missing_and_an_unlabelled_one_is_extra(root: Path, recording: Callable[..., Path]) -> None:
+def test_a_lost_recording_is_missing_and_an_unlabeled_one_is_extra(root: Path, recording: Callable[..., Path]) -> None:
     folder = root / "Session2" / "sentences" / "wav" / "Ses02F_impro01"
     (folder / "Ses02F_impro01_F001.wav").rename(folder / "Ses02F_impro01_F099.wav")
     manifest, notes = read(root)
@@ -170,7 +170,7 @@ def test_damaged_and_contradictory_summaries_are_said(root: Path) -> None:
     broken = notes["lines of the summaries that cannot be read"]
     assert broken.failed
     assert len(broken.items) == 2
-    assert notes["mislabelled, two summaries disagree and the first is believed"].items == (
+    assert notes["mislabeled, two summaries disagree and the first is believed"].items == (
         "Ses01F_impro01_F000 ang and neu",
     )
 

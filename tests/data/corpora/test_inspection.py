@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt.corpora.inspection import inspect
-from affekt.corpora.release import Note, Row
-from affekt.decoding import TOGETHER, Sound, decode
+from affekt.audio.bulk_decoding import TOGETHER, Sound, decode
+from affekt.data.corpora.inspection import inspect
+from affekt.data.corpora.release import Note, Row
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 1_600)
 
@@ -84,7 +84,7 @@ def test_equal_sound_is_found_whatever_file_holds_it(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"{name}.wav", NOISE[2:], 16_000)
     _, notes = inspected(tmp_path)
     assert notes["duplicated, recordings with exactly the same sound"].items == ("sad_1.wav = sad_2.flac",)
-    contrary = notes["duplicated and mislabelled, exactly the same sound under different labels"]
+    contrary = notes["duplicated and mislabeled, exactly the same sound under different labels"]
     assert contrary.items == ("happy_4.wav = sad_5.wav = 1 more",)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from affekt.corpora import prepare
+from affekt.data.corpora import prepare
 from affekt.errors import CorpusError
 
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from affekt.corpora import CORPORA, prepare
-from affekt.corpora.release import Note
+from affekt.data.corpora import CORPORA, prepare
+from affekt.data.corpora.release import Note
 
 Make = Callable[..., Path]
 
@@ -60,7 +60,7 @@ def test_a_name_tells_label_speaker_and_text(
     told = (row["label"], row["speaker"], row["gender"], row["text_id"], row["language"], row["corpus"], row["style"])
     assert told == (label, speaker, gender, text, language, corpus, CORPORA[corpus].style)
     assert manifest.audio_paths() == [root / path]
-    assert not any("mislabelled" in note.what or "left out" in note.what for note in notes)
+    assert not any("mislabeled" in note.what or "left out" in note.what for note in notes)
 
 
 @pytest.mark.parametrize("corpus", BY_NAME)
@@ -82,7 +82,7 @@ def test_the_layout_that_is_advertised_is_read(release: Make, corpus: str) -> No
         ("esd", "0011/Angry/0011_000351.wav", "0011"),
     ],
 )
-def test_a_root_one_level_too_high_or_too_low_is_recognised(
+def test_a_root_one_level_too_high_or_too_low_is_recognized(
     release: Make, corpus: str, path: str, below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = release(path)
@@ -156,7 +156,7 @@ def test_a_folder_that_contradicts_the_name_is_said(release: Make) -> None:
     root = release("0011/Happy/test/0011_000351.wav", "0011/Angry/0011_000352.wav")
     rows, notes = read("esd", root)
     assert [row["label"] for row in rows] == ["angry", "angry"]
-    [wrong] = [note for what, note in notes.items() if "mislabelled" in what]
+    [wrong] = [note for what, note in notes.items() if "mislabeled" in what]
     assert wrong.items == ("0011/Happy/test/0011_000351.wav is angry by its name",)
 
 

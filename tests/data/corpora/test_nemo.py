@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from affekt.corpora import prepare
+from affekt.data.corpora import prepare
 from affekt.errors import CorpusError
 
 HEADER = "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage\n"
@@ -50,7 +50,7 @@ def test_table_and_folder_are_compared(root: Path, recording: Callable[..., Path
     by_what = {note.what: note.items for note in notes}
     assert by_what["missing recordings"] == ("MP0_neutral_7.wav",)
     assert by_what["recordings without a line in data.tsv, left out"] == ("samples/WR0_anger_3.wav",)
-    assert by_what["mislabelled, name and data.tsv disagree and the table is believed"] == (
+    assert by_what["mislabeled, name and data.tsv disagree and the table is believed"] == (
         "KS0_sadness_5 is neutral of KS0 in data.tsv",
     )
     assert manifest.table.set_index("id")["label"]["KS0_sadness_5"] == "neutral"
@@ -74,7 +74,7 @@ def test_a_table_that_cannot_be_read_is_said(root: Path, content: str, said: str
         prepare("nemo", root)
 
 
-def test_without_its_table_the_release_is_not_recognised(root: Path) -> None:
+def test_without_its_table_the_release_is_not_recognized(root: Path) -> None:
     (root / "data.tsv").unlink()
     with pytest.raises(CorpusError, match=r"no data\.tsv, expected data\.tsv and samples/; the release is at http"):
         prepare("nemo", root)

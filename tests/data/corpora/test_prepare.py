@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from affekt.corpora import CORPORA, prepare
-from affekt.corpora.comparison import compare_classes
-from affekt.corpora.vocabulary import WORDS, canonical
+from affekt.data.corpora import CORPORA, prepare
+from affekt.data.corpora.comparison import compare_classes
+from affekt.data.corpora.vocabulary import WORDS, canonical
+from affekt.data.labels import EMOTIONS, LABEL_SETS, LabelSet
+from affekt.data.manifest import Manifest
 from affekt.errors import AffektError, ConfigError, CorpusError, ManifestError
-from affekt.labels import EMOTIONS, LABEL_SETS, LabelSet
-from affekt.manifest import Manifest
 
 Make = Callable[..., Path]
 FOUR = LABEL_SETS["iemocap4"]
@@ -51,7 +51,7 @@ def test_facts_are_complete_and_in_the_vocabulary(corpus: str) -> None:
     assert set(facts.label_counts) <= set(EMOTIONS)
     assert re.match("https?://", facts.page)
     assert all(re.fullmatch("[a-z]{2}(-[A-Z]{2})?", language) for language in facts.languages)
-    assert facts.licence
+    assert facts.license
     assert facts.layout
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from affekt.corpora import prepare
+from affekt.data.corpora import prepare
+from affekt.data.labels import LabelSet
+from affekt.data.manifest import Manifest
 from affekt.errors import AffektError, ConfigError, CorpusError
-from affekt.labels import LabelSet
-from affekt.manifest import Manifest
 
 Make = Callable[..., Path]
 
@@ -24,7 +24,7 @@ def write(root: Path, text: str, name: str = "mine.csv") -> Path:
 
 class TestTable:
     @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-    def test_columns_are_recognised_and_said(self, release: Make, separator: str) -> None:
+    def test_columns_are_recognized_and_said(self, release: Make, separator: str) -> None:
         root = release("a b/ü.wav", "x.wav")
         lines = (
             ("Filename", "Emotion", "Speaker_ID", "sex"),

@@ -23,14 +23,14 @@ from filelock import FileLock
 from torch import Tensor
 
 from affekt.config import load
+from affekt.data.manifest import Manifest
 from affekt.errors import AffektError, AudioError, Fault
-from affekt.experiment import Experiment, Job, finish, plan_experiment
-from affekt.manifest import Manifest
-from affekt.recipes import Recipe
-from affekt.systems import System, resolve
-from affekt.training import Epoch
-from affekt.workers import local as workers
-from affekt.workers import run_experiment, run_parallel
+from affekt.experiments.experiment import Experiment, Job, finish, plan_experiment
+from affekt.experiments.workers import local as workers
+from affekt.experiments.workers import run_experiment, run_parallel
+from affekt.training.fitting import Epoch
+from affekt.training.recipes import Recipe
+from affekt.training.systems import System, resolve
 
 EXACT = ("model.safetensors", "predictions.csv", "embeddings.npy", "summary.json", "folds.json")
 
@@ -38,11 +38,11 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from affekt.config import load
-from affekt.experiment import finish, plan_experiment
-from affekt.manifest import Manifest
-from affekt.recipes import Recipe
-from affekt.systems import resolve
-from affekt.workers import run_parallel
+from affekt.experiments.experiment import finish, plan_experiment
+from affekt.data.manifest import Manifest
+from affekt.training.recipes import Recipe
+from affekt.training.systems import resolve
+from affekt.experiments.workers import run_parallel
 
 bursts, out, workers, kill_after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 experiment, _ = plan_experiment(

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from affekt.graph.builder import Graph, ints
+from affekt.export.graph.builder import Graph, ints
 
 
 def test_equal_constants_are_kept_once() -> None:

@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 import torch
 
-from affekt.features import FeatureConfig, LogMel, Normalizer
-from affekt.graph import front_end
-from affekt.graph.builder import Graph
+from affekt.export.graph import front_end
+from affekt.export.graph.builder import Graph
+from affekt.features.log_mel import FeatureConfig, LogMel, Normalizer
 
 Floats = Any
 
@@ -21,7 +21,7 @@ def session(config: FeatureConfig, normalizer: Normalizer) -> onnxruntime.Infere
     clipped = front_end.clip_waveform(graph, config, "waveform", "samples")
     clipped = front_end.set_level(graph, config, clipped, "samples")
     frames = front_end.batch_frames(graph, config, clipped)
-    features = front_end.normalise(graph, normalizer, front_end.log_mel(graph, config, clipped, frames))
+    features = front_end.normalize(graph, normalizer, front_end.log_mel(graph, config, clipped, frames))
     graph.op("Identity", features, name="features")
     graph.op("Identity", front_end.frame_lengths(graph, config, "samples"), name="lengths")
     inputs = {"waveform": ("float32", ["batch", "time"]), "samples": ("int64", ["batch"])}

@@ -1,4 +1,4 @@
-"""Quantised convolutions against the same integer arithmetic written with PyTorch."""
+"""Quantized convolutions against the same integer arithmetic written with PyTorch."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from affekt.graph import int8, network
-from affekt.graph.builder import Graph, ints
-from affekt.graph.quantisation import QuantisedModule, quantise
+from affekt.export.graph import int8, network_operators
+from affekt.export.graph.builder import Graph, ints
+from affekt.export.graph.quantization import QuantizedModule, quantize
 from affekt.nn.blocks import average_pool, frame_mask
 
 Floats = Any
 
 
-def graph_of(modules: list[QuantisedModule], frames: int, mels: int, masked: bool) -> Any:
+def graph_of(modules: list[QuantizedModule], frames: int, mels: int, masked: bool) -> Any:
     graph = Graph()
     length, lengths = (graph.size("features", 1), "lengths") if masked else (ints(frames), None)
-    stages = network.stages(graph, [module.pool for module in modules], length, lengths)
+    stages = network_operators.stages(graph, [module.pool for module in modules], length, lengths)
     graph.op("Identity", int8.convolutions(graph, modules, "features", mels, stages), name="out")
     inputs = {"features": ("float32", ["batch", "frames", mels]), "lengths": ("int64", ["batch"])}
     model = graph.model(inputs, {"out": ("float32", ["batch", "time", "bands", "channels"])})
     return onnxruntime.InferenceSession(model.SerializeToString())
 
 
-def simulated(modules: list[QuantisedModule], features: torch.Tensor, lengths: torch.Tensor | None) -> Floats:
+def simulated(modules: list[QuantizedModule], features: torch.Tensor, lengths: torch.Tensor | None) -> Floats:
     """What the graph should compute, in floating point that is exact for its whole numbers."""
     mask = None if lengths is None else frame_mask(lengths, features.shape[1])
     x = (features if mask is None else features * mask[..., None])[:, None].double()
@@ -59,7 +59,7 @@ def test_equals_simulated_integers(
     cnn = make_pipeline(masked, filters=filters, pools=pools).network.cnn
     features = torch.randn(3, frames, 10, generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([frames, 33, 1])
-    modules = quantise(make_network(cnn), [(features, lengths if masked else None)])
+    modules = quantize(make_network(cnn), [(features, lengths if masked else None)])
     session = graph_of(modules, frames, 10, masked)
     out = session.run(None, {"features": features.numpy(), "lengths": lengths.numpy()})[0]
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_alone_equals_in_a_batch(make_pipeline: Callable[..., Any]) -> None:
     """Bytes round the same, whatever else is in the batch."""
     cnn = make_pipeline(True).network.cnn
     features = torch.randn(2, 51, 40, generator=torch.Generator().manual_seed(0))
-    modules = quantise(make_network(cnn), [(features, torch.tensor([51, 23]))])
+    modules = quantize(make_network(cnn), [(features, torch.tensor([51, 23]))])
     session = graph_of(modules, 51, 40, masked=True)
     together = session.run(None, {"features": features.numpy(), "lengths": np.array([51, 23])})[0]
     alone = session.run(None, {"features": features[1:, :23].numpy(), "lengths": np.array([23])})[0]

@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional as F
 
 from affekt.errors import ConfigError
-from affekt.graph import quantisation
-from affekt.graph.network import folded_convolution
-from affekt.graph.quantisation import LARGEST_WEIGHT, QuantisedModule, last_in_bytes, quantise, round_weights
+from affekt.export.graph import quantization
+from affekt.export.graph.network_operators import folded_convolution
+from affekt.export.graph.quantization import LARGEST_WEIGHT, QuantizedModule, last_in_bytes, quantize, round_weights
 from affekt.nn.blocks import ConvModule, frame_mask
 
 LENGTHS = torch.tensor([64, 40, 17, 64])
@@ -23,19 +23,19 @@ MakePipeline = Callable[..., Any]
 
 
 def features(seed: int = 0) -> torch.Tensor:
-    """Neighbours alike, as in log-mel features, and above zero on average."""
+    """Neighbors alike, as in log-mel features, and above zero on average."""
     noise = torch.randn(4, 66, 14, generator=torch.Generator().manual_seed(seed))
     return F.avg_pool2d(noise[:, None], 3, stride=1)[:, 0] * 2 + 0.5
 
 
-def channel_means(modules: list[QuantisedModule], lengths: torch.Tensor | None) -> list[torch.Tensor]:
+def channel_means(modules: list[QuantizedModule], lengths: torch.Tensor | None) -> list[torch.Tensor]:
     """Of each module's activations over the valid frames, by the module's own arithmetic."""
-    batch, means = quantisation._first_input(features(), lengths), []
+    batch, means = quantization._first_input(features(), lengths), []
     for module in modules:
-        activation = quantisation._activation(module, batch)
+        activation = quantization._activation(module, batch)
         valid = torch.ones(activation.shape[0], activation.shape[2]) if batch.mask is None else batch.mask.float()
         means.append((activation * valid[:, None, :, None]).sum((0, 2, 3)) / valid.sum() / activation.shape[3])
-        batch = quantisation._pool(module, activation, batch.mask)
+        batch = quantization._pool(module, activation, batch.mask)
     return means
 
 
@@ -44,9 +44,9 @@ def test_means_are_those_of_float32(make_pipeline: MakePipeline, masked: bool) -
     """The bias makes up for what rounding does to a channel's mean, in the modules in float32 after it too."""
     network = make_pipeline(masked, filters=(24, 32, 2, 2), pools=(2, 2, 2, 1)).network
     lengths = LENGTHS if masked else None
-    modules = quantise(network, [(features(), lengths)])
+    modules = quantize(network, [(features(), lengths)])
     assert [module.steps is not None for module in modules] == [False, True, False, False]
-    plain = [QuantisedModule(*folded_convolution(module), None, module.pool, None, None) for module in network.cnn]
+    plain = [QuantizedModule(*folded_convolution(module), None, module.pool, None, None) for module in network.cnn]
     wanted = channel_means(plain, lengths)
     uncorrected = [replace(module, bias=own.bias) for module, own in zip(modules, plain, strict=True)]
 
@@ -60,16 +60,16 @@ def test_means_are_those_of_float32(make_pipeline: MakePipeline, masked: bool) -
 def test_no_value_of_the_recordings_is_clipped(make_pipeline: MakePipeline, masked: bool) -> None:
     network = make_pipeline(masked).network
     lengths = LENGTHS if masked else None
-    modules = quantise(network, [(features(), lengths)])
+    modules = quantize(network, [(features(), lengths)])
     mask = None if lengths is None else frame_mask(lengths, 64)
     x = (features() if mask is None else features() * mask[..., None])[:, None]
     with torch.no_grad():
-        for module, quantised in zip(network.cnn, modules, strict=True):
+        for module, quantized in zip(network.cnn, modules, strict=True):
             assert isinstance(module, ConvModule)
             largest = F.relu(module.norm(module.convolution(x)))
             largest = largest if mask is None else largest * mask[:, None, :, None]
             x, mask = module(x, mask)
-            for values, step in ((largest, quantised.activation), (x, quantised.pooled)):
+            for values, step in ((largest, quantized.activation), (x, quantized.pooled)):
                 assert step is None or float(values.max()) == pytest.approx(255 * step, rel=1e-5)
 
 
@@ -99,9 +99,9 @@ def test_inputs_that_do_not_go_together_are_rounded_each() -> None:
 
 def test_mean_products_of_what_a_convolution_sees(make_pipeline: MakePipeline) -> None:
     """Against the patches cut out one by one; recordings end where they end."""
-    batch = quantisation._first_input(features(), LENGTHS)
+    batch = quantization._first_input(features(), LENGTHS)
     places = sum(int(length) * 12 for length in LENGTHS)
-    found = quantisation._moments([batch], 3, np.random.default_rng(0))
+    found = quantization._moments([batch], 3, np.random.default_rng(0))
     wanted = torch.zeros(9, 9)
     for row, length in enumerate(LENGTHS.tolist()):
         padded = F.pad(features()[row, :length], (1, 1, 1, 1))
@@ -124,6 +124,6 @@ def test_the_last_modules_stay_in_float32_only_where_they_are_small() -> None:
 def test_other_pools_and_no_recordings_are_refused(make_pipeline: MakePipeline) -> None:
     network = make_pipeline(pools=(2, 3, 5)).network
     with pytest.raises(ConfigError) as caught:
-        quantise(network, [])
+        quantize(network, [])
     got = [fault.got for fault in caught.value.faults]
     assert got == ["pooling by 3", "pooling by 5", "no recordings to calibrate on"]

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from affekt.batching import Clips
 from affekt.config import build
 from affekt.errors import ConfigError
-from affekt.features import FrontEnd
-from affekt.frontends import (
+from affekt.features.clips import Clips
+from affekt.features.frontends import (
     FRONT_ENDS,
     Deltas,
     Descriptors,
@@ -23,6 +22,7 @@ from affekt.frontends import (
     Waveform,
     front_end_name,
 )
+from affekt.features.log_mel import FrontEnd
 
 FRAMED = (Deltas(), Spectrogram(), Descriptors(), Descriptors(window_seconds=0.04, harmonicity=True, deltas=False))
 WHOLE = (LogMelFunctionals(), SpeechFunctionals())

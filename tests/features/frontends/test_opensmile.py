@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from affekt.errors import ConfigError
-from affekt.frontends import OpenSmile
-from affekt.frontends.opensmile import LEVELS, SIZES
+from affekt.features.frontends import OpenSmile
+from affekt.features.frontends.opensmile import LEVELS, SIZES
 
 PROGRAM = """
 import numpy as np, torch, opensmile
-from affekt.frontends import OpenSmile
-from affekt.frontends.opensmile import LEVELS, SIZES
+from affekt.features.frontends import OpenSmile
+from affekt.features.frontends.opensmile import LEVELS, SIZES
 tone = (0.1 * np.sin(2 * np.pi * 200 * np.arange(16_000) / 16_000)).astype(np.float32)
 for (name, level), size in SIZES.items():
     smile = opensmile.Smile(opensmile.FeatureSet[name], opensmile.FeatureLevel[LEVELS[level]])

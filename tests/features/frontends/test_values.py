@@ -8,11 +8,11 @@ import pytest
 import scipy.signal
 import torch
 
-from affekt.features import FeatureConfig, LogMel
-from affekt.frontends import Deltas, Descriptors, LogMelFunctionals, Spectrogram, SpeechFunctionals
-from affekt.frontends.descriptors import cepstra, zero_crossing_rate
-from affekt.frontends.framing import regression_deltas
-from affekt.frontends.pitch import Pitch, track_pitch
+from affekt.features.frontends import Deltas, Descriptors, LogMelFunctionals, Spectrogram, SpeechFunctionals
+from affekt.features.frontends.descriptors import cepstra, zero_crossing_rate
+from affekt.features.frontends.framing import regression_deltas
+from affekt.features.frontends.pitch import Pitch, track_pitch
+from affekt.features.log_mel import FeatureConfig, LogMel
 
 RATE = 16_000
 TIME = np.arange(RATE) / RATE
@@ -43,7 +43,7 @@ def test_deltas_are_log_mel_and_its_slopes() -> None:
     np.testing.assert_allclose(features[:, 80:], librosa.feature.delta(first.T, width=5, mode="nearest").T, atol=1e-5)
 
 
-def test_standardised_deltas_do_not_hear_gain_and_offset() -> None:
+def test_standardized_deltas_do_not_hear_gain_and_offset() -> None:
     extract = Deltas().extractor()
     one, other = (extract(torch.from_numpy(x)).numpy() for x in (noise(), 0.02 * noise() + 0.3))
     np.testing.assert_allclose(one, other, atol=0.02)
@@ -81,10 +81,10 @@ def test_pitch_follows_a_glide_as_pyin_does() -> None:
     glide = scipy.signal.lfilter([1], [1, -0.95], np.sign(np.sin(2 * np.pi * np.cumsum(hz) / RATE))) * 0.05
     own = Descriptors().pitch(glide.astype(np.float32))
     theirs, voiced, _ = librosa.pyin(glide, fmin=55, fmax=500, sr=RATE, frame_length=1024, hop_length=160)
-    centres = np.arange(100) * 160 + 200
+    centers = np.arange(100) * 160 + 200
     inside = slice(8, 90)
-    np.testing.assert_allclose(own.hz[inside], hz[centres[inside]], rtol=0.01)
-    at = np.interp(centres, np.arange(len(theirs)) * 160, np.where(voiced, theirs, 0))
+    np.testing.assert_allclose(own.hz[inside], hz[centers[inside]], rtol=0.01)
+    at = np.interp(centers, np.arange(len(theirs)) * 160, np.where(voiced, theirs, 0))
     assert np.median(np.abs(own.hz[inside] / at[inside] - 1)) < 0.02
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from affekt.frontends import FRONT_ENDS
+from affekt.features.frontends import FRONT_ENDS
 from affekt.nn.zoo import ZOO
-from affekt.systems import EGEMAPS, PRIOR, YARDSTICKS
+from affekt.training.systems import EGEMAPS, PRIOR, YARDSTICKS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "systems.md").read_text(encoding="utf-8")
 ROWS = {

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from affekt import audio
-from affekt.batching import Clips
-from affekt.systems import SYSTEMS, System
-from affekt.training import Epoch, TrainConfig, as_part, fit
+from affekt.features.clips import Clips
+from affekt.training.fitting import Epoch, TrainConfig, as_part, fit
+from affekt.training.systems import SYSTEMS, System
 
 CLASSES = "WFTN"  # anger, happiness, sadness, neutral: the sixth letter of EmoDB's names
 SECONDS = 1.0
@@ -34,7 +34,7 @@ DEEP = ("resnet-mha", "tdnn-lstm")  # which want smaller steps
 
 
 class LearnedError(Exception):
-    """Raised once all recordings are recognised, so that no time is lost."""
+    """Raised once all recordings are recognized, so that no time is lost."""
 
 
 def recordings(folder: Path, per_class: int = 3) -> tuple[list[np.ndarray], np.ndarray]:

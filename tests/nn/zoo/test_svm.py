@@ -7,12 +7,12 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
-from affekt.batching import Clips
-from affekt.features import Normalizer
-from affekt.frontends import LogMelFunctionals
+from affekt.features.clips import Clips
+from affekt.features.frontends import LogMelFunctionals
+from affekt.features.log_mel import Normalizer
 from affekt.nn.zoo.svm import COMPLEXITIES, LinearSVM
-from affekt.systems import SYSTEMS, System
-from affekt.training import TrainConfig, as_part, fit, score
+from affekt.training.fitting import TrainConfig, as_part, fit, score
+from affekt.training.systems import SYSTEMS, System
 
 RNG = np.random.default_rng(5)
 LABELS = np.arange(60) % 3

@@ -1,4 +1,4 @@
-"""The TDNN-LSTM: every frame is labelled, and the utterance is what its frames say together."""
+"""The TDNN-LSTM: every frame is labeled, and the utterance is what its frames say together."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from affekt import formats
 from affekt.errors import ConfigError
-from affekt.formats import FORMATS, picture, tables
-from affekt.prediction import Prediction
-from affekt.timeline import Timeline, TimelineConfig
+from affekt.recognition import formats
+from affekt.recognition.formats import FORMATS, picture, tables
+from affekt.recognition.prediction import Prediction
+from affekt.recognition.timeline import Timeline, TimelineConfig
 
 LABELS = ("angry", 'so "so"', "happy <3")
 
@@ -142,10 +142,10 @@ def test_png_is_a_picture_of_both(timeline: Timeline, silent: Timeline, tmp_path
     formats.write(timeline, tmp_path / "a.png")
     pixels = image.imread(tmp_path / "a.png")
     assert pixels.shape[0] > 300
-    colour = np.array([int(picture.COLOURS[0][i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    assert (np.abs(pixels[..., :3] - colour).max(-1) < 0.01).sum() > 1_000
+    color = np.array([int(picture.COLOURS[0][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    assert (np.abs(pixels[..., :3] - color).max(-1) < 0.01).sum() > 1_000
     formats.write(silent, tmp_path / "b.png")
-    assert not (np.abs(image.imread(tmp_path / "b.png")[..., :3] - colour).max(-1) < 0.01).any()
+    assert not (np.abs(image.imread(tmp_path / "b.png")[..., :3] - color).max(-1) < 0.01).any()
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -135,7 +135,7 @@ def configuration(hint: Any) -> type | None:
     """The dataclass that a type stands for, if it is one.
 
     >>> configuration(Option | None), configuration(int)
-    (<class 'affekt.cli.arguments.Option'>, None)
+    (<class 'affekt.cli.framework.arguments.Option'>, None)
     """
     kind = _present(hint)
     return kind if isinstance(kind, type) and is_dataclass(kind) else None

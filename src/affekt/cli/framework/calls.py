@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
-from affekt.cli.arguments import Argument, arguments_of, configuration, is_table, item, word
-from affekt.cli.pages import HELP, NUMBER, Parser, page, usage
+from affekt.cli.framework.arguments import Argument, arguments_of, configuration, is_table, item, word
+from affekt.cli.framework.help_pages import HELP, NUMBER, Parser, page, usage
 from affekt.config import read
 from affekt.errors import ConfigError, Fault
 

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from affekt.cli.arguments import Argument, arguments_of, documentation, is_list, is_table, word, words_at_once
+from affekt.cli.framework.arguments import Argument, arguments_of, documentation, is_list, is_table, word, words_at_once
 from affekt.errors import ConfigError
 
 HELP = ("-h", "--help")

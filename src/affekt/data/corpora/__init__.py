@@ -1,10 +1,10 @@
 """Corpora: a release on disk becomes a checked manifest. Nothing else in affekt knows corpora.
 
 One file reads one corpus, in the folders and under the names that its authors chose, and holds the facts about it: who
-speaks, what the labels mean, how many utterances there should be, under which licence. What is missing, extra,
-duplicated, mislabelled, undecodable or not what its suffix says is noted, all of it at once.
+speaks, what the labels mean, how many utterances there should be, under which license. What is missing, extra,
+duplicated, mislabeled, undecodable or not what its suffix says is noted, all of it at once.
 
->>> CORPORA["emodb"].utterances, CORPORA["emodb"].licence
+>>> CORPORA["emodb"].utterances, CORPORA["emodb"].license
 (535, 'CC0-1.0')
 """
 
@@ -18,7 +18,8 @@ from threading import Thread
 from types import MappingProxyType
 from typing import Any
 
-from affekt.corpora import (
+from affekt.audio.bulk_decoding import Decoders
+from affekt.data.corpora import (
     ased,
     audformat,
     crema_d,
@@ -37,13 +38,12 @@ from affekt.corpora import (
     turev_db,
     urdu,
 )
-from affekt.corpora.comparison import compare_classes, compare_release
-from affekt.corpora.inspection import Progress, inspect
-from affekt.corpora.release import Corpus, Note, Release, Row
-from affekt.decoding import Decoders
+from affekt.data.corpora.comparison import compare_classes, compare_release
+from affekt.data.corpora.inspection import Progress, inspect
+from affekt.data.corpora.release import Corpus, Note, Release, Row
+from affekt.data.labels import LabelSet
+from affekt.data.manifest import Manifest
 from affekt.errors import ConfigError, CorpusError, Fault
-from affekt.labels import LabelSet
-from affekt.manifest import Manifest
 
 __all__ = ["CORPORA", "Corpus", "Note", "Release", "find_corpus", "prepare"]
 
@@ -80,7 +80,7 @@ def prepare(
     Args:
         name: one of `CORPORA`.
         root: the release's folder, or the one above or below it; the file for ``table``.
-        labels: keep the utterances of this label set, relabelled to its classes; by default all.
+        labels: keep the utterances of this label set, relabeled to its classes; by default all.
         check_audio: decode every recording that is kept, and leave out those that cannot be.
         progress: wraps the iteration over the decoded recordings, of known length, to show how far it is.
         decoders: processes that have been started to decode; by default some are where there are many recordings.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
 
 FOLDER = re.compile(r"0[1-5](Neutral|Fear\w*|Happy|Sad|Angry)", re.IGNORECASE)
 NAME = re.compile(
@@ -41,7 +41,7 @@ CORPUS = Corpus(
     title="Amharic Speech Emotion Dataset (ASED)",
     languages=("am",),
     style="acted",
-    licence="free to download; the release states no licence",
+    license="free to download; the release states no license",
     page="https://github.com/wgwangang/ASED_V1",
     layout="05Angry/a5-03-01-02-50.wav",
     read=read,

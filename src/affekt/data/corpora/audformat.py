@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
-from affekt.corpora.files import locate
-from affekt.corpora.release import Corpus, Note, Release, Row, noted
-from affekt.corpora.table import unknown_labels
-from affekt.corpora.vocabulary import canonical, gender
+from affekt.data.corpora.files import locate
+from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
+from affekt.data.corpora.table import unknown_labels
+from affekt.data.corpora.vocabulary import canonical, gender
 from affekt.errors import ConfigError, CorpusError
 
 HEADER = "db.yaml"
@@ -73,11 +73,11 @@ def _release(database: Any, base: Path, table: str, column: str) -> Release:
         for segment, label in labels.items()
         if segment[0] in files and isinstance(label, str)
     ]
-    unlabelled = [segment[0] for segment, label in labels.items() if not isinstance(label, str)]
+    unlabeled = [segment[0] for segment, label in labels.items() if not isinstance(label, str)]
     notes = [
         Note("labels read", got=f"column {column!r} of table {table!r}"),
         *noted("missing recordings", (name for name in names if name not in files), failed=True),
-        *noted("rows without a label, left out", unlabelled),
+        *noted("rows without a label, left out", unlabeled),
         *unknown_labels(rows),
     ]
     return Release(rows, base, notes)
@@ -150,7 +150,7 @@ CORPUS = Corpus(
     title="Own corpus: a database in audformat",
     languages=("",),
     style="",
-    licence="the database's",
+    license="the database's",
     page="https://audeering.github.io/audformat/",
     layout="db.yaml beside its tables and recordings",
     read=read,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from affekt.corpora.release import Corpus, Note, Row
-from affekt.labels import LabelSet
-from affekt.manifest import Manifest
+from affekt.data.corpora.release import Corpus, Note, Row
+from affekt.data.labels import LabelSet
+from affekt.data.manifest import Manifest
 
 
 def compare_release(corpus: Corpus, rows: list[Row]) -> list[Note]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
 
 FOLDER = re.compile(r"AudioWAV", re.IGNORECASE)
 NAME = re.compile(r"(?P<actor>1\d{3})_(?P<text>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>LO|MD|HI|XX?)")
@@ -38,7 +38,7 @@ CORPUS = Corpus(
     title="Crowd-sourced Emotional Multimodal Actors Dataset (CREMA-D)",
     languages=("en-US",),
     style="acted",
-    licence="ODbL-1.0 (content: DbCL-1.0)",
+    license="ODbL-1.0 (content: DbCL-1.0)",
     page="https://github.com/CheyneyComputerScience/CREMA-D",
     layout="AudioWAV/1001_DFA_ANG_XX.wav",
     read=read,

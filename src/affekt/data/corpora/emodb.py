@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
 
 NAME = re.compile(r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<take>[a-z])", re.IGNORECASE)
 EMOTIONS = {  # Wut, Langeweile, Ekel, Angst, Freude, Trauer
@@ -42,7 +42,7 @@ CORPUS = Corpus(
     title="Berlin Database of Emotional Speech (EmoDB)",
     languages=("de",),
     style="acted",
-    licence="CC0-1.0",
+    license="CC0-1.0",
     page="http://emodb.bilderbar.info",
     layout="wav/03a01Fa.wav",
     read=read,

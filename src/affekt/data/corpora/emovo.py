@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
 
 FOLDER = re.compile(r"[fm][123]", re.IGNORECASE)
 NAME = re.compile(r"(?P<emotion>dis|gio|neu|pau|rab|sor|tri)-(?P<speaker>[fm][123])-(?P<text>[a-z]\d)", re.IGNORECASE)
@@ -42,7 +42,7 @@ CORPUS = Corpus(
     title="EMOVO, an Italian emotional speech database",
     languages=("it",),
     style="acted",
-    licence="free for research; the release states no licence",
+    license="free for research; the release states no license",
     page="http://voice.fub.it/activities/corpora/emovo/index.html",
     layout="f1/dis-f1-b1.wav",
     read=read,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
 
 FOLDER = re.compile(r"00(0[1-9]|1\d|20)")
 NAME = re.compile(r"(?P<speaker>00(?:0[1-9]|1\d|20))_(?P<number>\d{6})")
@@ -44,7 +44,7 @@ CORPUS = Corpus(
     title="Emotional Speech Dataset (ESD)",
     languages=("zh", "en"),
     style="acted",
-    licence="research only, by a signed licence",
+    license="research only, by a signed license",
     page="https://hltsingapore.github.io/ESD/",
     layout="0011/Angry/0011_000351.wav",
     read=read,

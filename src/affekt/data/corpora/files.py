@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.release import Note, noted
+from affekt.data.corpora.release import Note, noted
 
 DECODED = (".wav", ".flac", ".aiff", ".aif", ".aifc", ".w64", ".caf", ".au", ".sph", ".ogg", ".oga", ".opus", ".mp3")
 """Suffixes of recordings, the preferred one first where the same recording is there twice."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.files import EXTRACT, find
-from affekt.corpora.release import Corpus, Release, Row, noted
-from affekt.corpora.table import unknown_labels
-from affekt.corpora.vocabulary import canonical
+from affekt.data.corpora.files import EXTRACT, find
+from affekt.data.corpora.release import Corpus, Release, Row, noted
+from affekt.data.corpora.table import unknown_labels
+from affekt.data.corpora.vocabulary import canonical
+from affekt.data.manifest import TEXT_COLUMNS
 from affekt.errors import ConfigError
-from affekt.manifest import TEXT_COLUMNS
 
 TOLD_BY_NAME = tuple(sorted(set(TEXT_COLUMNS) - {"id", "path", "label", "raw_label", "corpus"}))
 
@@ -74,7 +74,7 @@ CORPUS = Corpus(
     title="Own corpus: a folder per class",
     languages=("",),
     style="",
-    licence="yours",
+    license="yours",
     page="",
     layout="happy/anything.wav",
     read=read,

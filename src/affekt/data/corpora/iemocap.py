@@ -17,7 +17,7 @@ slips of the tongue: the script's section is the `text_id` of its turns (``scrip
 Improvised turns have no text of their own before they are spoken, so theirs is empty. An audit of texts thus says
 whether a script was heard in training; that two improvisations both hold a "yeah" does not count.
 
-*Votes.* Each judge may choose several emotions, each counts once. The actors' own judgements (C-F, C-M) count as the
+*Votes.* Each judge may choose several emotions, each counts once. The actors' own judgments (C-F, C-M) count as the
 others' do (C-E).
 """
 
@@ -29,10 +29,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from affekt.corpora.files import Found, branches, find, stem_key
-from affekt.corpora.release import Corpus, Note, Release, Row, noted
-from affekt.corpora.vocabulary import canonical
-from affekt.manifest import VOTES_PREFIX
+from affekt.data.corpora.files import Found, branches, find, stem_key
+from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
+from affekt.data.corpora.vocabulary import canonical
+from affekt.data.manifest import VOTES_PREFIX
 
 FOLDER = re.compile(r"Session[1-5]", re.IGNORECASE)
 HEADER = re.compile(r"\[\s*[\d.]+\s*-\s*[\d.]+\s*\]\s+(?P<turn>\S+)\s+(?P<label>\S+)\s+\[.*")
@@ -111,8 +111,8 @@ def _read_summary(summary: Path, turns: Turns) -> None:
             turn = _read_header(line, turns) or ""
             if not turn:
                 turns.faults.append(f"{summary.name}: {line[:60]}")
-        elif turn and (judgement := JUDGEMENT.match(line)):
-            turns.votes.setdefault(turn, Counter()).update(_emotions(judgement["emotions"]))
+        elif turn and (judgment := JUDGEMENT.match(line)):
+            turns.votes.setdefault(turn, Counter()).update(_emotions(judgment["emotions"]))
 
 
 def _read_header(line: str, turns: Turns) -> str | None:
@@ -149,7 +149,7 @@ def _emotions(chosen: str) -> Iterator[str]:
 
 
 def _vote_columns(turns: Turns, turn: str) -> Row:
-    """How many judges chose each emotion; nothing if no turn of the release has a judgement."""
+    """How many judges chose each emotion; nothing if no turn of the release has a judgment."""
     if not turns.votes:
         return {}
     votes = turns.votes.get(turn, Counter[str]())
@@ -164,7 +164,7 @@ def _notes(turns: Turns, found: Found) -> list[Note]:
         *noted("missing recordings", (turn for turn in turns.rows if stem_key(turn) not in files)),
         *noted("recordings without a label, left out", (str(file) for key, file in files.items() if key not in known)),
         *noted("lines of the summaries that cannot be read", turns.faults, failed=True),
-        *noted("mislabelled, two summaries disagree and the first is believed", turns.repeated),
+        *noted("mislabeled, two summaries disagree and the first is believed", turns.repeated),
     ]
 
 
@@ -177,7 +177,7 @@ CORPUS = Corpus(
     title="Interactive Emotional Dyadic Motion Capture database (IEMOCAP)",
     languages=("en-US",),
     style="",
-    licence="research only, by a signed licence; not to be passed on",
+    license="research only, by a signed license; not to be passed on",
     page="https://sail.usc.edu/iemocap/",
     layout="Session1/dialog/EmoEvaluation/Ses01F_impro01.txt and Session1/sentences/wav/Ses01F_impro01/*.wav",
     read=read,

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
-from affekt.corpora.release import Note, Row, noted
-from affekt.decoding import Decoders, Sound, decoded
+from affekt.audio.bulk_decoding import Decoders, Sound, decoded
+from affekt.data.corpora.release import Note, Row, noted
 
 Progress: TypeAlias = Callable[[Iterable[Sound], int], Iterable[Sound]]
 """Wraps an iterable of known length, to show how far it is."""
@@ -40,7 +40,7 @@ def inspect(
     progress: Progress | None = None,
     decoders: Decoders | None = None,
 ) -> tuple[list[Row], list[Note]]:
-    """Decode the recordings of some rows, several at a time; `jobs` and `decoders` as :func:`affekt.decoding.decoded`.
+    """Decode the recordings of some rows; `jobs` and `decoders` as in :func:`affekt.audio.bulk_decoding.decoded`.
 
     Returns:
         The rows whose recording can be used, and what is to be said about all of them.
@@ -116,7 +116,7 @@ def _copies(sounds: Mapping[str, Sound], rows: list[Row]) -> list[Note]:
     contrary = [" = ".join(_shortened(list(same))) for same in copied if len(set.union(*same.values())) > 1]
     return [
         *noted("duplicated, recordings with exactly the same sound", alike),
-        *noted("duplicated and mislabelled, exactly the same sound under different labels", contrary),
+        *noted("duplicated and mislabeled, exactly the same sound under different labels", contrary),
     ]
 
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.files import EXTRACT, Found, find
-from affekt.corpora.release import Corpus, Release, Row, noted
+from affekt.data.corpora.files import EXTRACT, Found, find
+from affekt.data.corpora.release import Corpus, Release, Row, noted
 from affekt.errors import CorpusError
 
 PARTS = ("train", "dev", "test")
@@ -124,7 +124,7 @@ CORPUS = Corpus(
     title="Multimodal EmotionLines Dataset (MELD)",
     languages=("en-US",),
     style="scripted",
-    licence="annotations GPL-3.0; the sound is the series' owners', for research",
+    license="annotations GPL-3.0; the sound is the series' owners', for research",
     page="https://affective-meld.github.io/",
     layout="train_sent_emo.csv and train_splits/dia0_utt0.wav (extracted from the mp4 files), likewise dev and test",
     read=read,

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.files import EXTRACT, Found, branches, find, stem_key
-from affekt.corpora.release import Note, Release, Row, noted
-from affekt.corpora.vocabulary import canonical
+from affekt.data.corpora.files import EXTRACT, Found, branches, find, stem_key
+from affekt.data.corpora.release import Note, Release, Row, noted
+from affekt.data.corpora.vocabulary import canonical
 
 NO_FOLDER = re.compile(r"(?!)")
 
@@ -50,14 +50,14 @@ def read_by_name(
         *found.notes,
         *noted("recordings that are not named or placed as the corpus does it, left out", extra),
         *noted("recordings that are there twice; the first by format and name is used, the others left out", twice),
-        *mislabelled(rows.values(), folder_label),
+        *mislabeled(rows.values(), folder_label),
         *_unread_videos(found, name, rows),
         *noted("missing recordings", (id for id in complete if stem_key(id) not in rows)),
     ]
     return Release(sorted(rows.values(), key=lambda row: str(row["path"])), base, notes)
 
 
-def mislabelled(rows: Iterable[Row], folder_label: Callable[[str], str | None]) -> list[Note]:
+def mislabeled(rows: Iterable[Row], folder_label: Callable[[str], str | None]) -> list[Note]:
     """Recordings whose name tells another emotion than the folder that they lie in; the name is believed."""
     wrong = []
     for row in rows:
@@ -65,7 +65,7 @@ def mislabelled(rows: Iterable[Row], folder_label: Callable[[str], str | None]) 
         told = next((label for label in map(folder_label, reversed(folders)) if label is not None), row["label"])
         if told != row["label"]:
             wrong.append(f"{row['path']} is {row['label']} by its name")
-    return noted("mislabelled, folder and name disagree and the name is believed", wrong)
+    return noted("mislabeled, folder and name disagree and the name is believed", wrong)
 
 
 def _unread_videos(found: Found, name: re.Pattern[str], rows: Collection[str]) -> list[Note]:

@@ -6,9 +6,9 @@ import csv
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.files import find, stem_key
-from affekt.corpora.release import Corpus, Note, Release, Row, noted
-from affekt.corpora.vocabulary import gender
+from affekt.data.corpora.files import find, stem_key
+from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
+from affekt.data.corpora.vocabulary import gender
 from affekt.errors import CorpusError
 
 TABLE = "data.tsv"
@@ -99,7 +99,7 @@ def _contradictions(rows: list[Row]) -> list[Note]:
         name = NAME.fullmatch(row["id"])
         if name and (EMOTIONS.get(name["emotion"].lower()) != row["label"] or name["speaker"] != row["speaker"]):
             wrong.append(f"{row['id']} is {row['label']} of {row['speaker']} in {TABLE}")
-    return noted(f"mislabelled, name and {TABLE} disagree and the table is believed", wrong)
+    return noted(f"mislabeled, name and {TABLE} disagree and the table is believed", wrong)
 
 
 CORPUS = Corpus(
@@ -107,7 +107,7 @@ CORPUS = Corpus(
     title="nEMO, a dataset of emotional speech in Polish",
     languages=("pl",),
     style="acted",
-    licence="CC BY-NC-SA 4.0",
+    license="CC BY-NC-SA 4.0",
     page="https://github.com/amu-cai/nEMO",
     layout="data.tsv and samples/WR0_fear_1.wav",
     read=read,

@@ -6,8 +6,8 @@ import re
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
 
 FOLDER = re.compile(r"Actor_\d\d", re.IGNORECASE)
 NAME = re.compile(
@@ -57,7 +57,7 @@ CORPUS = Corpus(
     title="Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), speech, audio only",
     languages=("en",),
     style="acted",
-    licence="CC BY-NC-SA 4.0",
+    license="CC BY-NC-SA 4.0",
     page="https://doi.org/10.5281/zenodo.1188976",
     layout="Actor_01/03-01-01-01-01-01-01.wav",
     read=read,

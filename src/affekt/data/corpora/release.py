@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from affekt.data.labels import LabelSet
 from affekt.errors import Fault
-from affekt.labels import LabelSet
 
 Row: TypeAlias = dict[str, Any]
-"""One utterance; keys are the columns of :mod:`affekt.manifest`."""
+"""One utterance; keys are the columns of :mod:`affekt.data.manifest`."""
 
 EXAMPLES = 3
 
@@ -62,7 +62,7 @@ class Release:
 
     Attributes:
         rows: one per utterance whose recording is there. Speakers and sessions are named as the corpus names them;
-            :func:`affekt.corpora.prepare` makes them unique across corpora.
+            :func:`affekt.data.corpora.prepare` makes them unique across corpora.
         root: folder that the paths in the rows start from.
         notes: what is missing, extra, duplicated or contradictory.
     """
@@ -81,7 +81,7 @@ class Corpus:
         title: its full name.
         languages: BCP 47 tags; the first is used where a reader does not say.
         style: ``acted``, ``improvised``, ``scripted``, ``natural``, or empty where it varies or is not known.
-        licence: in short.
+        license: in short.
         page: where the release is had.
         layout: what a release looks like on disk.
         read: a folder (or file) on disk -> what is there.
@@ -97,7 +97,7 @@ class Corpus:
     title: str
     languages: tuple[str, ...]
     style: str
-    licence: str
+    license: str
     page: str
     layout: str
     read: Callable[..., Release]

@@ -6,8 +6,8 @@ import re
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
 
 SPEAKERS = ("DC", "JE", "JK", "KL")
 FOLDER = re.compile("|".join(SPEAKERS), re.IGNORECASE)
@@ -59,7 +59,7 @@ CORPUS = Corpus(
     title="Surrey Audio-Visual Expressed Emotion (SAVEE)",
     languages=("en-GB",),
     style="acted",
-    licence="free for research, by registration",
+    license="free for research, by registration",
     page="http://kahlan.eps.surrey.ac.uk/savee/",
     layout="AudioData/DC/a01.wav",
     read=read,

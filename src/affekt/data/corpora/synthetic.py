@@ -1,8 +1,8 @@
-"""The embedded corpus: synthetic speech in four emotions, made here, labelled as synthetic everywhere.
+"""The embedded corpus: synthetic speech in four emotions, made here, labeled as synthetic everywhere.
 
 Ten speakers, five pairs of a woman and a man (a session each), say ten sentences of no language as angry, happy,
-neutral and sad. The voices are :mod:`affekt.synthesis`; what they know about emotion is what the literature says, not
-more: the corpus is there to try a pipeline, not to learn how people sound.
+neutral and sad. The voices are :mod:`affekt.data.synthesis`; they follow the literature on emotional prosody and
+nothing else. The corpus is for trying out a pipeline. It does not show how people sound.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Float
 
-from affekt.atomic import filling
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
+from affekt.data.manifest import Manifest
+from affekt.data.synthesis.phones import TEXTS
+from affekt.data.synthesis.speakers import EMOTIONS, gender, make_speaker
+from affekt.data.synthesis.utterance import say
+from affekt.data.synthesis.voice import SAMPLE_RATE_HZ, Singles
 from affekt.errors import ConfigError, CorpusError, Fault
-from affekt.manifest import Manifest
-from affekt.synthesis.phones import TEXTS
-from affekt.synthesis.speakers import EMOTIONS, gender, make_speaker
-from affekt.synthesis.utterance import say
-from affekt.synthesis.voice import SAMPLE_RATE_HZ, Singles
+from affekt.runtime.atomic_files import filling
 
 NAME = "synthetic"
 SPEAKERS, SENTENCES = 10, len(TEXTS)
@@ -120,14 +120,14 @@ CORPUS = Corpus(
     title="affekt's embedded corpus of synthetic speech",
     languages=("und",),
     style="synthetic",
-    licence="CC0-1.0",
+    license="CC0-1.0",
     page="docs/synthetic.md",
     layout="synthetic-01/synthetic-01-s01-angry-01.wav; an empty or new folder is filled",
     read=read,
     speakers=SPEAKERS,
     label_counts=dict.fromkeys(EMOTIONS, SPEAKERS * SENTENCES),
     generated=True,
-    remarks="No human voice: made by a source-filter synthesiser, to try things on.",
+    remarks="No human voice: made by a source-filter synthesizer, to try things on.",
 )
 
 

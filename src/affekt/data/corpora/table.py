@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from affekt.corpora.files import locate
-from affekt.corpora.release import Corpus, Note, Release, Row, noted
-from affekt.corpora.vocabulary import canonical, gender
+from affekt.data.corpora.files import locate
+from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
+from affekt.data.corpora.vocabulary import canonical, gender
+from affekt.data.manifest import COLUMNS, VOTES_PREFIX
 from affekt.errors import ConfigError, CorpusError
-from affekt.manifest import COLUMNS, VOTES_PREFIX
 
 NAMES = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "wav", "audio"),
@@ -33,7 +33,7 @@ def read(root: Path, columns: Mapping[str, str] | None = None, audio: str | Path
 
     Args:
         root: the file; commas, semicolons, tabs or bars separate its columns, its first line names them.
-        columns: manifest column -> column of the table, e.g. ``{"label": "emotion"}``; the others are recognised by
+        columns: manifest column -> column of the table, e.g. ``{"label": "emotion"}``; the others are recognized by
             their names.
         audio: folder that relative paths start from; by default the table's own.
     """
@@ -155,7 +155,7 @@ CORPUS = Corpus(
     title="Own corpus: a CSV or TSV file with a path and a label column",
     languages=("",),
     style="",
-    licence="yours",
+    license="yours",
     page="",
     layout="a table whose columns are named like a manifest's, or with --columns.label NAME",
     read=read,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
-from affekt.corpora.vocabulary import canonical
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.vocabulary import canonical
 
 NAME = re.compile(
     r"(?P<speaker>OAF|YAF|OA)_(?P<word>[a-z]+)_(?P<emotion>angry|disgust|fear|happy|neutral|ps|sad)", re.IGNORECASE
@@ -50,7 +50,7 @@ CORPUS = Corpus(
     title="Toronto Emotional Speech Set (TESS)",
     languages=("en-CA",),
     style="acted",
-    licence="CC BY-NC-ND 4.0",
+    license="CC BY-NC-ND 4.0",
     page="https://doi.org/10.5683/SP2/E8H2MF",
     layout="OAF_angry/OAF_back_angry.wav",
     read=read,

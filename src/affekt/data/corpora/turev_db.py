@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
-from affekt.corpora.vocabulary import canonical
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.vocabulary import canonical
 
 FOLDER = re.compile(r"Sound Source", re.IGNORECASE)
 NAME = re.compile(r"(?P<speaker>\d{4})_(?P<emotion>[a-z]+)_(?P<word>\w+)", re.IGNORECASE)
@@ -36,7 +36,7 @@ CORPUS = Corpus(
     title="Turkish Emotion-Voice Database (TurEV-DB)",
     languages=("tr",),
     style="acted",
-    licence="CC BY-NC-ND 4.0",
+    license="CC BY-NC-ND 4.0",
     page="https://github.com/Xeonen/TurEV-DB",
     layout="Sound Source/Angry/1157_kz_beste.wav",
     read=read,

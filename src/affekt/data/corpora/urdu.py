@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from affekt.corpora.naming import read_by_name
-from affekt.corpora.release import Corpus, Release, Row
+from affekt.data.corpora.naming import read_by_name
+from affekt.data.corpora.release import Corpus, Release, Row
 
 FOLDER = re.compile(r"angry|happy|neutral|sad", re.IGNORECASE)
 NAME = re.compile(r"(?P<speaker>S(?P<gender>[MF])\d+)_F(?P<file>\d+)_(?P<emotion>[AHNS])\d+", re.IGNORECASE)
@@ -33,7 +33,7 @@ CORPUS = Corpus(
     title="URDU, emotional utterances from Urdu talk shows",
     languages=("ur",),
     style="natural",
-    licence="free for research; the release states no licence",
+    license="free for research; the release states no license",
     page="https://github.com/siddiquelatif/urdu-dataset",
     layout="Angry/SM1_F1_A01.wav",
     read=read,

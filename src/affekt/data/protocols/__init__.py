@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from affekt.data.manifest import Manifest
+from affekt.data.protocols.audit import RULES, Audit, Finding, Fold, Rules, audit
+from affekt.data.protocols.emobox import read_emobox
+from affekt.data.protocols.plan import FoldPlan
+from affekt.data.protocols.splits import SPLITS, Settings
+from affekt.data.protocols.utterances import Utterances
 from affekt.errors import ProtocolError
-from affekt.manifest import Manifest
-from affekt.protocols.audit import RULES, Audit, Finding, Fold, Rules, audit
-from affekt.protocols.emobox import read_emobox
-from affekt.protocols.plan import FoldPlan
-from affekt.protocols.splits import SPLITS, Settings
-from affekt.protocols.utterances import Utterances
 
 __all__ = ["RULES", "SPLITS", "Audit", "Finding", "Fold", "FoldPlan", "Rules", "audit", "make_folds"]
 
@@ -54,9 +54,9 @@ def make_folds(
         protocol: a name, or the path of a fold file or of EmoBox's lists.
         folds: how many, for `random`, `speaker` and `text`; the others have one per session, speaker or corpus.
         seed: of every choice; the same utterances and seed give the same folds, in whatever order the rows are.
-        hashes: a content hash of each row's audio (:attr:`affekt.store.WaveformStore.hashes`). `random` keeps copies
+        hashes: a content hash of each row's audio (`WaveformStore.hashes`). `random` keeps copies
             together, all other protocols refuse copies in different parts; without hashes, the line says so.
-        adaptation: what a normaliser may use besides the training part, for the protocol line.
+        adaptation: what a normalizer may use besides the training part, for the protocol line.
         train_corpora: under `corpus`, which may be learnt from; by default all but the tested one.
         test_corpora: under `corpus`, which are tested, one fold each; by default all.
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from affekt.data.protocols.utterances import COLUMNS, DUPLICATES, Grouping, Rows, Utterances, refuse, some
 from affekt.errors import Fault
-from affekt.protocols.utterances import COLUMNS, DUPLICATES, Grouping, Rows, Utterances, refuse, some
 
 PARTS = ("train", "validation", "test")
 YES, NO, UNKNOWN = "yes", "no", "unknown"

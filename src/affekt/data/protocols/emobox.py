@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from affekt.data.manifest import Manifest
+from affekt.data.protocols.audit import Fold
+from affekt.data.protocols.splits import validation_of
+from affekt.data.protocols.utterances import Utterances, refuse, some
 from affekt.errors import Fault, ProtocolError
-from affekt.manifest import Manifest
-from affekt.protocols.audit import Fold
-from affekt.protocols.splits import validation_of
-from affekt.protocols.utterances import Utterances, refuse, some
 
 VALIDATION_SHARE = 0.2
 FOLD_FOLDER = re.compile(r"fold_?(\d+)")

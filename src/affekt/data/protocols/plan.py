@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from affekt import atomic
+from affekt.data.manifest import Manifest
+from affekt.data.protocols.audit import PARTS, RULES, UNKNOWN, Audit, Finding, Fold, audit
+from affekt.data.protocols.utterances import DUPLICATES, Utterances, refuse, some
 from affekt.errors import Fault, ProtocolError
-from affekt.manifest import Manifest
-from affekt.protocols.audit import PARTS, RULES, UNKNOWN, Audit, Finding, Fold, audit
-from affekt.protocols.utterances import DUPLICATES, Utterances, refuse, some
+from affekt.runtime import atomic_files
 
 FORMAT = 1
 KEYS = ("format", "protocol", "seed", "adaptation", "audit", "folds")
@@ -24,11 +24,11 @@ class FoldPlan:
     """Audited folds.
 
     Attributes:
-        protocol: how they were made, a name in :data:`affekt.protocols.RULES`.
+        protocol: how they were made, a name in :data:`affekt.data.protocols.RULES`.
         seed: that they were made with.
         folds: the folds.
         audit: what their parts share.
-        adaptation: what a normaliser may use besides the training part, e.g. ``test speaker's unlabelled audio``.
+        adaptation: what a normalizer may use besides the training part, e.g. ``test speaker's unlabeled audio``.
     """
 
     protocol: str
@@ -64,7 +64,7 @@ class FoldPlan:
     def write(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1)
-        atomic.write_bytes(path, text.encode())
+        atomic_files.write_bytes(path, text.encode())
 
     @classmethod
     def read(cls, path: str | Path, manifest: Manifest | None = None, hashes: Sequence[str] | None = None) -> FoldPlan:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
+from affekt.data.protocols.audit import Fold
+from affekt.data.protocols.utterances import DUPLICATES, Rows, Utterances, refuse
 from affekt.errors import Fault, ProtocolError
-from affekt.protocols.audit import Fold
-from affekt.protocols.utterances import DUPLICATES, Rows, Utterances, refuse
 
 VALIDATION_SHARE = 0.25 / 0.8  # of what is not tested
 SHUFFLES = 10  # partitions of few groups that are tried for the most even one ...

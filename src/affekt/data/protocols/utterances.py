@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from affekt.data.manifest import Manifest
 from affekt.errors import Fault, ProtocolError
-from affekt.manifest import Manifest
 
 COLUMNS: Mapping[str, str] = {"speakers": "speaker", "sessions": "session", "texts": "text_id", "corpora": "corpus"}
 """What utterances may share -> the manifest's column that tells it."""

@@ -2,5 +2,5 @@
 
 `phones` holds the sounds, `speakers` who speaks and how emotion changes the voice, `prosody` turns a sentence into
 control tracks, `voice` turns tracks into samples, and `utterance` does all of it. The corpus made with it is
-:mod:`affekt.corpora.synthetic`.
+:mod:`affekt.data.corpora.synthetic`.
 """

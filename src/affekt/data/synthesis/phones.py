@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from affekt.data.synthesis.voice import NASAL_POLE_HZ
 from affekt.errors import ConfigError
-from affekt.synthesis.voice import NASAL_POLE_HZ
 
 ACCENT = "'"
 """Before the vowel of an accented syllable."""
@@ -22,11 +22,11 @@ PAUSE = "|"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of sound with steady targets; smoothing over the neighbours makes the transitions.
+    """A stretch of sound with steady targets; smoothing over the neighbors makes the transitions.
 
     Attributes:
         seconds: duration at a speaking rate of 1.
-        formants_hz: F1-F4, also where there is no voice: the neighbours bend towards them.
+        formants_hz: F1-F4, also where there is no voice: the neighbors bend towards them.
         voicing, aspiration, frication: amplitudes of the sources; a vowel's voicing is 1.
         noise_hz, noise_bandwidth_hz: resonance of the frication.
         nasal_zero_hz: antiresonance of the nose.

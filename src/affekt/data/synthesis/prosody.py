@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from affekt.synthesis.phones import PAUSE, PHONES, Part, Spoken
-from affekt.synthesis.speakers import Delivery, Speaker
-from affekt.synthesis.voice import FRAME_SECONDS, Floats, Glottis, Integers, Tracks
+from affekt.data.synthesis.phones import PAUSE, PHONES, Part, Spoken
+from affekt.data.synthesis.speakers import Delivery, Speaker
+from affekt.data.synthesis.voice import FRAME_SECONDS, Floats, Glottis, Integers, Tracks
 
 ACCENT_LENGTHENING = 1.25
 FINAL_LENGTHENING = 1.4  # of the last vowel

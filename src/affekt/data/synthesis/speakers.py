@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from affekt.synthesis.voice import Floats
+from affekt.data.synthesis.voice import Floats
 
 EXPRESSIVENESS = 1.4
 """How far an emotion moves the voice, as a factor on :data:`EMOTIONS`: the corpus's one dial of difficulty.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from affekt.synthesis.phones import parse
-from affekt.synthesis.prosody import make_glottis, make_tracks, time_sentence
-from affekt.synthesis.speakers import Speaker, deliver
-from affekt.synthesis.voice import Singles, speak
+from affekt.data.synthesis.phones import parse
+from affekt.data.synthesis.prosody import make_glottis, make_tracks, time_sentence
+from affekt.data.synthesis.speakers import Speaker, deliver
+from affekt.data.synthesis.voice import Singles, speak
 
 VOICE_GAIN = 0.01  # brings neutral speech to about -26 dB re full scale
 DISTANCE_DB = 2.5  # standard deviation of the recording level from utterance to utterance
@@ -20,8 +20,8 @@ def say(speaker: Speaker, emotion: str, text: str, rng: np.random.Generator) -> 
 
     Args:
         speaker: who says it.
-        emotion: a key of :data:`affekt.synthesis.speakers.EMOTIONS`.
-        text: phones, as :func:`affekt.synthesis.phones.parse` reads them.
+        emotion: a key of :data:`affekt.data.synthesis.speakers.EMOTIONS`.
+        text: phones, as :func:`affekt.data.synthesis.phones.parse` reads them.
         rng: everything that differs when the same is said again.
     """
     delivery = deliver(speaker, emotion, rng)

@@ -160,10 +160,10 @@ def overlap_add(spectra: Complex[Spectra, "frames bins"]) -> Float[Singles, " sa
     return total.reshape(-1)[FRAME_SAMPLES // 2 :][: len(spectra) * FRAME_SAMPLES]
 
 
-def _resonator_denominator(centre_hz: Float[Floats, " frames"], bandwidth_hz: float) -> Complex[Spectra, "frames bins"]:
+def _resonator_denominator(center_hz: Float[Floats, " frames"], bandwidth_hz: float) -> Complex[Spectra, "frames bins"]:
     """(1 - B z^-1 - C z^-2) / A with A = 1 - B - C: gain 1 at 0 Hz (Klatt 1980, eq. 2)."""
     c = -np.exp(-2 * np.pi * bandwidth_hz / SAMPLE_RATE_HZ)
-    b = 2 * np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE_HZ) * np.cos(2 * np.pi * centre_hz / SAMPLE_RATE_HZ)
+    b = 2 * np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE_HZ) * np.cos(2 * np.pi * center_hz / SAMPLE_RATE_HZ)
     a = 1 - b - c
     fixed = (1 - c * _DELAY**2).astype(np.complex64)
     return np.asarray((fixed - _column(b) * _DELAY) * _column(1 / a), np.complex64)
@@ -183,11 +183,11 @@ def _tilt_response(tilt_db: float) -> Complex[Spectra, " bins"]:
 
 
 def _noise_response(
-    centre_hz: Float[Floats, " frames"], bandwidth_hz: Float[Floats, " frames"]
+    center_hz: Float[Floats, " frames"], bandwidth_hz: Float[Floats, " frames"]
 ) -> Complex[Spectra, "frames bins"]:
-    """Second-order band-pass with gain 1 at its centre, 1 / (1 + j Q (f / fc - fc / f))."""
+    """Second-order band-pass with gain 1 at its center, 1 / (1 + j Q (f / fc - fc / f))."""
     frequency = np.maximum(_FREQUENCIES_HZ, 1.0).astype(np.float32)
-    detuning = (frequency - _column(centre_hz**2) / frequency) / _column(bandwidth_hz)
+    detuning = (frequency - _column(center_hz**2) / frequency) / _column(bandwidth_hz)
     response: Spectra = 1 / (1 + np.complex64(1j) * detuning)
     return response
 
@@ -203,6 +203,6 @@ def _column(track: Float[Floats, " frames"]) -> Float[Singles, "frames 1"]:
 
 
 def _per_sample(track: Float[Floats, " frames"]) -> Float[Floats, " samples"]:
-    """Linear interpolation between the frames' values, which hold at the frames' centres."""
+    """Linear interpolation between the frames' values, which hold at the frames' centers."""
     frame = np.arange(len(track) * FRAME_SAMPLES) / FRAME_SAMPLES - 0.5
     return np.asarray(np.interp(frame, np.arange(len(track)), track))

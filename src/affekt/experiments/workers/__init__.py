@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from affekt.data.manifest import Manifest
 from affekt.errors import AudioError
-from affekt.experiment import finish, plan_experiment
-from affekt.manifest import Manifest
+from affekt.experiments.experiment import finish, plan_experiment
+from affekt.experiments.workers.engine import Engine, OnDone, OnEpoch
+from affekt.experiments.workers.local import run_parallel
+from affekt.experiments.workers.ray import RayJobs, run_on_ray
 from affekt.results import Results
-from affekt.systems import System
-from affekt.workers.engine import Engine, OnDone, OnEpoch
-from affekt.workers.local import run_parallel
-from affekt.workers.ray import RayJobs, run_on_ray
+from affekt.training.systems import System
 
 __all__ = ["Engine", "OnDone", "OnEpoch", "RayJobs", "run_experiment", "run_on_ray", "run_parallel"]
 
@@ -41,7 +41,7 @@ def run_experiment(
         workers: jobs side by side on this machine; own classes then have to be importable from a module.
         engine: where the jobs run instead, e.g. ``partial(run_on_ray, cluster=RayJobs("auto"))``.
         on_epoch, on_done: called as the jobs go.
-        options: of :func:`affekt.experiment.plan_experiment`: protocol, folds, seeds, labels, recipe, device, ...
+        options: of :func:`affekt.experiments.experiment.plan_experiment`: protocol, folds, seeds, labels, ...
 
     Raises:
         AudioError: recordings that cannot be decoded. (The command line leaves them out and says so.)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from affekt.experiment import Experiment, Job
-from affekt.training import Epoch
+from affekt.experiments.experiment import Experiment, Job
+from affekt.training.fitting import Epoch
 
 OnEpoch = Callable[[Job, Epoch], object]
 OnDone = Callable[[Job], object]

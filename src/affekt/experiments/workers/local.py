@@ -1,4 +1,4 @@
-"""Jobs of an experiment side by side, in processes of this machine; on a GPU in one process (:mod:`together`).
+"""Jobs of an experiment side by side, in processes of this machine.
 
 A worker is told one job at a time and says what it does, through a pipe of its own that ends when either of the two
 dies. A worker that dies gives its job back; a worker whose parent has died ends with its epoch. The jobs of an
@@ -17,11 +17,9 @@ from typing import Any
 
 import torch.multiprocessing as multiprocessing
 
-from affekt.devices import choose_device
 from affekt.errors import AffektError, Fault
-from affekt.experiment import Experiment, Job, faults_of, run_jobs, take
-from affekt.workers.engine import OnDone, OnEpoch, still_open
-from affekt.workers.together import run_together
+from affekt.experiments.experiment import Experiment, Job, faults_of, run_jobs, take
+from affekt.experiments.workers.engine import OnDone, OnEpoch, still_open
 
 ATTEMPTS = 2
 CLOSED = (EOFError, ConnectionError)  # of a pipe whose other end is gone
@@ -34,14 +32,11 @@ def run_parallel(
     on_epoch: OnEpoch = lambda job, epoch: None,
     on_done: OnDone = lambda job: None,
 ) -> None:
-    """Run jobs in `workers` processes; with one worker, and on a GPU whatever their number, in this process.
+    """Run jobs in `workers` processes; with one worker, in this process.
 
     Raises:
         AffektError: why some jobs failed, once the others are done.
     """
-    if choose_device(experiment.device).type == "cuda":
-        run_together(experiment, jobs, workers, on_epoch, on_done)
-        return
     open_jobs = still_open(jobs, on_done)
     if workers <= 1 or len(open_jobs) <= 1:
         run_jobs(experiment, open_jobs, on_epoch, on_done)

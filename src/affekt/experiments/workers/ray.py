@@ -25,17 +25,17 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from affekt.atomic import write_bytes
-from affekt.batching import Clips
-from affekt.cluster import RayCluster, check_libraries, check_room, connected, libraries
-from affekt.devices import choose_device
-from affekt.environment import LIBRARIES
 from affekt.errors import AffektError, ConfigError, Fault
-from affekt.experiment import FEATURE_FILES, STATE, Experiment, Job, faults_of, run_job
-from affekt.features import FrontEnd
+from affekt.experiments.experiment import FEATURE_FILES, STATE, Experiment, Job, faults_of, run_job
+from affekt.experiments.workers.engine import OnDone, OnEpoch, still_open
+from affekt.features.clips import Clips
+from affekt.features.log_mel import FrontEnd
 from affekt.results import damage
-from affekt.training import Epoch
-from affekt.workers.engine import OnDone, OnEpoch, still_open
+from affekt.runtime.atomic_files import write_bytes
+from affekt.runtime.devices import choose_device
+from affekt.runtime.environment import LIBRARIES
+from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connected, libraries
+from affekt.training.fitting import Epoch
 
 FILES = (*FEATURE_FILES, "result.json")
 """What a job writes; `result.json` last."""
@@ -74,7 +74,7 @@ def run_on_ray(
     *,
     cluster: RayJobs | None = None,
 ) -> None:
-    """Run jobs on a cluster: an :class:`affekt.workers.Engine`.
+    """Run jobs on a cluster: an :class:`affekt.experiments.workers.Engine`.
 
     Args:
         experiment, jobs, on_epoch, on_done: as for every engine.

@@ -1,8 +1,8 @@
-"""The front end in ONNX: waveform -> normalised log-mel features, equal to `features.LogMel` and `Normalizer`.
+"""The front end in ONNX: waveform -> normalized log-mel features, equal to `features.LogMel` and `Normalizer`.
 
 The Fourier transform is a matrix product, a quarter of the size that it has when written down plainly:
 
-* A periodic Hann window of W samples is even about its centre, so with m counted from there
+* A periodic Hann window of W samples is even about its center, so with m counted from there
   ``X[k] = sum_m w[m] x[m] exp(-2 pi i m k / N)`` needs only the even part x[m] + x[-m] for its real and the odd part
   x[m] - x[-m] for its imaginary half: half the products. (Moving the origin turns the phase, not the power.)
 * ``cos(2 pi m (N/2 - k) / N) = (-1)^m cos(2 pi m k / N)``, and the sine alike with the other sign: sums over even m and
@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from affekt.features import TINY, FeatureConfig, Normalizer, mel_filterbank
-from affekt.graph.builder import Graph, ints
+from affekt.export.graph.builder import Graph, ints
+from affekt.features.log_mel import TINY, FeatureConfig, Normalizer, mel_filterbank
 
 
 def clip_waveform(graph: Graph, config: FeatureConfig, waveform: str, samples: str) -> str:
@@ -58,10 +58,10 @@ def log_mel(graph: Graph, config: FeatureConfig, waveform: str, frames: str | ND
     return graph.op("Log", graph.op("Max", mel_energy, np.float32(config.floor)))
 
 
-def normalise(graph: Graph, normalizer: Normalizer, features: str) -> str:
+def normalize(graph: Graph, normalizer: Normalizer, features: str) -> str:
     """(x - mean) / std for each band."""
-    centred = graph.op("Sub", features, np.array(normalizer.mean, np.float32))
-    return graph.op("Div", centred, np.array(normalizer.std, np.float32))
+    centerd = graph.op("Sub", features, np.array(normalizer.mean, np.float32))
+    return graph.op("Div", centerd, np.array(normalizer.std, np.float32))
 
 
 def _frames(graph: Graph, config: FeatureConfig, waveform: str, frames: str | NDArray[np.int64]) -> str:

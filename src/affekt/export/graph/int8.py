@@ -2,10 +2,10 @@
 
 Activations follow a ReLU, so they are unsigned with zero at 0; each tensor has one scale. Weights are signed,
 symmetric, with one scale per output channel and 7 bits: two products of 8 x 7 bits fit the 16-bit sums that processors
-without VNNI form, so every machine computes the same. How they are chosen: `affekt.graph.quantisation`.
+without VNNI form, so every machine computes the same. How they are chosen: `affekt.export.graph.quantization`.
 
 The first module and perhaps the last ones stay in float32, and so do the recurrent layer, attention and output layer.
-Pooling by 2 x 2 is a convolution of each channel with four ones, which runs in a tenth of the time of the quantised
+Pooling by 2 x 2 is a convolution of each channel with four ones, which runs in a tenth of the time of the quantized
 average.
 
 Rows past the end: a window at the edge averages only what exists. With windows of two that is the same as repeating the
@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from affekt.graph.builder import Graph, ints
-from affekt.graph.network import Stage, average_pool, convolution, hide_padding
-from affekt.graph.quantisation import QuantisedModule
+from affekt.export.graph.builder import Graph, ints
+from affekt.export.graph.network_operators import Stage, average_pool, convolution, hide_padding
+from affekt.export.graph.quantization import QuantizedModule
 from affekt.nn.blocks import pooled_length
 
 ZERO = np.uint8(0)
@@ -29,7 +29,7 @@ ZERO = np.uint8(0)
 
 @dataclass(frozen=True)
 class _Bytes:
-    """A quantised tensor uint8 [batch, frames, mels, channels] on its way through the modules.
+    """A quantized tensor uint8 [batch, frames, mels, channels] on its way through the modules.
 
     Attributes:
         name: in the graph.
@@ -44,9 +44,9 @@ class _Bytes:
 
 
 def convolutions(
-    graph: Graph, modules: Sequence[QuantisedModule], features: str, mels: int, lengths: Sequence[Stage]
+    graph: Graph, modules: Sequence[QuantizedModule], features: str, mels: int, lengths: Sequence[Stage]
 ) -> str:
-    """As :func:`affekt.graph.network.convolutions`: features -> float32 [batch, frames, mels, channels]."""
+    """Features -> float32 [batch, frames, mels, channels], as `network_operators.convolutions`."""
     x = _first_module(graph, modules[0], features, mels, lengths[0], lengths[1])
     last = max(index for index, module in enumerate(modules) if index == 0 or module.steps is not None)
     for index in range(1, last + 1):
@@ -64,7 +64,7 @@ def convolutions(
 
 
 def _first_module(
-    graph: Graph, module: QuantisedModule, features: str, mels: int, before: Stage, after: Stage
+    graph: Graph, module: QuantizedModule, features: str, mels: int, before: Stage, after: Stage
 ) -> _Bytes:
     """Convolution, ReLU and pooling in float32, then bytes."""
     weight, bias, pool, step = module.weight, module.bias, module.pool, module.pooled
@@ -84,7 +84,7 @@ def _first_module(
 
 
 def _rows(graph: Graph, features: str, mels: int, kernel: int, before: Stage, after: Stage, pool: int) -> str:
-    """Each frame between its neighbours, [batch, 1, kernel * frames, mels], the last valid one repeated.
+    """Each frame between its neighbors, [batch, 1, kernel * frames, mels], the last valid one repeated.
 
     A convolution that strides from triple to triple repeats its last valid row too, which masked pooling needs.
     """
@@ -99,8 +99,8 @@ def _rows(graph: Graph, features: str, mels: int, kernel: int, before: Stage, af
     return graph.op("Unsqueeze", graph.op("Reshape", rows, ints(0, -1, mels)), ints(1))
 
 
-def _convolution(graph: Graph, module: QuantisedModule, x: _Bytes) -> _Bytes:
-    """Convolution with the normalisation folded in; rounding to bytes that start at 0 is the ReLU."""
+def _convolution(graph: Graph, module: QuantizedModule, x: _Bytes) -> _Bytes:
+    """Convolution with the normalization folded in; rounding to bytes that start at 0 is the ReLU."""
     kernel, steps, scale = module.weight.shape[2], module.steps, module.activation or module.pooled
     assert steps is not None
     assert scale is not None

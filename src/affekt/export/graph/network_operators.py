@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from affekt.graph.builder import Graph, ints
+from affekt.export.graph.builder import Graph, ints
 from affekt.nn.blocks import ConvModule, CosineHead
 
 Floats = NDArray[np.float32]
@@ -27,7 +27,7 @@ def array(tensor: Tensor) -> Floats:
 
 
 def folded_convolution(module: ConvModule) -> tuple[Floats, Floats]:
-    """Weights [out, in, kernel, kernel] and bias of the convolution with the normalisation that follows it.
+    """Weights [out, in, kernel, kernel] and bias of the convolution with the normalization that follows it.
 
     gamma (w * x + b - mean) / sqrt(variance + eps) + beta = (scale w) * x + (b - mean) scale + beta.
     """

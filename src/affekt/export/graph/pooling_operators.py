@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from affekt.graph.builder import Graph, ints
-from affekt.graph.network import array
+from affekt.export.graph.builder import Graph, ints
+from affekt.export.graph.network_operators import array
 from affekt.nn.pooling import (
     AttentionPooling,
     CombinedPooling,
@@ -107,7 +107,7 @@ def _weighted_mean(graph: Graph, sequence: States, weights: str) -> str:
 def _mean_and_deviation(graph: Graph, sequence: States, weights: str) -> str:
     """[mu; sigma] (eq. 5), sigma as sqrt(sum_t a_t (h_t - mu)^2)."""
     mu = _weighted_mean(graph, sequence, weights)
-    centred = graph.op("Sub", sequence.states, graph.op("Unsqueeze", mu, ints(1)))
-    squares = States(graph.op("Mul", centred, centred), sequence.last, sequence.valid)
+    centerd = graph.op("Sub", sequence.states, graph.op("Unsqueeze", mu, ints(1)))
+    squares = States(graph.op("Mul", centerd, centerd), sequence.last, sequence.valid)
     sigma = graph.op("Sqrt", _weighted_mean(graph, squares, weights))
     return graph.op("Concat", mu, sigma, axis=1)

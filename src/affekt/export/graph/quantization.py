@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from affekt.errors import ConfigError, Fault
-from affekt.graph.network import Floats, folded_convolution
+from affekt.export.graph.network_operators import Floats, folded_convolution
 from affekt.nn import Network
 from affekt.nn.blocks import ConvModule, average_pool, frame_mask, pooled_length
 
@@ -40,7 +40,7 @@ DAMPING = 0.01
 
 
 @dataclass(frozen=True)
-class QuantisedModule:
+class QuantizedModule:
     """What an exported convolution module computes.
 
     Attributes:
@@ -90,9 +90,9 @@ class _Seen:
 
 
 @torch.no_grad()
-def quantise(
+def quantize(
     network: Network, batches: Iterable[tuple[Float[Tensor, "batch frames mels"], Tensor | None]], seed: int = 0
-) -> list[QuantisedModule]:
+) -> list[QuantizedModule]:
     """The network's modules in whole numbers, chosen on features (and their valid frames).
 
     Raises:
@@ -101,7 +101,7 @@ def quantise(
     modules = [module for module in network.cnn if isinstance(module, ConvModule)]
     inputs = [_first_input(features, lengths) for features, lengths in batches]
     _check(modules, inputs)
-    plain = [QuantisedModule(*folded_convolution(module), None, module.pool, None, None) for module in modules]
+    plain = [QuantizedModule(*folded_convolution(module), None, module.pool, None, None) for module in modules]
     seen, generator = _observe(plain, inputs), np.random.default_rng(seed)
     last = last_in_bytes(modules, inputs[0].values.shape[-1])
     found = []
@@ -172,7 +172,7 @@ def _first_input(features: Tensor, lengths: Tensor | None) -> _Batch:
     return _Batch((features if mask is None else features * mask[..., None])[:, None], 1.0, mask)
 
 
-def _observe(modules: Sequence[QuantisedModule], batches: Sequence[_Batch]) -> list[_Seen]:
+def _observe(modules: Sequence[QuantizedModule], batches: Sequence[_Batch]) -> list[_Seen]:
     seen = [_Seen(len(module.bias)) for module in modules]
     for batch in batches:
         for module, own in zip(modules, seen, strict=True):
@@ -183,7 +183,7 @@ def _observe(modules: Sequence[QuantisedModule], batches: Sequence[_Batch]) -> l
     return seen
 
 
-def _activation(module: QuantisedModule, batch: _Batch) -> Float[Tensor, "batch channels frames mels"]:
+def _activation(module: QuantizedModule, batch: _Batch) -> Float[Tensor, "batch channels frames mels"]:
     """After the ReLU and not rounded yet; zero past each utterance's end."""
     weight = module.weight if module.steps is None else module.weight * module.steps[:, None, None, None]
     activation = F.relu(
@@ -192,7 +192,7 @@ def _activation(module: QuantisedModule, batch: _Batch) -> Float[Tensor, "batch 
     return activation if batch.mask is None else activation * batch.mask[:, None, :, None]
 
 
-def _pool(module: QuantisedModule, activation: Tensor, mask: Tensor | None) -> _Batch:
+def _pool(module: QuantizedModule, activation: Tensor, mask: Tensor | None) -> _Batch:
     """What the next module gets, rounded as the file rounds."""
     if module.activation is not None:
         activation = _bytes(activation, module.activation) * module.activation
@@ -210,8 +210,8 @@ def _bytes(values: Tensor, step: float) -> Tensor:
 
 
 def _in_whole_numbers(
-    module: QuantisedModule, largest: float, inputs: Sequence[_Batch], generator: np.random.Generator
-) -> QuantisedModule:
+    module: QuantizedModule, largest: float, inputs: Sequence[_Batch], generator: np.random.Generator
+) -> QuantizedModule:
     """Weights as whole numbers, and a step for what is pooled."""
     steps = np.maximum(np.abs(module.weight).max((1, 2, 3)) / LARGEST_WEIGHT, 1e-12).astype(np.float32)
     weight = torch.from_numpy(module.weight / steps[:, None, None, None])
@@ -220,7 +220,7 @@ def _in_whole_numbers(
     return replace(module, weight=whole.numpy(), steps=steps, activation=activation)
 
 
-def _with_mean(module: QuantisedModule, mean: Float[Tensor, " channels"], inputs: Sequence[_Batch]) -> QuantisedModule:
+def _with_mean(module: QuantizedModule, mean: Float[Tensor, " channels"], inputs: Sequence[_Batch]) -> QuantizedModule:
     """The bias moved by what the channels' means lack on rounded inputs."""
     seen = _Seen(len(module.bias))
     for batch in inputs:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from affekt.errors import ConfigError
-from affekt.graph.builder import OPSET, Graph
+from affekt.export.graph.builder import OPSET, Graph
 
 BATCH_AND_FRAMES = {0: "batch", 1: "frames"}
 

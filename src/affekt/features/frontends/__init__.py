@@ -1,19 +1,19 @@
 """Front ends beside log-mel: what prior systems and networks on the waveform read, one file each.
 
-A front end is a frozen dataclass that keeps to :class:`affekt.features.FrontEnd`.
+A front end is a frozen dataclass that keeps to :class:`affekt.features.log_mel.FrontEnd`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from affekt.features import FeatureConfig, FrontEnd
-from affekt.frontends.deltas import Deltas
-from affekt.frontends.descriptors import Descriptors
-from affekt.frontends.functionals import LogMelFunctionals, SpeechFunctionals
-from affekt.frontends.opensmile import OpenSmile
-from affekt.frontends.spectrogram import Spectrogram
-from affekt.frontends.waveform import Waveform
+from affekt.features.frontends.deltas import Deltas
+from affekt.features.frontends.descriptors import Descriptors
+from affekt.features.frontends.functionals import LogMelFunctionals, SpeechFunctionals
+from affekt.features.frontends.opensmile import OpenSmile
+from affekt.features.frontends.spectrogram import Spectrogram
+from affekt.features.frontends.waveform import Waveform
+from affekt.features.log_mel import FeatureConfig, FrontEnd
 
 __all__ = [
     "FRONT_ENDS",

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from affekt.features import Extractor, FeatureConfig
-from affekt.frontends.framing import Framing, regression_deltas
+from affekt.features.frontends.framing import Framing, regression_deltas
+from affekt.features.log_mel import Extractor, FeatureConfig
 
 
 @dataclass(frozen=True)

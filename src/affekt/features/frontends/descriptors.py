@@ -1,8 +1,8 @@
 """Low-level descriptors: the 16 contours of the INTERSPEECH 2009 challenge (Schuller et al. 2009), our own computation.
 
 Energy, 12 mel-frequency cepstral coefficients, zero-crossing rate, voicing and pitch, smoothed over three frames. They
-follow openSMILE's set in what they measure, not in scale or to the digit; :mod:`affekt.frontends.opensmile` has the
-original.
+measure the same quantities as openSMILE's set, on other scales;
+:mod:`affekt.features.frontends.opensmile` has the original.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affekt.features import Extractor, FeatureConfig, mel_filterbank
-from affekt.frontends.framing import Framing, regression_deltas
-from affekt.frontends.pitch import Pitch, track_pitch
+from affekt.features.frontends.framing import Framing, regression_deltas
+from affekt.features.frontends.pitch import Pitch, track_pitch
+from affekt.features.log_mel import Extractor, FeatureConfig, mel_filterbank
 
 CEPSTRA, MEL_BANDS, FLOOR = 12, 26, 1e-10
 SMOOTHED_FRAMES = 3
@@ -31,7 +31,7 @@ class Descriptors(Framing):
     """Energy, cepstra 1-12, zero-crossing rate, voicing, pitch; then harmonicity; then the slopes of all.
 
     Attributes:
-        window_seconds, hop_seconds: of energy, cepstra and zero crossings; pitch has a longer window, centred alike.
+        window_seconds, hop_seconds: of energy, cepstra and zero crossings; pitch has a longer window, centerd alike.
         harmonicity: whether the harmonics-to-noise ratio is among them.
         log_pitch: pitch as its logarithm, interpolated where unvoiced; else in Hz, 0 where unvoiced.
         deltas: whether the slope of each contour follows it.
@@ -78,8 +78,8 @@ class Descriptors(Framing):
 
     def pitch(self, samples: NDArray[np.float32]) -> Pitch:
         """Pitch around the middle of each frame."""
-        centres = np.arange(self.frames(len(samples))) * self.hop_samples + self.window_samples // 2
-        return track_pitch(samples.astype(np.float64), self.sample_rate_hz, centres)
+        centers = np.arange(self.frames(len(samples))) * self.hop_samples + self.window_samples // 2
+        return track_pitch(samples.astype(np.float64), self.sample_rate_hz, centers)
 
 
 def cepstra(frames: NDArray[np.float64], sample_rate_hz: int) -> NDArray[np.float64]:
@@ -95,7 +95,7 @@ def cepstra(frames: NDArray[np.float64], sample_rate_hz: int) -> NDArray[np.floa
 
 
 def zero_crossing_rate(frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of neighbouring samples of different sign.
+    """Share of neighboring samples of different sign.
 
     >>> zero_crossing_rate(np.array([[1.0, -1.0, -1.0, 1.0, 1.0]])).tolist()
     [0.5]

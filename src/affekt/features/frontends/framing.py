@@ -16,7 +16,7 @@ from affekt.errors import ConfigError, Fault
 
 @dataclass(frozen=True)
 class Framing:
-    """Frames as :mod:`affekt.features` has them: frame t covers samples [t*hop, t*hop + window), zeros past the end.
+    """Frames of :mod:`affekt.features.log_mel`: frame t covers samples [t*hop, t*hop + window), zeros past the end.
 
     Attributes:
         sample_rate_hz: rate of the waveforms.

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affekt.features import Extractor, FeatureConfig
-from affekt.frontends.descriptors import CEPSTRA, Descriptors
-from affekt.frontends.framing import regression_deltas
+from affekt.features.frontends.descriptors import CEPSTRA, Descriptors
+from affekt.features.frontends.framing import regression_deltas
+from affekt.features.log_mel import Extractor, FeatureConfig
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -1,6 +1,6 @@
 """Features of openSMILE (Eyben et al. 2010), an optional extra: `pip install affekt[opensmile]`.
 
-Mind its licence: free for research, not for products. What is extracted here is the original's, to the digit.
+Mind its license: free for research, not for products. What is extracted here is the original's, to the digit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from affekt.errors import ConfigError
-from affekt.features import Extractor
+from affekt.features.log_mel import Extractor
 
 Level = Literal["functionals", "descriptors"]
 LEVELS = {"functionals": "Functionals", "descriptors": "LowLevelDescriptors"}
@@ -92,7 +92,7 @@ class OpenSmile:
         try:
             import opensmile
         except ImportError as error:
-            remedy = "pip install 'affekt[opensmile]', and mind its licence"
+            remedy = "pip install 'affekt[opensmile]', and mind its license"
             raise ConfigError("features opensmile", got="no opensmile", remedy=remedy) from error
         level = opensmile.FeatureLevel[LEVELS[self.level]]
         return opensmile.Smile(opensmile.FeatureSet[self.feature_set], level)

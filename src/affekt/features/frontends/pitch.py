@@ -39,14 +39,14 @@ class Pitch(NamedTuple):
         return np.where(self.hz > 0, 10 * np.log10(strength / (1 - strength)), 0.0)
 
 
-def track_pitch(samples: Floats, sample_rate_hz: int, centres: NDArray[np.int64]) -> Pitch:
-    """Pitch around each of the samples `centres`.
+def track_pitch(samples: Floats, sample_rate_hz: int, centers: NDArray[np.int64]) -> Pitch:
+    """Pitch around each of the samples `centers`.
 
     >>> tone = np.sin(2 * np.pi * 200 * np.arange(16_000) / 16_000)
     >>> track_pitch(tone, 16_000, np.array([8_000])).hz.round(1).tolist()
     [200.0]
     """
-    frames = _frames(samples, round(WINDOW_SECONDS * sample_rate_hz), centres)
+    frames = _frames(samples, round(WINDOW_SECONDS * sample_rate_hz), centers)
     correlation = _autocorrelation(frames)
     shortest, longest = int(sample_rate_hz / HIGHEST_HZ), int(sample_rate_hz / LOWEST_HZ) + 1
     lags, strength = _best_period(correlation, shortest, longest)
@@ -55,10 +55,10 @@ def track_pitch(samples: Floats, sample_rate_hz: int, centres: NDArray[np.int64]
     return Pitch(np.where(voiced, sample_rate_hz / np.maximum(lags, 1), 0.0), np.where(loud, strength, 0.0))
 
 
-def _frames(samples: Floats, window: int, centres: NDArray[np.int64]) -> Floats:
-    """[frames, window] around the centres, without their means; zeros beyond both ends."""
+def _frames(samples: Floats, window: int, centers: NDArray[np.int64]) -> Floats:
+    """[frames, window] around the centers, without their means; zeros beyond both ends."""
     padded = np.pad(samples, (window, 2 * window))
-    start = np.clip(centres, 0, len(samples)) + window - window // 2
+    start = np.clip(centers, 0, len(samples)) + window - window // 2
     frames = padded[start[:, None] + np.arange(window)]
     return np.asarray(frames - frames.mean(1, keepdims=True))
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from affekt.features import Extractor
-from affekt.frontends.framing import Framing
+from affekt.features.frontends.framing import Framing
+from affekt.features.log_mel import Extractor
 
 
 @dataclass(frozen=True)

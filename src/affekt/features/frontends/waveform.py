@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from affekt.errors import ConfigError
-from affekt.features import Extractor
+from affekt.features.log_mel import Extractor
 
 
 @dataclass(frozen=True)
 class Waveform:
-    """Samples as they are; the normaliser of the training part scales them.
+    """Samples as they are; the normalizer of the training part scales them.
 
     Attributes:
         sample_rate_hz: rate of the waveforms.

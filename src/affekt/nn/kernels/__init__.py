@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affekt.atomic import write_bytes
+from affekt.runtime.atomic_files import write_bytes
 
 FLAGS = (
     "-O3",

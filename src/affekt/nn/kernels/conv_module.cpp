@@ -49,7 +49,7 @@ struct Dropout {
 
   Floats gain(uint32_t position) const {
     static const Words steps = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    Words h = (steps + position) ^ seed;  // MurmurHash3's finaliser, salted in the middle
+    Words h = (steps + position) ^ seed;  // MurmurHash3's finalizer, salted in the middle
     h ^= h >> 16; h *= 0x85EBCA6Bu;
     h ^= (h >> 13) ^ salt; h *= 0xC2B2AE35u;
     h ^= h >> 16;

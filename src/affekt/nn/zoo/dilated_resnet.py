@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Scaled dot-product attention of every frame to every valid frame, added to its input, layer-normalised."""
+    """Scaled dot-product attention of every frame to every valid frame, added to its input, layer-normalized."""
 
     def __init__(self, features: int, heads: int) -> None:
         super().__init__()

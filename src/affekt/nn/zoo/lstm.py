@@ -16,7 +16,7 @@ from affekt.nn.zoo.sequence import last_valid, valid_frames
 
 
 class ContextualLSTM(nn.Module):
-    """A bidirectional LSTM over utterances and a dense layer; the last utterance of a sequence is the one recognised.
+    """A bidirectional LSTM over utterances and a dense layer; the last utterance of a sequence is the one recognized.
 
     Args:
         dims: functionals of an utterance.

@@ -60,7 +60,7 @@ class Convolution(nn.Conv1d):
 
 
 class SequenceNorm(MaskedBatchNorm):
-    """Batch normalisation over time whose statistics come from the valid frames alone."""
+    """Batch normalization over time whose statistics come from the valid frames alone."""
 
     def forward(
         self, x: Float[Tensor, "batch channels frames"], mask: Bool[Tensor, "batch frames"] | None = None

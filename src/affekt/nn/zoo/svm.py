@@ -23,7 +23,7 @@ COMPLEXITIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 class LinearSVM(nn.Module):
-    """One-against-rest linear SVM of functionals; the deep feature is the normalised functionals themselves.
+    """One-against-rest linear SVM of functionals; the deep feature is the normalized functionals themselves.
 
     Instead of epochs it has :attr:`solutions`: one for each complexity C, of which validation chooses.
 

@@ -1,7 +1,7 @@
 """[4] Time-delay layers and LSTMs on the raw waveform: Sarma, Ghahremani, Povey, Goel, Sarma & Dehak, Interspeech 2018.
 
 "Emotion identification from raw speech signals using DNNs". A bank of filters is learned on the waveform; time-delay
-layers and LSTMs alternate; an attention that reaches a few frames back and ahead follows; and every frame is labelled.
+layers and LSTMs alternate; an attention that reaches a few frames back and ahead follows; and every frame is labeled.
 The widths are a choice: the abstract fixes the design alone.
 """
 
@@ -106,7 +106,7 @@ def _around(x: Tensor) -> Tensor:
 class TDNNLSTM(nn.Module):
     """Filter bank, (time-delay layers, LSTM) three times, restricted attention, and the classes at every frame.
 
-    The scores of an utterance are the mean over its frames of their log-posteriors, which is how it is recognised.
+    The scores of an utterance are the mean over its frames of their log-posteriors, which is how it is recognized.
     Under the loss "softmax" with `log_posteriors` this is the cross-entropy of every frame with its utterance's label,
     weighted by 1 / frames: every utterance counts alike.
 

@@ -1,4 +1,4 @@
-"""Timelines for people's tools, one file a format: tables, Audacity, Praat, diarisation tools, pictures."""
+"""Timelines for people's tools, one file a format: tables, Audacity, Praat, diarization tools, pictures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from affekt.atomic import write_bytes
 from affekt.errors import ConfigError
-from affekt.formats import audacity, picture, rttm, tables, textgrid
-from affekt.timeline import Timeline
+from affekt.recognition.formats import audacity, picture, rttm, tables, textgrid
+from affekt.recognition.timeline import Timeline
+from affekt.runtime.atomic_files import write_bytes
 
 
 @dataclass(frozen=True)

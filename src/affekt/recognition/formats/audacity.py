@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from affekt.timeline import Timeline
+from affekt.recognition.timeline import Timeline
 
 
 def to_labels(timeline: Timeline) -> str:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.timeline import ENVELOPE_SECONDS, Timeline
+from affekt.recognition.timeline import ENVELOPE_SECONDS, Timeline
 
 Floats = NDArray[np.float64]
 
 COLOURS = ("#d55e00", "#e69f00", "#999999", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#f0e442")
-"""Okabe & Ito's palette, which readers with any colour vision can tell apart."""
+"""Okabe & Ito's palette, which readers with any color vision can tell apart."""
 
 WIDTH, MARGIN = 1_000, 60
 WAVE_TOP, WAVE_HEIGHT = 40, 90
@@ -33,8 +33,8 @@ td.number { text-align: right; font-variant-numeric: tabular-nums } .unsure { co
 """
 
 
-def colours(labels: tuple[str, ...]) -> dict[str, str]:
-    """A colour for each class; with more classes than colours they repeat."""
+def colors(labels: tuple[str, ...]) -> dict[str, str]:
+    """A color for each class; with more classes than colors they repeat."""
     return {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
 
 
@@ -75,11 +75,9 @@ def to_png(timeline: Timeline) -> bytes:
     wave.set_ylabel("waveform")
     wave.set_yticks([])
     for run in runs(timeline):
-        centres, stacked = _stacked(timeline, run)
-        for index, (label, colour) in enumerate(colours(timeline.labels).items()):
-            bands.fill_between(
-                centres, stacked[:, index], stacked[:, index + 1], color=colour, label=label, linewidth=0
-            )
+        centers, stacked = _stacked(timeline, run)
+        for index, (label, color) in enumerate(colors(timeline.labels).items()):
+            bands.fill_between(centers, stacked[:, index], stacked[:, index + 1], color=color, label=label, linewidth=0)
     bands.set(xlim=(0, timeline.duration_seconds), ylim=(0, 1), xlabel="seconds", ylabel="probability")
     handles = dict(zip(*reversed(bands.get_legend_handles_labels()), strict=True))
     bands.legend(handles.values(), handles.keys(), loc="upper right", ncols=4)
@@ -112,10 +110,10 @@ def runs(timeline: Timeline) -> list[NDArray[np.int64]]:
 def _stacked(timeline: Timeline, run: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Times of a run's windows and the borders of its bands, [windows, classes + 1]; a single window has a width."""
     assert timeline.config.hop_seconds is not None
-    centres = (timeline.starts_seconds + timeline.window_ends_seconds)[run] / 2
+    centers = (timeline.starts_seconds + timeline.window_ends_seconds)[run] / 2
     borders = np.pad(np.cumsum(timeline.probabilities[run], axis=1, dtype=np.float64), ((0, 0), (1, 0)))
     half_hop = timeline.config.hop_seconds / 2
-    times = np.concatenate([[centres[0] - half_hop], centres, [centres[-1] + half_hop]])
+    times = np.concatenate([[centers[0] - half_hop], centers, [centers[-1] + half_hop]])
     return times.clip(0, timeline.duration_seconds), borders[[0, *range(len(run)), -1]]
 
 
@@ -123,12 +121,12 @@ def _x(timeline: Timeline, seconds: Floats | float) -> Floats:
     return np.asarray(MARGIN + (WIDTH - 2 * MARGIN) * np.asarray(seconds) / max(timeline.duration_seconds, 1e-9))
 
 
-def _polygon(x: Floats, upper: Floats, lower: Floats, colour: str, title: str) -> str:
+def _polygon(x: Floats, upper: Floats, lower: Floats, color: str, title: str) -> str:
     """The area between two lines."""
     along = np.concatenate([x, x[::-1]])
     heights = np.concatenate([upper, lower[::-1]])
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(along.tolist(), heights.tolist(), strict=True))
-    return f'<polygon points="{points}" fill="{colour}"><title>{html.escape(title)}</title></polygon>'
+    return f'<polygon points="{points}" fill="{color}"><title>{html.escape(title)}</title></polygon>'
 
 
 def _waveform(timeline: Timeline) -> Iterator[str]:
@@ -143,12 +141,12 @@ def _bands(timeline: Timeline) -> Iterator[str]:
     for run in runs(timeline):
         seconds, stacked = _stacked(timeline, run)
         x, y = _x(timeline, seconds), BANDS_TOP + BANDS_HEIGHT * (1 - stacked)
-        for index, (label, colour) in enumerate(colours(timeline.labels).items()):
-            yield _polygon(x, y[:, index + 1], y[:, index], colour, label)
+        for index, (label, color) in enumerate(colors(timeline.labels).items()):
+            yield _polygon(x, y[:, index + 1], y[:, index], color, label)
 
 
 def _segments(timeline: Timeline) -> Iterator[str]:
-    palette = colours(timeline.labels)
+    palette = colors(timeline.labels)
     for segment in timeline.segments:
         left, right = _x(timeline, np.array([segment.start_seconds, segment.end_seconds])).tolist()
         opacity = 0.4 if segment.unsure else 1
@@ -169,10 +167,10 @@ def _axis(timeline: Timeline) -> Iterator[str]:
 
 
 def _legend(timeline: Timeline) -> Iterator[str]:
-    for index, (label, colour) in enumerate(colours(timeline.labels).items()):
+    for index, (label, color) in enumerate(colors(timeline.labels).items()):
         x = MARGIN + 120 * (index % 7)
         y = 8 + 18 * (index // 7)
-        yield f'<rect x="{x}" y="{y}" width="12" height="12" fill="{colour}"/>'
+        yield f'<rect x="{x}" y="{y}" width="12" height="12" fill="{color}"/>'
         yield f'<text x="{x + 18}" y="{y + 10}">{html.escape(label)}</text>'
 
 

@@ -1,10 +1,10 @@
-"""RTTM, NIST's Rich Transcription Time Marked format (RT-09 evaluation plan, appendix A), for diarisation tools."""
+"""RTTM, NIST's Rich Transcription Time Marked format (RT-09 evaluation plan, appendix A), for diarization tools."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 
-from affekt.timeline import Timeline
+from affekt.recognition.timeline import Timeline
 
 
 def to_rttm(timeline: Timeline) -> str:

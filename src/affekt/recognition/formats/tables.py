@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-from affekt.timeline import Timeline
+from affekt.recognition.timeline import Timeline
 
 
 def to_csv(timeline: Timeline) -> str:

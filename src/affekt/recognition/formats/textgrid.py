@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from affekt.timeline import Timeline
+from affekt.recognition.timeline import Timeline
 
 Interval = tuple[float, float, str]
 

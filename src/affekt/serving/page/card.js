@@ -9,7 +9,7 @@ export function showCard({ card, limits }) {
     "Answers": card.labels.join(", "),
     "Hears": `speech; up to ${card.clip_seconds} s at a time, longer recordings in windows`,
     "Unsure below": `${Math.round(100 * card.unsure_below)} %`,
-    "Licence of the weights": card.licence,
+    "License of the weights": card.license,
     "Written by": `affekt ${card.version}, ${card.precision}`,
   };
   $("card").replaceChildren(...pairs(facts));

@@ -25,17 +25,17 @@ export function size(bytes) {
   return bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KB` : `${Math.round(bytes / 2 ** 20)} MB`;
 }
 
-/** The colour of a label: a variable of the style sheet, by the label's place. */
-export const colour = (labels, label) => `var(--c${labels.indexOf(label) % 8})`;
+/** The color of a label: a variable of the style sheet, by the label's place. */
+export const color = (labels, label) => `var(--c${labels.indexOf(label) % 8})`;
 
-/** An element with properties, children and a colour. */
+/** An element with properties, children and a color. */
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
-  const { colour: paint, ...rest } = properties;
+  const { color: paint, ...rest } = properties;
   Object.assign(made, rest);
-  if (paint) made.style.setProperty("--colour", paint);
+  if (paint) made.style.setProperty("--color", paint);
   made.append(...children);
   return made;
 }
 
-export const swatch = (paint) => element("span", { className: "swatch", colour: paint });
+export const swatch = (paint) => element("span", { className: "swatch", color: paint });

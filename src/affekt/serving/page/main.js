@@ -35,7 +35,7 @@ async function loadFacts() {
 }
 
 /** Sends a recording and shows what comes back. */
-async function recognise(file, name) {
+async function recognize(file, name) {
   pending?.abort();
   const mine = new AbortController();
   pending = mine;
@@ -47,7 +47,7 @@ async function recognise(file, name) {
     const answer = await api.timeline(file, name, mine.signal, (share) => showWork(share < 1 ? "Sending" : "Listening", share));
     show(answer, file);
   } catch (error) {
-    if (error.name !== "AbortError") showProblem(error, () => recognise(file, name));
+    if (error.name !== "AbortError") showProblem(error, () => recognize(file, name));
   } finally {
     if (pending === mine) {
       pending = null;
@@ -132,7 +132,7 @@ async function stopRecording() {
   document.body.classList.remove("recording");
   $("record").querySelector("span").textContent = "Record";
   const file = await done.stop();
-  recognise(file, "recording.wav");
+  recognize(file, "recording.wav");
 }
 
 function microphoneProblem(error) {
@@ -177,7 +177,7 @@ function openLive() {
 }
 
 function take(files) {
-  if (files.length) recognise(files[0], files[0].name);
+  if (files.length) recognize(files[0], files[0].name);
 }
 
 function listen() {

@@ -1,6 +1,6 @@
 // The picture: waveform, probability bands and segments over time, with a playhead that follows.
 
-import { clock, colour, element } from "/page/format.js";
+import { clock, color, element } from "/page/format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
@@ -53,7 +53,7 @@ function bandPaths(timeline, x) {
     const path = document.createElementNS(SVG, "path");
     const below = timeline.labels.slice(0, index);
     path.setAttribute("d", runs.map((run) => band(run, label, below, x)).join(""));
-    path.style.setProperty("--colour", colour(timeline.labels, label));
+    path.style.setProperty("--color", color(timeline.labels, label));
     return path;
   });
 }
@@ -95,7 +95,7 @@ function consecutive(windows, hop) {
 }
 
 function stripPart(segment, timeline) {
-  const part = element("i", { className: segment.unsure ? "unsure" : "", colour: colour(timeline.labels, segment.label) });
+  const part = element("i", { className: segment.unsure ? "unsure" : "", color: color(timeline.labels, segment.label) });
   part.style.left = `${(100 * segment.start_seconds) / timeline.duration_seconds}%`;
   part.style.width = `${(100 * (segment.end_seconds - segment.start_seconds)) / timeline.duration_seconds}%`;
   return part;

@@ -1,6 +1,6 @@
 // The answer in words: what it sounds like overall, how sure that is, its segments, and files to take along.
 
-import { clock, colour, element, length, percent, swatch } from "/page/format.js";
+import { clock, color, element, length, percent, swatch } from "/page/format.js";
 
 const $ = (id) => document.getElementById(id);
 const FILES = [
@@ -44,7 +44,7 @@ export function showVerdict(timeline, threshold) {
 /** What to say in large, and below it: one emotion, several, none to rely on, or no speech. */
 function verdict(timeline, seconds, label, certainty, threshold) {
   const { sure, unsure } = certainties(timeline);
-  const named = (name, text) => element("span", { className: "named" }, swatch(colour(timeline.labels, name)), text);
+  const named = (name, text) => element("span", { className: "named" }, swatch(color(timeline.labels, name)), text);
   const aside = (...children) => element("span", { className: "sureness" }, ...children);
   if (!seconds) {
     return { headline: ["No speech found"], explanation: ["Nothing in it is loud and long enough to be speech. Is it the right file, is the microphone on?"] };
@@ -66,10 +66,10 @@ function verdict(timeline, seconds, label, certainty, threshold) {
 function share(timeline, label, probability) {
   const fill = element("i");
   fill.style.width = `${100 * probability}%`;
-  const bar = element("span", { className: "bar", colour: colour(timeline.labels, label) }, fill, element("b", { hidden: true }));
+  const bar = element("span", { className: "bar", color: color(timeline.labels, label) }, fill, element("b", { hidden: true }));
   const cell = element("span", { className: "share" }, bar, element("span", { textContent: percent(probability) }));
   return element("tr", {},
-    element("th", { scope: "row" }, swatch(colour(timeline.labels, label)), label), element("td", {}, cell), element("td", { textContent: "–" }));
+    element("th", { scope: "row" }, swatch(color(timeline.labels, label)), label), element("td", {}, cell), element("td", { textContent: "–" }));
 }
 
 /** Sets the values at the playhead; none where nobody speaks. */
@@ -82,7 +82,7 @@ export function showMoment(timeline, window, segment) {
     mark.style.left = `${100 * (value ?? 0)}%`;
   });
   const doubt = segment?.unsure ? [element("span", { className: "tag", textContent: "unsure" })] : [];
-  const words = segment ? [swatch(colour(timeline.labels, segment.label)), `${segment.label} ${percent(segment.confidence)}`, ...doubt] : ["no speech"];
+  const words = segment ? [swatch(color(timeline.labels, segment.label)), `${segment.label} ${percent(segment.confidence)}`, ...doubt] : ["no speech"];
   $("now").replaceChildren(...words);
 }
 
@@ -93,7 +93,7 @@ export function showSegments(timeline, onChoose) {
     const doubt = segment.unsure ? [element("span", { className: "tag", textContent: "unsure" })] : [];
     const button = element("button", { type: "button", className: segment.unsure ? "unsure" : "" },
       element("span", { className: "times", textContent: times }),
-      element("span", { className: "label" }, swatch(colour(timeline.labels, segment.label)), segment.label, ...doubt),
+      element("span", { className: "label" }, swatch(color(timeline.labels, segment.label)), segment.label, ...doubt),
       element("span", { textContent: percent(segment.confidence) }));
     button.addEventListener("click", () => onChoose(segment));
     return element("li", {}, button);

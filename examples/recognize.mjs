@@ -1,4 +1,4 @@
-// Emotion of a 16 kHz, 16-bit mono wav without affekt: node recognise.mjs model.onnx a.wav
+// Emotion of a 16 kHz, 16-bit mono wav without affekt: node recognize.mjs model.onnx a.wav
 // Needs `npm install onnxruntime-web`; in a browser, fetch() takes the place of readFileSync().
 import { readFileSync } from "node:fs";
 import * as ort from "onnxruntime-web";

@@ -1,4 +1,4 @@
-"""Emotion of recordings without affekt: python recognise.py model.onnx a.wav b.flac"""
+"""Emotion of recordings without affekt: python recognize.py model.onnx a.wav b.flac"""
 
 import json
 import sys
