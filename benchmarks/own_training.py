@@ -17,7 +17,8 @@ from affekt.features.clips import Clips
 from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
 from affekt.runtime import allocator
-from affekt.training.fitting import Part, TrainConfig, _Run, score
+from affekt.training.config import TrainConfig
+from affekt.training.fitting import Part, _Run, score
 from affekt.training.systems import SYSTEMS, System
 from benchmarks.setting import BATCH, CLASSES, corpus, recordings
 from benchmarks.worker import serve

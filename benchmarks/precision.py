@@ -29,7 +29,8 @@ from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
 from affekt.measures.statistics import corrected_resampled_t_test, sign_flip_test
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.environment import environment
-from affekt.training.fitting import Part, Precision, TrainConfig, as_part, fit, score
+from affekt.training.config import Precision, TrainConfig
+from affekt.training.fitting import Part, as_part, fit, score
 from affekt.training.recipes import find_recipe
 from affekt.training.systems import System, resolve
 from benchmarks.rows import Figure

@@ -23,7 +23,7 @@ from affekt.report.study_text import describe_study
 from affekt.results import Results, file_sha256, summarize
 from affekt.results.ablation import REFERENCE, Ablation
 from affekt.results.study import Study
-from affekt.training.fitting import TrainConfig
+from affekt.training.config import TrainConfig
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import SYSTEMS
 from scripts import ablation, collect_results

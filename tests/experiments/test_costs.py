@@ -20,7 +20,7 @@ from affekt.experiments.costs import Cost, device_name, estimate, measure, write
 from affekt.experiments.experiment import Experiment, plan_experiment, run_jobs
 from affekt.features.clips import Clips
 from affekt.training import fitting
-from affekt.training.fitting import TrainConfig
+from affekt.training.config import TrainConfig
 from affekt.training.recipes import Recipe
 from affekt.training.systems import SYSTEMS, System, resolve
 

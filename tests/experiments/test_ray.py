@@ -43,12 +43,12 @@ from affekt.recognition import bulk
 from affekt.recognition.prediction import Failure, Prediction
 from affekt.recognition.recognizer import Recognizer
 from affekt.runtime import ray_cluster
-from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connected, libraries
+from affekt.runtime.ray_cluster import RayCluster, RayReplicas, check_libraries, check_room, connected, libraries
 from affekt.serving import replicas
 from affekt.serving.app import create_app
 from affekt.serving.live import CLOSED_FOR_NOW
 from affekt.serving.problems import RequestError
-from affekt.serving.replicas import Deployment, RayReplicas, Replica, Replicated, deployed
+from affekt.serving.replicas import Deployment, Replica, Replicated, deployed
 from affekt.serving.settings import Limits, Settings
 from affekt.training.fitting import Epoch
 from affekt.training.recipes import Recipe

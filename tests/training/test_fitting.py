@@ -24,8 +24,8 @@ from affekt.nn.network import Output
 from affekt.runtime import devices
 from affekt.runtime.devices import autocast, choose_device, seeded
 from affekt.training import fitting
-from affekt.training.augmentation import AugmentConfig
 from affekt.training.checkpoint import Checkpoint
+from affekt.training.config import AugmentConfig
 from affekt.training.fitting import (
     Epoch,
     Fitted,

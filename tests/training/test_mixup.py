@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from affekt.errors import ConfigError
 from affekt.features.clips import Batch
-from affekt.training.augmentation import AugmentConfig
+from affekt.training.config import AugmentConfig
 from affekt.training.mixup import mix
 
 SILENCE = -18.0

@@ -9,7 +9,7 @@ import pytest
 from affekt.config import as_table, build
 from affekt.errors import ConfigError
 from affekt.nn import NetworkConfig
-from affekt.training.fitting import TrainConfig
+from affekt.training.config import TrainConfig
 from affekt.training.recipes import RECIPES, Recipe, find_recipe
 from affekt.training.systems import SYSTEMS, System
 

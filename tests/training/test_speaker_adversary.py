@@ -11,7 +11,8 @@ from affekt.errors import ConfigError
 from affekt.features.clips import Clips
 from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.training.fitting import Part, TrainConfig, fit
+from affekt.training.config import TrainConfig
+from affekt.training.fitting import Part, fit
 from affekt.training.speaker_adversary import Adversary, reverse_gradient
 from affekt.training.systems import System
 

@@ -20,7 +20,8 @@ from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.features.pieces import Segments
 from affekt.report.quoted import TABLE_1
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.fitting import Fitted, Part, TrainConfig, as_part, fit, score
+from affekt.training.config import TrainConfig
+from affekt.training.fitting import Fitted, Part, as_part, fit, score
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import GROUPS, SYSTEMS, System, from_system_dict, load_systems
 

@@ -13,7 +13,7 @@ Config = TypeVar("Config")
 def optional_fields(kind: type[Config]) -> type[Config]:
     """A dataclass with the fields of `kind`, every one None unless it is given; nested configurations likewise.
 
-    >>> from affekt.training.augmentation import AugmentConfig
+    >>> from affekt.training.config import AugmentConfig
     >>> optional_fields(AugmentConfig)(warp=0.1).tempo is None
     True
     """

@@ -22,7 +22,7 @@ from affekt.experiments.workers import Engine, RayJobs, run_on_ray, run_parallel
 from affekt.report import print_table, write_report
 from affekt.results import summarize
 from affekt.runtime.logs import LogFormat, log_as, say
-from affekt.training.fitting import TrainConfig
+from affekt.training.config import TrainConfig
 from affekt.training.recipes import Recipe, find_recipe
 from affekt.training.systems import System, resolve
 

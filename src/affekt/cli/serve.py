@@ -8,7 +8,7 @@ from typing import Literal
 
 from affekt.errors import ConfigError
 from affekt.runtime.logs import LogFormat, log_as
-from affekt.serving.replicas import RayReplicas
+from affekt.runtime.ray_cluster import RayReplicas
 from affekt.serving.run import TOKEN_VARIABLE
 from affekt.serving.run import serve as run_server
 from affekt.serving.settings import Limits, Settings

@@ -23,7 +23,8 @@ from affekt.results.study import COSTS, read_costs
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import choose_device
 from affekt.runtime.environment import environment
-from affekt.training.fitting import Fitted, Part, TrainConfig, fit, score
+from affekt.training.config import TrainConfig
+from affekt.training.fitting import Fitted, Part, fit, score
 from affekt.training.systems import System
 
 TYPICAL_EPOCHS = 0.45  # share of `max_epochs` before early stopping: mean of the 10 jobs in results/emodb-random

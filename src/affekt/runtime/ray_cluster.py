@@ -43,6 +43,47 @@ class RayCluster:
             raise ConfigError("ray.attempts", got=str(self.attempts), expected="at least 1")
 
 
+@dataclass(frozen=True)
+class RayJobs(RayCluster):
+    """How jobs are laid out on a cluster; each has as many CPUs as threads.
+
+    Attributes:
+        gpus_per_job: share of a GPU that a job has; 0.25 puts four jobs on one, 0 computes on CPUs.
+        state_seconds: how often a job's state comes back, from which it goes on when its node dies.
+
+    Raises:
+        ConfigError: an amount of GPUs that Ray cannot give.
+    """
+
+    gpus_per_job: float = 0.0
+    state_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        gpus = self.gpus_per_job
+        if not (0 <= gpus <= 1 or gpus == int(gpus) > 0):
+            raise ConfigError("ray.gpus-per-job", got=f"{gpus:g}", expected="0 to 1, or a whole number")
+
+
+@dataclass(frozen=True)
+class RayReplicas(RayCluster):
+    """A cluster, and how many replicas of the model it is to hold.
+
+    Attributes:
+        replicas: of the model, a CPU each; by default one for each CPU that is free.
+
+    Raises:
+        ConfigError: fewer than one attempt or replica.
+    """
+
+    replicas: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.replicas is not None and self.replicas < 1:
+            raise ConfigError("ray.replicas", got=str(self.replicas), expected="at least 1")
+
+
 @contextmanager
 def connected(cluster: RayCluster) -> Iterator[Any]:
     """The module `ray`, connected to a cluster inside the block; a connection that was there before stays.

@@ -25,7 +25,15 @@ from affekt.errors import AffektError, ConfigError, Fault
 from affekt.recognition.bulk import LIBRARIES
 from affekt.recognition.prediction import Recognized
 from affekt.recognition.recognizer import Recognizer
-from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connect, connected, libraries
+from affekt.runtime.ray_cluster import (
+    RayCluster,
+    RayReplicas,
+    check_libraries,
+    check_room,
+    connect,
+    connected,
+    libraries,
+)
 from affekt.serving.problems import RequestError
 
 Floats = NDArray[np.float32]
@@ -44,25 +52,6 @@ POLL_SECONDS = 0.2
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
 """What Serve logs, in files on the nodes."""
 RETRY_AFTER_SECONDS = 5
-
-
-@dataclass(frozen=True)
-class RayReplicas(RayCluster):
-    """A cluster, and how many replicas of the model it is to hold.
-
-    Attributes:
-        replicas: of the model, a CPU each; by default one for each CPU that is free.
-
-    Raises:
-        ConfigError: fewer than one attempt or replica.
-    """
-
-    replicas: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.replicas is not None and self.replicas < 1:
-            raise ConfigError("ray.replicas", got=str(self.replicas), expected="at least 1")
 
 
 class Replica:

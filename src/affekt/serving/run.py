@@ -18,9 +18,10 @@ from affekt.errors import ConfigError
 from affekt.recognition.recognizer import Recognizer
 from affekt.runtime.allocator import give_back_blocks_of
 from affekt.runtime.logs import logs_json, say, uvicorn_config
+from affekt.runtime.ray_cluster import RayReplicas
 from affekt.serving.app import create_app
 from affekt.serving.connection import Connection
-from affekt.serving.replicas import Deployment, RayReplicas, Replicated, deployed
+from affekt.serving.replicas import Deployment, Replicated, deployed
 from affekt.serving.settings import Settings
 
 SETTINGS_VARIABLE = "AFFEKT_SERVE"

@@ -9,84 +9,15 @@ shifts the bands; a faster speaker has fewer frames.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from affekt.errors import ConfigError, Fault
 from affekt.features.clips import Batch
+from affekt.training.config import AugmentConfig
 
 NEPER_PER_DB = math.log(10) / 10  # of energy: 10 dB are a factor of 10, and ln(10) in these features
-
-MASK_FIELDS = ("time_masks", "time_mask_frames", "mel_masks", "mel_mask_bands")
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How far each variation goes; 0 switches it off. All are drawn anew for each utterance and batch.
-
-    Attributes:
-        gain_db: loudness, uniform in +- this.
-        channel_db: standard deviation of a smooth random frequency response (microphone, room, codec).
-        noise_probability: share of utterances to which stationary colored noise is added.
-        noise_snr_db: range of its signal-to-noise ratio, lowest and highest.
-        band_probability: share of utterances that keep only a pass band, as a telephone or a codec leaves it.
-        band_lowest, band_highest: how far its edges move in from the ends of the mel axis, as shares of that axis; each
-            is uniform from the end to this. Of 0 to 8 kHz, 0.14 is 300 Hz and 0.7 is 3.4 kHz.
-        warp: vocal tract length, uniform in 1 +- this (Jaitly & Hinton 2013, on the mel axis).
-        tempo: speaking rate, uniform in 1 +- this.
-        time_masks, time_mask_frames: masks in time and the longest of them (Park et al. 2019, SpecAugment).
-        mel_masks, mel_mask_bands: likewise in frequency.
-        mixup: shares of two utterances, by which :func:`affekt.training.mixup.mix` mixes a batch after all this, are
-            drawn from Beta(mixup, mixup).
-
-    Raises:
-        ConfigError: amounts out of range, all at once.
-    """
-
-    gain_db: float = 0.0
-    channel_db: float = 0.0
-    noise_probability: float = 0.0
-    noise_snr_db: tuple[float, float] = (5.0, 30.0)
-    band_probability: float = 0.0
-    band_lowest: float = 0.14
-    band_highest: float = 0.65
-    warp: float = 0.0
-    tempo: float = 0.0
-    time_masks: int = 0
-    time_mask_frames: int = 20
-    mel_masks: int = 0
-    mel_mask_bands: int = 6
-    mixup: float = 0.0
-
-    def __post_init__(self) -> None:
-        lowest_db, highest_db = self.noise_snr_db
-        rules = (
-            ("gain_db", 0 <= self.gain_db < math.inf, "0 or more"),
-            ("channel_db", 0 <= self.channel_db < math.inf, "0 or more"),
-            ("noise_probability", 0 <= self.noise_probability <= 1, "in [0, 1]"),
-            ("noise_snr_db", -math.inf < lowest_db <= highest_db < math.inf, "the lowest, then the highest"),
-            ("band_probability", 0 <= self.band_probability <= 1, "in [0, 1]"),
-            ("band_lowest", 0 <= self.band_lowest < self.band_highest, "in [0, band_highest)"),
-            ("band_highest", self.band_highest <= 1, "at most 1"),
-            ("warp", 0 <= self.warp < 1, "in [0, 1)"),
-            ("tempo", 0 <= self.tempo < 1, "in [0, 1)"),
-            *((name, getattr(self, name) >= 0, "0 or more") for name in MASK_FIELDS),
-            ("mixup", 0 <= self.mixup < math.inf, "0 or more"),
-        )
-        faults = [
-            Fault(f"augment.{name}", str(getattr(self, name)), words) for name, holds, words in rules if not holds
-        ]
-        if faults:
-            raise ConfigError.of(faults)
-
-    @property
-    def active(self) -> bool:
-        """Whether :func:`augment` varies anything."""
-        amounts = (self.gain_db, self.channel_db, self.noise_probability, self.band_probability, self.warp, self.tempo)
-        return any(amounts) or self.time_masks > 0 or self.mel_masks > 0
 
 
 def augment(batch: Batch, config: AugmentConfig, silence: Float[Tensor, " mels"], generator: torch.Generator) -> Batch:

@@ -12,10 +12,10 @@ import io
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from affekt.errors import ConfigError, Fault
+from affekt.errors import ConfigError
 from affekt.features.clips import Clips, batches_per_epoch, shuffled_batches, sorted_batches
 from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.features.pieces import combine_embeddings, combine_logits
@@ -33,89 +33,15 @@ from affekt.runtime import allocator
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import autocast, seeded
 from affekt.runtime.seeds import derive_seed, generator
-from affekt.training.augmentation import AugmentConfig, augment
+from affekt.training.augmentation import augment
 from affekt.training.checkpoint import Checkpoint
+from affekt.training.config import AugmentConfig, Monitor, TrainConfig
 from affekt.training.mixup import Mixed, mix
 from affekt.training.optimizer import copied, make_average, make_optimizer, make_schedule, move_options
 from affekt.training.speaker_adversary import Adversary
 from affekt.training.systems import System
 
-Monitor = Literal["accuracy", "ua", "loss"]
-Schedule = Literal["constant", "one-cycle"]
-Precision = Literal["auto", "float32", "bfloat16"]
 STATE_FORMAT, DIGEST_BYTES = b"affekt-state-1", 32
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a network is fitted; the defaults are the paper's (section 4.1, "Implementation Details").
-
-    Attributes:
-        batch_size: utterances a step (the paper is silent).
-        learning_rate, beta1: Adam's; the paper's "momentum of 0.9" is Adam's first moment.
-        weight_decay: decoupled (AdamW); 0 is Adam.
-        max_epochs: the longest run.
-        min_steps: where `max_epochs` are fewer steps than these, they and the patience are stretched to as many, since
-            a small corpus needs as many steps as a large one.
-        patience: epochs without a better validation result after which training stops.
-        monitor: the validation result that decides: accuracy (the paper), ua, or loss.
-        schedule: "constant" (the paper) or "one-cycle" (Smith & Topin 2018) over `max_epochs`.
-        averaging: decay of an exponential average of the weights, which is then what is validated and kept; 0 is off.
-        gradient_clip: largest norm of the gradient; 0 is off.
-        adversary: weight of the speaker adversary (:mod:`affekt.training.speaker_adversary`); 0 is off.
-        bucketed: batches of similar length; useful in masked mode only.
-        precision: "bfloat16" autocast, "float32", or "auto": bfloat16 where the device computes it faster.
-        augment: variation of the training features.
-
-    Raises:
-        ConfigError: values out of range, all at once.
-    """
-
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    beta1: float = 0.9
-    weight_decay: float = 0.0
-    max_epochs: int = 100
-    min_steps: int = 0
-    patience: int = 10
-    monitor: Monitor = "accuracy"
-    schedule: Schedule = "constant"
-    averaging: float = 0.0
-    gradient_clip: float = 0.0
-    adversary: float = 0.0
-    bucketed: bool = False
-    precision: Precision = "auto"
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def __post_init__(self) -> None:
-        rules = (
-            ("batch_size", self.batch_size >= 2, "at least 2"),
-            ("learning_rate", 0 < self.learning_rate <= 1, "above 0, at most 1"),
-            ("beta1", 0 <= self.beta1 < 1, "in [0, 1)"),
-            ("weight_decay", self.weight_decay >= 0, "0 or more"),
-            ("max_epochs", self.max_epochs >= 1, "at least 1"),
-            ("min_steps", self.min_steps >= 0, "0 or more"),
-            ("patience", self.patience >= 1, "at least 1"),
-            ("averaging", 0 <= self.averaging < 1, "in [0, 1)"),
-            ("gradient_clip", self.gradient_clip >= 0, "0 or more"),
-            ("adversary", 0 <= self.adversary < math.inf, "0 or more"),
-            ("monitor", self.monitor in get_args(Monitor), f"one of {', '.join(get_args(Monitor))}"),
-            ("schedule", self.schedule in get_args(Schedule), f"one of {', '.join(get_args(Schedule))}"),
-            ("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
-        )
-        faults = [Fault(f"train.{name}", str(getattr(self, name)), words) for name, holds, words in rules if not holds]
-        if faults:
-            raise ConfigError.of(faults)
-
-    def stretched(self, steps_per_epoch: int) -> TrainConfig:
-        """With as many epochs as the least number of steps takes.
-
-        >>> config = TrainConfig(max_epochs=20, patience=10, min_steps=300)
-        >>> [config.stretched(steps).max_epochs for steps in (10, 20)], config.stretched(10).patience
-        ([30, 20], 15)
-        """
-        epochs = max(self.max_epochs, math.ceil(self.min_steps / steps_per_epoch))
-        return replace(self, max_epochs=epochs, patience=math.ceil(self.patience * epochs / self.max_epochs))
 
 
 @dataclass(frozen=True)

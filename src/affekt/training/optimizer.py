@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class Recipe(Protocol):
-    """The part of :class:`affekt.training.fitting.TrainConfig` that is needed here."""
+    """The part of :class:`affekt.training.config.TrainConfig` that is needed here."""
 
     @property
     def learning_rate(self) -> float: ...

@@ -9,8 +9,7 @@ from affekt.config import build, is_run_config, read_toml
 from affekt.errors import ConfigError
 from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.training.augmentation import AugmentConfig
-from affekt.training.fitting import TrainConfig
+from affekt.training.config import AugmentConfig, TrainConfig
 from affekt.training.systems import System
 
 

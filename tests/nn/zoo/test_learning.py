@@ -13,7 +13,8 @@ import pytest
 
 from affekt import audio
 from affekt.features.clips import Clips
-from affekt.training.fitting import Epoch, TrainConfig, as_part, fit
+from affekt.training.config import TrainConfig
+from affekt.training.fitting import Epoch, as_part, fit
 from affekt.training.systems import SYSTEMS, System
 
 CLASSES = "WFTN"  # anger, happiness, sadness, neutral: the sixth letter of EmoDB's names

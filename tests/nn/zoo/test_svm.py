@@ -11,7 +11,8 @@ from affekt.features.clips import Clips
 from affekt.features.frontends import LogMelFunctionals
 from affekt.features.log_mel import Normalizer
 from affekt.nn.zoo.svm import COMPLEXITIES, LinearSVM
-from affekt.training.fitting import TrainConfig, as_part, fit, score
+from affekt.training.config import TrainConfig
+from affekt.training.fitting import as_part, fit, score
 from affekt.training.systems import SYSTEMS, System
 
 RNG = np.random.default_rng(5)

@@ -16,8 +16,9 @@ from affekt.errors import AudioError
 from affekt.experiments.experiment import finish, plan_experiment
 from affekt.experiments.workers.engine import Engine, OnDone, OnEpoch
 from affekt.experiments.workers.local import run_parallel
-from affekt.experiments.workers.ray import RayJobs, run_on_ray
+from affekt.experiments.workers.ray import run_on_ray
 from affekt.results import Results
+from affekt.runtime.ray_cluster import RayJobs
 from affekt.training.systems import System
 
 __all__ = ["Engine", "OnDone", "OnEpoch", "RayJobs", "run_experiment", "run_on_ray", "run_parallel"]

@@ -34,7 +34,7 @@ from affekt.results import damage
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import choose_device
 from affekt.runtime.environment import LIBRARIES
-from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connected, libraries
+from affekt.runtime.ray_cluster import RayJobs, check_libraries, check_room, connected, libraries
 from affekt.training.fitting import Epoch
 
 FILES = (*FEATURE_FILES, "result.json")
@@ -42,28 +42,6 @@ FILES = (*FEATURE_FILES, "result.json")
 MOST_IN_FLIGHT = 256
 """Jobs that Ray knows of; each holds a lock here, and a lock is an open file."""
 LAST_WORDS = ("done", "failed", "broken")
-
-
-@dataclass(frozen=True)
-class RayJobs(RayCluster):
-    """How jobs are laid out on a cluster; each has as many CPUs as threads.
-
-    Attributes:
-        gpus_per_job: share of a GPU that a job has; 0.25 puts four jobs on one, 0 computes on CPUs.
-        state_seconds: how often a job's state comes back, from which it goes on when its node dies.
-
-    Raises:
-        ConfigError: an amount of GPUs that Ray cannot give.
-    """
-
-    gpus_per_job: float = 0.0
-    state_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        gpus = self.gpus_per_job
-        if not (0 <= gpus <= 1 or gpus == int(gpus) > 0):
-            raise ConfigError("ray.gpus-per-job", got=f"{gpus:g}", expected="0 to 1, or a whole number")
 
 
 def run_on_ray(
