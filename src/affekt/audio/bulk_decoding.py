@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, count, tee
 from pathlib import Path
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from affekt import audio
 from affekt.errors import AudioError, Fault
 from affekt.runtime.cpu_affinity import available_cores
-from affekt.runtime.processes import RECORDINGS_EACH, Lost, Processes, lists_of, suitable
+from affekt.runtime.ordered_map import chunks, ordered_map
+from affekt.runtime.processes import RECORDINGS_EACH, Lost, Processes, suitable
 
 LFS_POINTER = b"version https://git-lfs.github.com/"
 COMPLETE = 0.98  # compressed files only estimate their length
@@ -84,9 +84,7 @@ def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | 
         with Processes(_decoder, processes) as started:
             yield from map(_or_lost, started.each(paths, TOGETHER))
     else:
-        groups = [paths[start : start + TOGETHER] for start in range(0, len(paths), TOGETHER)]
-        with ThreadPoolExecutor(jobs) as threads:
-            yield from chain.from_iterable(threads.map(_decode_all, groups))
+        yield from chain.from_iterable(ordered_map(_decode_all, chunks(paths, TOGETHER), jobs))
 
 
 def _or_lost(sound: Sound | Lost) -> Sound:
@@ -197,7 +195,7 @@ def waveforms(
     Raises:
         OSError: no room.
     """
-    groups, again = tee(lists_of(stretches, TOGETHER))
+    groups, again = tee(map(list, chunks(stretches, TOGETHER)))
     with Processes(_part_writer, jobs, str(scratch), sample_rate_hz) as processes:
         for group, part in zip(again, processes.map(groups), strict=True):
             if isinstance(part, Lost):

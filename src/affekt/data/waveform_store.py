@@ -16,12 +16,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -37,6 +35,7 @@ from affekt.data.manifest import Manifest
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.runtime import atomic_files
 from affekt.runtime.cpu_affinity import available_cores
+from affekt.runtime.ordered_map import chunks, ordered_map
 from affekt.runtime.processes import suitable
 
 FORMAT = 1
@@ -370,20 +369,7 @@ def _in_order(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Iter
     def work(group: Sequence[T]) -> list[R]:
         return [function(item) for item in group]
 
-    waiting: deque[Future[list[R]]] = deque()
-    with ThreadPoolExecutor(jobs) as pool:
-        for group in _groups(items):
-            waiting.append(pool.submit(work, group))
-            if len(waiting) >= AHEAD_PER_JOB * jobs:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-def _groups(items: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, TOGETHER)):
-        yield group
+    return chain.from_iterable(ordered_map(work, chunks(items, TOGETHER), jobs, AHEAD_PER_JOB * jobs))
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def cluster_bootstrap(
     rng = np.random.default_rng(seed)
     cells = np.asarray(counts, np.float64).reshape(len(counts), -1)
     values = []
-    for size in _chunks(replicates, len(counts)):
+    for size in _chunk_sizes(replicates, len(counts)):
         draws = rng.integers(len(counts), size=(size, len(counts))) + np.arange(size)[:, None] * len(counts)
         times = np.bincount(draws.ravel(), minlength=size * len(counts)).reshape(size, -1)
         totals = times.astype(np.float64) @ cells  # whole numbers, so no order of summation can change them
@@ -276,7 +276,7 @@ def sign_flip_test(
         return np.asarray(np.mean(np.abs((1.0 - 2.0 * negative) @ array) >= reached, axis=0)).reshape(shaped.shape[1:])
     rng = np.random.default_rng(seed)
     extreme = np.zeros(array.shape[1])
-    for size in _chunks(draws, len(array)):
+    for size in _chunk_sizes(draws, len(array)):
         signs = 1.0 - 2.0 * rng.integers(2, size=(size, len(array)), dtype=np.int8)
         extreme += np.sum(np.abs(signs @ array) >= reached, axis=0)
     return ((1 + extreme) / (1 + draws)).reshape(shaped.shape[1:])
@@ -335,7 +335,7 @@ def rank_correlation_interval(
     return Interval(value, min(value, math.tanh(center - reach)), max(value, math.tanh(center + reach)))
 
 
-def _chunks(rows: int, columns: int) -> Iterator[int]:
+def _chunk_sizes(rows: int, columns: int) -> Iterator[int]:
     """Sizes that add up to `rows`, each of at most CHUNK_CELLS numbers (and at least one row)."""
     size = max(1, CHUNK_CELLS // max(columns, 1))
     while rows > 0:

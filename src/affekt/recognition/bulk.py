@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import suppress
-from functools import lru_cache
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing, suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from affekt.errors import AffektError, AudioError, Fault
 from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Prediction
+from affekt.runtime.ordered_map import chunks, in_flight
 from affekt.runtime.processes import Lost, Processes
 from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connected, libraries
 
@@ -58,7 +58,7 @@ def predict_in_processes(
     Raises:
         CheckpointError: the file is missing, damaged or not an affekt model, or cannot be run.
     """
-    shards, again = itertools.tee(itertools.chain([()], _shards(sources, CHUNK_RECORDINGS)))
+    shards, again = itertools.tee(itertools.chain([()], chunks(sources, CHUNK_RECORDINGS)))
     with Processes(_make_worker, count, model, min_confidence) as processes:
         for shard, said in zip(again, processes.map(shards), strict=True):
             yield _one_by_one(processes, shard) if isinstance(said, Lost) else said
@@ -119,25 +119,18 @@ def predict_on_ray(
         task = ray.remote(recognize).options(num_cpus=1, max_retries=cluster.attempts - 1)
         shared = ray.put(model)
         folder, versions = str(Path.cwd()), libraries(*LIBRARIES)
-        pending: deque[Any] = deque()
-        shards = _shards(sources, shard_recordings)
-        try:
-            while True:
-                most = max(1, int(AHEAD_PER_CPU * ray.cluster_resources().get("CPU", 1)))
-                while len(pending) < most and (shard := next(shards, None)):
-                    pending.append(task.remote(shared, name, shard, min_confidence, folder, versions))
-                if not pending:
-                    return
-                yield from _answers(ray, pending.popleft())
-        finally:
-            for reference in pending:
-                ray.cancel(reference, force=True)
 
+        def submit(shard: Shard) -> Any:
+            return task.remote(shared, name, shard, min_confidence, folder, versions)
 
-def _shards(sources: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
-    iterator = iter(sources)
-    while shard := tuple(itertools.islice(iterator, size)):
-        yield shard
+        def ahead() -> int:
+            return max(1, int(AHEAD_PER_CPU * ray.cluster_resources().get("CPU", 1))) - 1
+
+        parts = chunks(sources, shard_recordings)
+        cancel = partial(ray.cancel, force=True)
+        with closing(in_flight(submit, parts, ahead, cancel)) as references:
+            for reference in references:
+                yield from _answers(ray, reference)
 
 
 def _answers(ray: Any, reference: Any) -> list[Answer]:

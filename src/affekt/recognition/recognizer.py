@@ -8,11 +8,8 @@ call.wav: angry 83 % (angry 0.83, happy 0.09, neutral 0.05, sad 0.03)
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -27,6 +24,7 @@ from affekt.recognition.card import ModelCard
 from affekt.recognition.models import BUNDLED
 from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Prediction, Recognized
 from affekt.runtime.cpu_affinity import Apart, available_cores
+from affekt.runtime.ordered_map import chunks, ordered_map
 
 if TYPE_CHECKING:
     from affekt.recognition.stream import Stream
@@ -133,8 +131,8 @@ class Recognizer:
         def recognize(chunk: tuple[Source, ...]) -> list[Prediction | Failure]:
             return self._recognize_chunk(chunk, sample_rate_hz, min_confidence)
 
-        chunks = _chunks(sources, CHUNK_RECORDINGS)
-        for answers in _in_order(recognize, chunks, jobs or self.threads):
+        parts = chunks(sources, CHUNK_RECORDINGS)
+        for answers in _map(recognize, parts, jobs or self.threads):
             yield from answers
 
     def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
@@ -186,7 +184,7 @@ class Recognizer:
 
     def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognized]:
         """Answers for a long row of batches, in order, on all threads; only a few batches are held at a time."""
-        return _in_order(self._beside_others, batches, self.threads)
+        return _map(self._beside_others, batches, self.threads)
 
     def _beside_others(self, waveforms: Sequence[Floats]) -> Recognized:
         """One batch of many, on one core."""
@@ -295,35 +293,9 @@ def _unusable_model(got: str) -> CheckpointError:
     return CheckpointError("model", got=got, expected="an ONNX file written by `affekt export`")
 
 
-def _chunks(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """Tuples of `size` items, the last one shorter."""
-    iterator = iter(items)
-    while chunk := tuple(itertools.islice(iterator, size)):
-        yield chunk
-
-
-def _in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Map in threads, keeping the order, and taking items only as fast as results are asked for.
-
-    >>> list(_in_order(abs, [-3, -1, -2], threads=2))
-    [3, 1, 2]
-    """
-    if threads == 1:
-        yield from map(function, items)
-        return
-    iterator = iter(items)
-    with ThreadPoolExecutor(threads) as pool:
-        pending: deque[Future[Result]] = deque()
-        try:
-            for item in iterator:
-                pending.append(pool.submit(function, item))
-                if len(pending) > 2 * threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """An ordered map; with one thread in the caller's own, which saves the hand-over."""
+    return map(function, items) if threads == 1 else ordered_map(function, items, threads)
 
 
 def _array_at_rate(samples: Floats, from_hz: int | None, to_hz: int) -> Floats:

@@ -17,13 +17,11 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import islice, tee
+from itertools import tee
 from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
@@ -31,6 +29,7 @@ from typing import IO, Any, Generic, Self, TypeVar
 
 from affekt.errors import AffektError
 from affekt.runtime.allocator import kept
+from affekt.runtime.ordered_map import chunks, ordered_map
 
 START = """
 import pickle, sys
@@ -117,27 +116,15 @@ class Processes(Generic[Item, Result]):
             AffektError, OSError: what the work raised.
             RuntimeError: anything else that it raised, with its trace.
         """
-        pending: deque[Future[Result | Lost]] = deque()
-        with ThreadPoolExecutor(self.count) as threads:
-            try:
-                for item in items:
-                    pending.append(threads.submit(self.ask, item))
-                    if len(pending) > AHEAD_PER_PROCESS * self.count:
-                        yield pending.popleft().result()
-                while pending:
-                    yield pending.popleft().result()
-            except BaseException:  # nobody wants the others now, and the threads wait for them
-                for future in pending:
-                    future.cancel()
-                self.end()
-                raise
+        # On an error nobody wants the other results; ending the processes frees the threads that wait for them.
+        return ordered_map(self.ask, items, self.count, AHEAD_PER_PROCESS * self.count, on_abort=self.end)
 
     def each(self: Processes[list[Part], list[Of]], parts: Iterable[Part], size: int) -> Iterator[Of | Lost]:
         """What came of each part, where items are lists of `size` parts, and results lists of what came of them.
 
         A list at which a process dies is done again, each of its parts by itself. Raises as :meth:`map`.
         """
-        items, again = tee(lists_of(parts, size))
+        items, again = tee(map(list, chunks(parts, size)))
         for item, results in zip(again, self.map(items), strict=True):
             if not isinstance(results, Lost):
                 yield from results
@@ -176,13 +163,6 @@ class Processes(Generic[Item, Result]):
             self._all.remove(dead)
             self._all.append(_Process(self._make))
             return self._all[-1]
-
-
-def lists_of(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
-    """Lists of so many parts, the last one shorter."""
-    iterator = iter(parts)
-    while item := list(islice(iterator, size)):
-        yield item
 
 
 class _Process:
