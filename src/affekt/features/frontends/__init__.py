@@ -13,6 +13,7 @@ from affekt.features.frontends.functionals import LogMelFunctionals, SpeechFunct
 from affekt.features.frontends.opensmile import OpenSmile
 from affekt.features.frontends.spectrogram import Spectrogram
 from affekt.features.frontends.waveform import Waveform
+from affekt.features.frontends.whisper_log_mel import WhisperLogMel
 from affekt.features.log_mel import FeatureConfig, FrontEnd
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Spectrogram",
     "SpeechFunctionals",
     "Waveform",
+    "WhisperLogMel",
     "front_end_name",
 ]
 
@@ -36,6 +38,7 @@ FRONT_ENDS: Mapping[str, type[FrontEnd]] = {
     "log-mel-functionals": LogMelFunctionals,
     "speech-functionals": SpeechFunctionals,
     "opensmile": OpenSmile,
+    "whisper-log-mel": WhisperLogMel,
 }
 """Front ends by the name that files give them."""
 
