@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from affekt import audio
-from affekt.audio import opus
+from affekt.audio import decoders, opus
 from affekt.errors import AudioError
 
 TOLERANCE = 1e-5
@@ -341,7 +341,7 @@ def test_other_versions_and_odd_header_pages_are_left_to_libsndfile(packets: lis
 
 def test_a_short_opus_recording_is_not_opened_by_libsndfile(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soundfile, "SoundFile", None)
-    monkeypatch.setattr("affekt.audio.reader._ForwardFile", None)
+    monkeypatch.setattr("affekt.audio.decoders._ForwardFile", None)
     assert len(audio.load(content)) == 40_000
 
 
@@ -392,6 +392,6 @@ def test_no_recording_is_heard_in_the_next(content: bytes, babble: Callable[...,
 
 def test_all_of_a_file_is_read_that_is_longer_than_most(tmp_path: Path) -> None:
     noise = encoded(np.random.default_rng(0).uniform(-0.5, 0.5, 25 * 48_000), 48_000, 0.0)
-    assert len(noise) > 3 * audio.SHORT_BYTES
+    assert len(noise) > 3 * decoders.SHORT_BYTES
     (tmp_path / "a.opus").write_bytes(noise)
     np.testing.assert_array_equal(audio.load(tmp_path / "a.opus", 48_000), decode(noise)[:, 0])

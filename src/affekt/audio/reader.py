@@ -1,45 +1,32 @@
-"""Audio in: a file, bytes or a stream becomes mono float32 samples at a stated rate.
+"""Audio in: a file, bytes or a stream becomes float32 samples at a stated rate.
 
-Anything that libsndfile decodes is read (wav, flac, ogg, opus, mp3, aiff, caf, w64, au ...), by its content and not by
-its suffix, at any rate, channel count and bit depth; channels are averaged before resampling. Decoding goes front to
-back in small blocks, so memory is never allocated from what a header claims, and a file that breaks off delivers what
-it holds. Neither torch nor pandas is imported here.
+The content decides how a recording is decoded, not its suffix; any rate, channel count and bit depth is read. Channels
+are averaged before resampling, unless one of them is asked for. Decoding goes front to back in small blocks, so memory
+is never allocated from what a header claims, and a file that breaks off delivers what it holds. Neither torch nor
+pandas is imported here.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import os
-import shutil
-import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from affekt.audio import opus
+from affekt.audio.channels import Balance, Channels, check_channels, select
+from affekt.audio.decoders import UNKNOWN_FRAMES, Decoder, check_rate, opened, start_past_end
+from affekt.audio.sources import Source, describe, seekable
 from affekt.errors import AudioError
 
-Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 Samples: TypeAlias = NDArray[np.float32]
 
-LOWEST_RATE_HZ = 1_000
-HIGHEST_RATE_HZ = 768_000  # 16 times 48 kHz, the highest that audio interfaces record
-READ_FRAMES = 8_192  # a damaged file loses at most this many frames before the damage
-UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more than this where a header leaves the length open
 LARGEST_PEAK = 100.0  # larger values are integers, or damage: no samples in [-1, 1], however loud
 COMPLETE = 0.98  # mp3 headers only estimate the length; below this share of it, a file counts as broken off
-SHORT_BYTES = 1 << 16  # of an Opus file of 10 s; memory for the longest would have to be found for each
-SPOOL_BYTES = 1 << 26  # a pipe longer than 64 MiB is kept in a temporary file while it is read
-FORMATS = "wav, flac, ogg, opus, mp3, aiff or another format of libsndfile"
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +58,9 @@ def load(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     max_seconds: float | None = None,
+    channels: Channels = "mix",
 ) -> Samples:
-    """Decode a recording, or a part of it, to mono float32 [samples] at `sample_rate_hz`.
+    """Decode a recording, or a part of it, to float32 samples at `sample_rate_hz`.
 
     Args:
         source: a path, the bytes of a file, or a binary stream (a pipe too).
@@ -80,32 +68,49 @@ def load(
         start_seconds: where to start; None for the beginning.
         end_seconds: where to stop; None, or a time past the end, for the end.
         max_seconds: stop after this much, and decode no more than that.
+        channels: `mix` averages all, `left`, `right` or an index from 0 is one of them, `each` keeps them apart.
+
+    Returns:
+        [samples]; with `each` [channels, samples].
 
     Raises:
-        AudioError: the source is missing, not a regular file, not audio, without samples, or holds NaN or infinity; it
-            changed while it was read; or the times are out of range.
+        AudioError: the source is missing, not a regular file, not audio, without samples or without the wanted channel,
+            or holds NaN or infinity; its channels cancel each other to silence; it changed while it was read; or the
+            times are out of range.
+        ConfigError: `channels` is none of the above.
 
+    >>> import io, soundfile
     >>> wav = io.BytesIO()
-    >>> soundfile.write(wav, np.full((48_000, 2), 0.5), 48_000, format="WAV")
-    >>> load(wav).shape, load(wav, max_seconds=0.25).shape
-    ((16000,), (4000,))
+    >>> soundfile.write(wav, np.tile([0.5, 0.25], (48_000, 1)), 48_000, format="WAV")
+    >>> load(wav).shape, load(wav, max_seconds=0.25).shape, load(wav, channels="each").shape
+    ((16000,), (4000,), (2, 16000))
+    >>> float(load(wav, 48_000)[0]), float(load(wav, 48_000, channels="right")[0])
+    (0.375, 0.25)
     """
     limits = _limits(describe(source), start_seconds, end_seconds, max_seconds)
-    parts = list(_resampled(source, sample_rate_hz, *limits))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    parts = list(_resampled(source, sample_rate_hz, channels, *limits))
+    return np.ascontiguousarray((parts[0] if len(parts) == 1 else np.concatenate(parts)).T)
 
 
-def blocks(source: Source, sample_rate_hz: int = 16_000, block_seconds: float = 10.0) -> Iterator[Samples]:
+def blocks(
+    source: Source, sample_rate_hz: int = 16_000, block_seconds: float = 10.0, channels: Channels = "mix"
+) -> Iterator[Samples]:
     """Stream a recording of any length in flat memory; the blocks joined are exactly what :func:`load` returns.
 
     Args:
         source: as for :func:`load`.
         sample_rate_hz: rate of the blocks.
         block_seconds: length of every block but the last, which holds the rest.
+        channels: as for :func:`load`.
+
+    Yields:
+        [samples]; with `each` [channels, samples].
 
     Raises:
         AudioError: as for :func:`load`, while iterating: the blocks before the fault have been delivered by then.
+        ConfigError: as for :func:`load`.
 
+    >>> import io, soundfile
     >>> wav = io.BytesIO()
     >>> soundfile.write(wav, np.zeros(20_000), 8_000, format="WAV")
     >>> [len(block) for block in blocks(wav, 16_000, block_seconds=1.0)]
@@ -116,16 +121,16 @@ def blocks(source: Source, sample_rate_hz: int = 16_000, block_seconds: float = 
         raise AudioError("block length", got=f"{block_seconds:g} s", expected="at least one sample")
     held: list[Samples] = []
     held_samples = 0
-    for part in _resampled(source, sample_rate_hz):
+    for part in _resampled(source, sample_rate_hz, channels):
         held.append(part)
         held_samples += len(part)
         if held_samples >= block_samples:
             joined = np.concatenate(held)
             whole = held_samples - held_samples % block_samples
-            yield from np.split(joined[:whole], range(block_samples, whole, block_samples))
+            yield from (block.T for block in np.split(joined[:whole], range(block_samples, whole, block_samples)))
             held, held_samples = [joined[whole:]], held_samples - whole
     if held_samples:
-        yield np.concatenate(held)
+        yield np.concatenate(held).T
 
 
 def probe(source: Source) -> AudioInfo:
@@ -135,87 +140,38 @@ def probe(source: Source) -> AudioInfo:
         AudioError: the source is missing, not a regular file or not audio.
     """
     name = describe(source)
-    with _stream(source, name) as stream, _sound_file(stream, name) as file:
-        return _info(file)
+    with seekable(source) as stream, opened(stream, name, from_start=False) as decoder:
+        return _info(decoder)
 
 
 @contextmanager
-def reading(source: Source) -> Iterator[tuple[AudioInfo, Iterator[Samples]]]:
-    """Open a recording once: what its header says, and its mono samples at its own rate, in parts of any length.
+def reading(source: Source, channels: Channels = "mix") -> Iterator[tuple[AudioInfo, Iterator[Samples]]]:
+    """Open a recording once: what its header says, and its samples at its own rate, in parts of any length.
+
+    Args:
+        source: as for :func:`load`.
+        channels: as for :func:`load`; with `each`, parts are [samples, channels].
 
     Raises:
         AudioError: as for :func:`load`; about the samples while iterating.
 
+    >>> import io, soundfile
     >>> wav = io.BytesIO()
     >>> soundfile.write(wav, np.zeros(20_000), 8_000, format="WAV")
     >>> with reading(wav) as (info, parts):
     ...     info.frames, sum(map(len, parts))
     (20000, 20000)
     """
+    check_channels(channels)
     name = describe(source)
-    with _opened(source, from_start=True) as file:
-        yield _info(file), _some(_decoded(file, name, 0.0, np.inf), name)
+    with seekable(source) as stream, opened(stream, name, from_start=True) as decoder:
+        yield _info(decoder), _some(_decoded(decoder, name, channels, 0.0, np.inf), name)
 
 
-def describe(source: Source) -> str:
-    """How messages name a source: its path, its stream's name, or `audio bytes`."""
-    if isinstance(source, bytes):
-        return "audio bytes"
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    return str(getattr(source, "name", "audio stream"))
-
-
-class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is untyped
-    """A sound file that is read front to back.
-
-    `SoundFile.read` seeks after every read where it can. That is never needed here, and it fails at the end of files
-    whose header leaves the length open or lies about it.
-    """
-
-    def __init__(self, stream: _Forgiving) -> None:
-        super().__init__(stream)
-
-    def seekable(self) -> bool:
-        return False
-
-    def next_frames(self, frames: int) -> NDArray[np.float32]:
-        """The next [frames, channels], at most :data:`READ_FRAMES` of them, fewer at the end."""
-        return np.asarray(self.read(min(frames, READ_FRAMES), dtype="float32", always_2d=True), np.float32)
-
-
-class _DecodedFile:
-    """A short Opus recording that a faster decoder has decoded as a whole: see :mod:`affekt.audio.opus`."""
-
-    format, subtype = "OGG", "OPUS"
-
-    def __init__(self, sound: opus.Sound) -> None:
-        self._rest, self.samplerate = sound
-        self.frames, self.channels = self._rest.shape
-
-    def next_frames(self, frames: int) -> NDArray[np.float32]:
-        """The next [frames, channels], fewer at the end."""
-        part, self._rest = self._rest[:frames], self._rest[frames:]
-        return part
-
-
-class _Forgiving:
-    """A stream as libsndfile sees it: one that stays where it is when a damaged file leads before its beginning.
-
-    The error would be raised where nobody can catch it, and be printed.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.tell, self.read = stream.tell, stream.read
-        if isinstance(name := getattr(stream, "name", None), str):
-            self.name = name
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        try:
-            return self._stream.seek(offset, whence)
-        except (OSError, ValueError):
-            return self._stream.tell()
+def _info(decoder: Decoder) -> AudioInfo:
+    rate, frames = decoder.sample_rate_hz, decoder.frames
+    seconds = None if frames is None else frames / rate
+    return AudioInfo(rate, decoder.channels, frames, seconds, decoder.container, decoder.encoding)
 
 
 def _limits(
@@ -232,15 +188,21 @@ def _limits(
 
 
 def _resampled(
-    source: Source, sample_rate_hz: int, start_seconds: float = 0.0, stop_seconds: float = np.inf
+    source: Source,
+    sample_rate_hz: int,
+    channels: Channels = "mix",
+    start_seconds: float = 0.0,
+    stop_seconds: float = np.inf,
 ) -> Iterator[Samples]:
-    """Mono parts at the wanted rate; at least one sample in all."""
-    _check_rate("wanted sample rate", sample_rate_hz)
-    with _opened(source, from_start=start_seconds == 0) as file:
-        decoded = _decoded(file, describe(source), start_seconds, stop_seconds)
-        if file.samplerate != sample_rate_hz:
-            decoded = _convert(decoded, file.samplerate, sample_rate_hz)
-        yield from _some(decoded, describe(source))
+    """Parts at the wanted rate, [samples] or [samples, channels]; at least one sample in all."""
+    check_rate("wanted sample rate", sample_rate_hz)
+    check_channels(channels)
+    name = describe(source)
+    with seekable(source) as stream, opened(stream, name, from_start=start_seconds == 0) as decoder:
+        decoded = _decoded(decoder, name, channels, start_seconds, stop_seconds)
+        if decoder.sample_rate_hz != sample_rate_hz:
+            decoded = convert(decoded, decoder.sample_rate_hz, sample_rate_hz)
+        yield from _some(decoded, name)
 
 
 def _some(parts: Iterator[Samples], name: str) -> Iterator[Samples]:
@@ -253,176 +215,65 @@ def _some(parts: Iterator[Samples], name: str) -> Iterator[Samples]:
         raise AudioError(name, got="no samples", expected="audio", remedy="leave the file out")
 
 
-def _convert(parts: Iterator[Samples], from_hz: int, to_hz: int) -> Iterator[Samples]:
-    """Resample a stream of parts; the result does not depend on where it was cut."""
-    resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")
+def convert(parts: Iterator[Samples], from_hz: int, to_hz: int) -> Iterator[Samples]:
+    """Resample a stream of parts, [samples] or [samples, channels]; the result does not depend on where it was cut."""
+    resampler, empty = None, np.empty(0, np.float32)
     for part in parts:
+        if resampler is None:
+            empty = part[:0]
+            resampler = soxr.ResampleStream(from_hz, to_hz, part.shape[1] if part.ndim == 2 else 1, dtype="float32")
         yield resampler.resample_chunk(part)
-    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+    if resampler is not None:
+        yield resampler.resample_chunk(empty, last=True)
 
 
 def _decoded(
-    file: _ForwardFile | _DecodedFile, name: str, start_seconds: float, stop_seconds: float
+    decoder: Decoder, name: str, channels: Channels, start_seconds: float, stop_seconds: float
 ) -> Iterator[Samples]:
-    """Mono parts of the wanted range at the file's own rate, each checked to be finite."""
-    start = round(start_seconds * file.samplerate)
-    stop = UNKNOWN_FRAMES if stop_seconds == np.inf else round(stop_seconds * file.samplerate)
-    if start and isinstance(file, _ForwardFile):
-        _seek(file, name, start)
+    """Parts of the wanted range at the recording's own rate, each checked to be finite."""
+    rate_hz = decoder.sample_rate_hz
+    start = round(start_seconds * rate_hz)
+    stop = UNKNOWN_FRAMES if stop_seconds == np.inf else round(stop_seconds * rate_hz)
+    if start:
+        decoder.seek(start)
     position = start
+    balance = Balance() if channels == "mix" and decoder.channels > 1 else None
     while position < stop:
-        frames = _read(file, name, stop - position, first=position == start)
+        frames = _read(decoder, stop - position, first=position == start)
         if not len(frames):
             break
-        mono = frames.mean(axis=1, dtype=np.float32) if file.channels > 1 else frames[:, 0]
-        _check_samples(mono, name, position, file.samplerate)
+        selected = select(frames, channels, name)
+        _check_samples(selected, name, position / rate_hz, rate_hz)
+        if balance:
+            balance.add(frames, selected)
         position += len(frames)
-        yield mono
-    if file.frames < UNKNOWN_FRAMES and position < COMPLETE * min(file.frames, stop):
-        got, expected = position / file.samplerate, file.frames / file.samplerate
+        yield selected
+    if position == start > 0:
+        raise start_past_end(decoder, name, start)
+    if decoder.frames is not None and position < COMPLETE * min(decoder.frames, stop):
+        got, expected = position / rate_hz, decoder.frames / rate_hz
         log.warning("%s: breaks off: got %.3f s, expected %.3f s; what is there is used", name, got, expected)
+    if balance and balance.cancel:
+        balance.check(name)
+        log.warning("%s: %s", name, balance.warning())
 
 
-def _check_samples(mono: Samples, name: str, position: int, rate_hz: int) -> None:
-    """Refuse what is no sample, with its time."""
-    usable = np.abs(mono) <= LARGEST_PEAK  # false for NaN too
+def _check_samples(samples: Samples, name: str, start_seconds: float, rate_hz: int) -> None:
+    """Refuse values that are no samples, with their time."""
+    usable = np.abs(samples) <= LARGEST_PEAK  # false for NaN too
     if usable.all():
         return
-    first = int(np.flatnonzero(~usable)[0])
-    value = "NaN or infinity" if not np.isfinite(mono[first]) else f"a value of {mono[first]:g}"
-    raise AudioError(name, got=f"{value} at {(position + first) / rate_hz:.3f} s", expected="samples in [-1, 1]")
+    first = np.argwhere(~usable)[0]
+    value = samples[tuple(first)]
+    got = "NaN or infinity" if not np.isfinite(value) else f"a value of {value:g}"
+    raise AudioError(name, got=f"{got} at {start_seconds + first[0] / rate_hz:.3f} s", expected="samples in [-1, 1]")
 
 
-def _seek(file: _ForwardFile, name: str, frame: int) -> None:
+def _read(decoder: Decoder, frames: int, first: bool) -> NDArray[np.float32]:
+    """Some of the next frames [frames, channels]; none at the end, or where damage ends a recording after some."""
     try:
-        file.seek(frame)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(
-            name,
-            got=f"start at {frame / file.samplerate:.3f} s",
-            expected=f"less than its length, {file.frames / file.samplerate:.3f} s",
-        ) from error
-
-
-def _read(file: _ForwardFile | _DecodedFile, name: str, frames: int, first: bool) -> NDArray[np.float32]:
-    """Some of the next frames [frames, channels]; none at the end, or where decoding breaks off after some."""
-    try:
-        return file.next_frames(frames)
-    except soundfile.LibsndfileError as error:
+        return decoder.next_frames(frames)
+    except AudioError:
         if first:
-            raise AudioError(name, got=f"damaged audio ({error.error_string})", expected=FORMATS) from error
-        return np.empty((0, file.channels), np.float32)
-
-
-@contextmanager
-def _opened(source: Source, from_start: bool) -> Iterator[_ForwardFile | _DecodedFile]:
-    """A source whose samples are to be read."""
-    name = describe(source)
-    with _stream(source, name) as stream:
-        if from_start and (sound := _short_opus(stream)):
-            yield _DecodedFile(sound)
-        else:
-            with _sound_file(stream, name) as file:
-                yield file
-
-
-def _info(file: _ForwardFile | _DecodedFile) -> AudioInfo:
-    frames = file.frames if file.frames < UNKNOWN_FRAMES else None
-    seconds = None if frames is None else frames / file.samplerate
-    return AudioInfo(file.samplerate, file.channels, frames, seconds, file.format, file.subtype)
-
-
-def _short_opus(stream: BinaryIO) -> opus.Sound | None:
-    """Decode a short Opus recording at once; None where that is left to libsndfile.
-
-    Nothing asks libsndfile then, which would read the file in many small pieces by functions of Python's: calls for
-    which several threads wait for each other.
-    """
-    sound = None
-    with suppress(OSError):  # it may tell more of what is there
-        beginning = stream.read(opus.BEGINNING_BYTES)
-        if opus.may_be(beginning):
-            rest = stream.read(SHORT_BYTES)
-            if len(rest) == SHORT_BYTES:
-                rest += stream.read(opus.LARGEST_BYTES)
-            sound = opus.decode(beginning + rest)
-    stream.seek(0)
-    return sound
-
-
-@contextmanager
-def _sound_file(stream: BinaryIO, name: str) -> Iterator[_ForwardFile]:
-    """A stream as libsndfile opens it."""
-    try:
-        file = _ForwardFile(_Forgiving(stream))
-    except soundfile.LibsndfileError as error:
-        raise AudioError(
-            name,
-            got=f"no audio that can be decoded ({error.error_string.rstrip('.')})",
-            expected=FORMATS,
-            remedy="convert it to wav or flac, or leave it out",
-        ) from error
-    except TypeError as error:  # soundfile asks for rate and channels where a name ends in .raw
-        raise AudioError(name, got="raw samples without a header", expected=FORMATS, remedy="convert it") from error
-    with file:
-        _check_rate(f"{name}: sample rate", file.samplerate)
-        yield file
-
-
-def _check_rate(what: str, rate_hz: int) -> None:
-    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise AudioError(what, got=f"{rate_hz} Hz", expected=f"{LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz")
-
-
-@contextmanager
-def _stream(source: Source, name: str) -> Iterator[BinaryIO]:
-    """The source as a binary stream in which one can seek."""
-    if isinstance(source, bytes):
-        if not source:
-            raise AudioError(name, got="nothing", expected="the bytes of an audio file")
-        yield io.BytesIO(source)
-    elif isinstance(source, str | os.PathLike):
-        with _regular_file(Path(source)) as file:
-            yield file
-    elif not hasattr(source, "read") or isinstance(source, io.TextIOBase):
-        raise AudioError("audio source", got=type(source).__name__, expected="a path, bytes or a binary stream")
-    elif source.seekable():
-        source.seek(0)
-        yield source
-    else:
-        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
-            shutil.copyfileobj(source, spool)
-            spool.seek(0)
-            yield spool  # type: ignore[misc]  # a BinaryIO in all but its declared type
-
-
-@contextmanager
-def _regular_file(path: Path) -> Iterator[BinaryIO]:
-    """An open file that does not change while it is read."""
-    with open_regular(path) as file:
-        before = os.fstat(file.fileno())
-        yield file
-        after = os.fstat(file.fileno())
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise AudioError(str(path), got="a file that changed while it was read", remedy="try again when it is complete")
-
-
-def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file that has bytes to read; a device or a pipe is refused without being opened, which could block."""
-    try:
-        _check_regular(path, path.stat())
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise AudioError(str(path), got="no such file", expected="an audio file") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(str(path), got=reason, expected="a readable audio file") from error
-
-
-def _check_regular(path: Path, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise AudioError(str(path), got="a directory", expected="an audio file")
-    if not stat.S_ISREG(status.st_mode):
-        raise AudioError(str(path), got="a device, pipe or socket", expected="a regular file")
-    if status.st_size == 0:
-        raise AudioError(str(path), got="an empty file", expected="an audio file")
+            raise
+        return np.empty((0, decoder.channels), np.float32)
