@@ -18,7 +18,9 @@ from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
 from affekt.runtime import allocator
 from affekt.training.config import TrainConfig
-from affekt.training.fitting import Part, _Run, score
+from affekt.training.fitted import Subset
+from affekt.training.fitting import _Run
+from affekt.training.scoring import score
 from affekt.training.systems import SYSTEMS, System
 from benchmarks.setting import BATCH, CLASSES, corpus, recordings
 from benchmarks.worker import serve
@@ -53,8 +55,8 @@ def masked() -> System:
     return replace(SYSTEMS["baseline"], network=NetworkConfig(masked=True))
 
 
-def some_labels(utterances: int) -> Part:
-    return Part(np.arange(utterances), np.arange(utterances) % len(CLASSES))
+def some_labels(utterances: int) -> Subset:
+    return Subset(np.arange(utterances), np.arange(utterances) % len(CLASSES))
 
 
 def our_epoch(clips: Clips, system: System, config: TrainConfig) -> Callable[[], object]:

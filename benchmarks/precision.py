@@ -30,8 +30,10 @@ from affekt.measures.statistics import corrected_resampled_t_test, sign_flip_tes
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.environment import environment
 from affekt.training.config import Precision, TrainConfig
-from affekt.training.fitting import Part, as_part, fit, score
+from affekt.training.fitted import Subset, as_subset
+from affekt.training.fitting import fit
 from affekt.training.recipes import find_recipe
+from affekt.training.scoring import score
 from affekt.training.systems import System, resolve
 from benchmarks.rows import Figure
 from benchmarks.setting import NO_CORPUS, REPOSITORY, corpus
@@ -89,8 +91,8 @@ def train(
     """Labels and decisions on the test part of a fold."""
     index = {name: row for row, name in enumerate(manifest.ids)}
     classes = np.array([LABELS.classes.index(label) for label in manifest.labels], np.int64)
-    parts: dict[str, Part] = {
-        name: as_part([index[utterance] for utterance in ids], classes) for name, ids in fold.parts().items()
+    parts: dict[str, Subset] = {
+        name: as_subset([index[utterance] for utterance in ids], classes) for name, ids in fold.parts().items()
     }
     chosen = replace(config, precision=precision)
     fitted = fit(system, clips, parts["train"], parts["validation"], len(LABELS.classes), chosen, seed)

@@ -37,10 +37,10 @@ from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.losses import make_loss
 from affekt.nn import Network, NetworkConfig
 from affekt.recognition.recognizer import Recognizer
+from affekt.runtime.devices import seeded
 from affekt.serving.app import create_app
 from affekt.serving.settings import Limits, Settings
 from affekt.training.checkpoint import Checkpoint, _digest
-from affekt.training.fitting import seeded
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import System, resolve
 from fuzz.mutations import NUMBERS, TEXTS, VALUES, edited, mutated

@@ -27,7 +27,7 @@ from affekt.experiments import experiment
 from affekt.experiments.experiment import Job
 from affekt.runtime.cpu_affinity import available_cores
 from affekt.training.config import AugmentConfig, TrainConfig
-from affekt.training.fitting import Epoch
+from affekt.training.fitted import Epoch
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import System, resolve
 

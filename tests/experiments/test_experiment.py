@@ -32,7 +32,8 @@ from affekt.experiments.experiment import Data, Experiment, Job, finish, plan_ex
 from affekt.features.log_mel import LogMel
 from affekt.results import Results
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.fitting import Epoch, fit
+from affekt.training.fitted import Epoch
+from affekt.training.fitting import fit
 from affekt.training.recipes import Recipe
 from affekt.training.systems import System, resolve
 

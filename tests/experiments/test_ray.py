@@ -50,7 +50,7 @@ from affekt.serving.live import CLOSED_FOR_NOW
 from affekt.serving.problems import RequestError
 from affekt.serving.replicas import Deployment, Replica, Replicated, deployed
 from affekt.serving.settings import Limits, Settings
-from affekt.training.fitting import Epoch
+from affekt.training.fitted import Epoch
 from affekt.training.recipes import Recipe
 from affekt.training.systems import resolve
 

@@ -18,24 +18,17 @@ from torch import Tensor, nn
 from affekt.errors import ConfigError
 from affekt.features.clips import Clips
 from affekt.features.log_mel import FeatureConfig
-from affekt.losses import class_balanced_alpha
+from affekt.losses import Loss, class_balanced_alpha
 from affekt.nn import NetworkConfig
 from affekt.nn.network import Output
 from affekt.runtime import devices
 from affekt.runtime.devices import autocast, choose_device, seeded
 from affekt.training import fitting
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.config import AugmentConfig
-from affekt.training.fitting import (
-    Epoch,
-    Fitted,
-    Part,
-    Scored,
-    TrainConfig,
-    as_part,
-    fit,
-    score,
-)
+from affekt.training.config import AugmentConfig, TrainConfig
+from affekt.training.fitted import Epoch, Fitted, Subset, as_subset
+from affekt.training.fitting import fit
+from affekt.training.scoring import Scored, score
 from affekt.training.systems import System
 
 CLASSES, MELS = 4, 8
@@ -65,8 +58,8 @@ class Problem:
     """Utterances whose class is a louder band: a part to learn from, a part to stop by, and 8 that are in neither."""
 
     clips: Clips
-    train: Part
-    validation: Part
+    train: Subset
+    validation: Subset
 
     def fit(self, system: System = SYSTEM, config: TrainConfig = CONFIG, seed: int = 0, **options: Any) -> Fitted:
         return fit(system, self.clips, self.train, self.validation, CLASSES, config, seed, **options)
@@ -83,7 +76,7 @@ def make_problem(train: int = 29) -> Problem:
         features.append(clip)
     clips = Clips.of(features, silence=-18.0)
     speakers = np.arange(56) // CLASSES % 5
-    return Problem(clips, as_part(range(train), labels, speakers), as_part(range(32, 48), labels))
+    return Problem(clips, as_subset(range(train), labels, speakers), as_subset(range(32, 48), labels))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +137,7 @@ def test_train_loss_and_accuracy_are_means_over_utterances(problem: Problem, mon
     """29 utterances in batches of 8, 8, 8 and 5; the loss is asked for its means and its scores."""
     seen: list[tuple[float, float, int]] = []
 
-    class Recorded(fitting.Loss):  # type: ignore[name-defined,misc]
+    class Recorded(Loss):
         def batch_mean(self, scores: Tensor, embedding: Tensor, labels: Tensor) -> Tensor:
             loss = nn.functional.cross_entropy(scores, labels)
             seen.append((float(loss.detach()), float((scores.argmax(1) == labels).sum()), len(labels)))
@@ -224,7 +217,7 @@ def test_what_is_monitored(problem: Problem, monkeypatch: pytest.MonkeyPatch) ->
         script = Script(answers, [])
         monkeypatch.setattr(fitting, "score", script.score)
         config = replace(CONFIG, monitor=monitor)
-        fitted = fit(SYSTEM, problem.clips, problem.train, Part(problem.validation.rows, labels), CLASSES, config, 0)
+        fitted = fit(SYSTEM, problem.clips, problem.train, Subset(problem.validation.rows, labels), CLASSES, config, 0)
         assert fitted.best_epoch == best, monitor
 
 
@@ -564,7 +557,7 @@ def test_starting_from_a_model_takes_over_all_but_its_output_layer(problem: Prob
     loss_weights: dict[str, Tensor] = {}
     start = Checkpoint(SYSTEM, ("a", "b", "c"), first.normalizer, first.network.state_dict(), loss_weights)
     still = replace(CONFIG, max_epochs=1, learning_rate=1e-12)
-    part = as_part(range(4, 20), np.arange(56) % CLASSES)
+    part = as_subset(range(4, 20), np.arange(56) % CLASSES)
     fitted = fit(SYSTEM, problem.clips, part, problem.validation, CLASSES, still, seed=7, start=start)
     assert fitted.normalizer == first.normalizer != problem.clips.normalizer(range(4, 20))
     kept, new = first.network.state_dict(), fitted.network.state_dict()

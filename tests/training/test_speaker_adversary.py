@@ -12,7 +12,8 @@ from affekt.features.clips import Clips
 from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
 from affekt.training.config import TrainConfig
-from affekt.training.fitting import Part, fit
+from affekt.training.fitted import Subset
+from affekt.training.fitting import fit
 from affekt.training.speaker_adversary import Adversary, reverse_gradient
 from affekt.training.systems import System
 
@@ -72,7 +73,7 @@ def fitted_with(speakers: np.ndarray | None, weight: float) -> object:
     rows = np.arange(UTTERANCES)
     named = np.arange(UTTERANCES) // 2 % 3
     clips, _ = make_clips(named)
-    part = Part(rows, rows % CLASSES, speakers)
+    part = Subset(rows, rows % CLASSES, speakers)
     config = TrainConfig(batch_size=16, learning_rate=3e-3, max_epochs=3, adversary=weight, monitor="loss")
     return fit(SYSTEM, clips, part, part, CLASSES, config, seed=0)
 

@@ -21,8 +21,10 @@ from affekt.features.pieces import Segments
 from affekt.report.quoted import TABLE_1
 from affekt.training.checkpoint import Checkpoint
 from affekt.training.config import TrainConfig
-from affekt.training.fitting import Fitted, Part, as_part, fit, score
+from affekt.training.fitted import Fitted, Subset, as_subset
+from affekt.training.fitting import fit
 from affekt.training.recipes import RECIPES, Recipe
+from affekt.training.scoring import score
 from affekt.training.systems import GROUPS, SYSTEMS, System, from_system_dict, load_systems
 
 SMALL = {
@@ -128,7 +130,7 @@ def noise(seconds: float, seed: int) -> np.ndarray:
 def test_a_loaded_checkpoint_says_what_the_trained_network_said(tmp_path: Path) -> None:
     system = small("crnn-3d")
     clips = Clips.from_waveforms([noise(0.5 + 0.4 * row, row) for row in range(6)], system.features)
-    part = as_part(range(4), np.array([0, 1, 0, 1]))
+    part = as_subset(range(4), np.array([0, 1, 0, 1]))
     fitted = fit(system, clips, part, part, 2, ONE_EPOCH.train, seed=0)
     Checkpoint(system, ("a", "b"), fitted.normalizer, fitted.network.state_dict(), fitted.loss.state_dict()).save(
         tmp_path / "c.safetensors"
@@ -164,7 +166,7 @@ def test_normalizer_is_fitted_on_training_utterances_only(name: str) -> None:
     system = small(name)
     loud = [noise(1.3, row) * (1 + 9 * (row >= 4)) for row in range(8)]
     clips = Clips.from_waveforms(loud, system.features)
-    train, rest = as_part(range(4), np.arange(8) % 2), as_part(range(4, 8), np.arange(8) % 2)
+    train, rest = as_subset(range(4), np.arange(8) % 2), as_subset(range(4, 8), np.arange(8) % 2)
     fitted = fit(system, clips, train, rest, 2, ONE_EPOCH.train, seed=0)
     expected = Normalizer.fit([clips[row].numpy() for row in range(4)])
     assert fitted.normalizer == expected
@@ -176,7 +178,7 @@ def test_training_sees_pieces_each_with_its_utterances_label() -> None:
     shown: list[tuple[int, int]] = []
     system = System("probe", probe(shown), features=Deltas(mels=4), segments=Segments(1.0))
     clips = Clips.from_waveforms([noise(seconds, 1) for seconds in (0.5, 2.5, 1.0)], system.features)
-    train = Part(np.arange(3), np.array([0, 1, 0]))
+    train = Subset(np.arange(3), np.array([0, 1, 0]))
     fit(system, clips, train, train, 2, replace(ONE_EPOCH.train, batch_size=16), seed=0)
     assert shown[0] == (5, 100)  # 1 + 3 + 1 pieces, padded to the longest
 

@@ -21,7 +21,7 @@ from rich.progress import (
 
 from affekt.experiments.experiment import Job
 from affekt.runtime.logs import logs_json, say
-from affekt.training.fitting import Epoch
+from affekt.training.fitted import Epoch
 
 
 class ExperimentProgress:

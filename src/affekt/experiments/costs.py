@@ -24,7 +24,9 @@ from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import choose_device
 from affekt.runtime.environment import environment
 from affekt.training.config import TrainConfig
-from affekt.training.fitting import Fitted, Part, fit, score
+from affekt.training.fitted import Fitted, Subset
+from affekt.training.fitting import fit
+from affekt.training.scoring import score
 from affekt.training.systems import System
 
 TYPICAL_EPOCHS = 0.45  # share of `max_epochs` before early stopping: mean of the 10 jobs in results/emodb-random
@@ -146,10 +148,10 @@ def _measure(experiment: Experiment, system: System) -> Cost:
     )
 
 
-def _labeled(rows: NDArray[np.int64], classes: int) -> Part:
+def _labeled(rows: NDArray[np.int64], classes: int) -> Subset:
     """Labels and two speakers in turn: what they are costs nothing."""
     turns = np.arange(len(rows))
-    return Part(rows, turns % classes, turns % 2)
+    return Subset(rows, turns % classes, turns % 2)
 
 
 def _clock(experiment: Experiment) -> Clock:

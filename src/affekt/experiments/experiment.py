@@ -43,8 +43,10 @@ from affekt.runtime.devices import choose_device, seeded
 from affekt.runtime.environment import environment
 from affekt.runtime.seeds import derive_seed
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.fitting import Epoch, Fitted, Part, Scored, fit, score
+from affekt.training.fitted import Epoch, Fitted, Subset
+from affekt.training.fitting import fit
 from affekt.training.recipes import Recipe, find_recipe
+from affekt.training.scoring import Scored, score
 from affekt.training.systems import System, from_system_dict
 
 FEATURE_FILES = ("model.safetensors", "history.csv", "predictions.csv", "embeddings.npy")
@@ -72,19 +74,19 @@ class Data:
     labels: NDArray[np.int64]
     clips: dict[FrontEnd, Clips]
 
-    def part(self, ids: Sequence[str]) -> Part:
+    def part(self, ids: Sequence[str]) -> Subset:
         """Rows, labels and speakers of a part of a fold."""
         return self._part(self._rows.loc[list(ids)].to_numpy(np.int64))
 
-    def balanced(self, part: Part) -> Part:
+    def balanced(self, part: Subset) -> Subset:
         """A training part in which utterances of smaller corpora come round(sqrt(largest / own)) times."""
         corpora = self.manifest.table["corpus"].to_numpy()[part.rows]
         sizes = Counter(corpora)
         repeats = {corpus: round(math.sqrt(max(sizes.values()) / size)) for corpus, size in sizes.items()}
         return self._part(np.repeat(part.rows, [repeats[corpus] for corpus in corpora]))
 
-    def _part(self, rows: NDArray[np.int64]) -> Part:
-        return Part(rows, self.labels[rows], self._speakers[rows])
+    def _part(self, rows: NDArray[np.int64]) -> Subset:
+        return Subset(rows, self.labels[rows], self._speakers[rows])
 
     @cached_property
     def _speakers(self) -> NDArray[np.int64]:
@@ -474,7 +476,7 @@ def _write_result(
     fitted: Fitted,
     temperature: float,
     predicted: NDArray[np.int64],
-    test: Part,
+    test: Subset,
     seconds: float,
 ) -> None:
     confusion = metrics.confusion_matrix(test.labels, predicted, len(experiment.data.classes))
@@ -511,7 +513,7 @@ def _checkpoint(experiment: Experiment, job: Job, fitted: Fitted, temperature: f
     return Checkpoint(job.system, classes, fitted.normalizer, weights, loss_weights, temperature, provenance)
 
 
-def _predictions(data: Data, ids: Sequence[str], test: Part, probabilities: NDArray[np.float32]) -> bytes:
+def _predictions(data: Data, ids: Sequence[str], test: Subset, probabilities: NDArray[np.float32]) -> bytes:
     names = np.array(data.classes)
     columns = {
         "id": list(ids),

@@ -28,8 +28,10 @@ from affekt.runtime.devices import choose_device
 from affekt.runtime.environment import environment
 from affekt.runtime.seeds import derive_seed
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.fitting import Epoch, Fitted, Part, fit, score
+from affekt.training.fitted import Epoch, Fitted, Subset
+from affekt.training.fitting import fit
 from affekt.training.recipes import Recipe, find_recipe
+from affekt.training.scoring import score
 from affekt.training.systems import System
 
 VALIDATION_FOLDS = 5  # one of so many folds validates
@@ -102,7 +104,7 @@ def train_model(
     return made, measures
 
 
-def _provenance(data: Data, train: Part, recipe: Recipe, seed: int, start: Checkpoint | None) -> dict[str, Any]:
+def _provenance(data: Data, train: Subset, recipe: Recipe, seed: int, start: Checkpoint | None) -> dict[str, Any]:
     """Where a model comes from."""
     facts = {
         "corpora": data.manifest.name,
@@ -114,7 +116,7 @@ def _provenance(data: Data, train: Part, recipe: Recipe, seed: int, start: Check
     return facts if start is None else facts | {"started_from": dict(start.provenance)}
 
 
-def _split(data: Data, hashes: Sequence[str], seed: int) -> tuple[Part, Part, str]:
+def _split(data: Data, hashes: Sequence[str], seed: int) -> tuple[Subset, Subset, str]:
     """Training and validation part, by speakers where they are known; and how, in words."""
     speakers = set(data.manifest.table["speaker"])
     by_speaker = "" not in speakers and len(speakers) >= VALIDATION_FOLDS
@@ -139,7 +141,7 @@ def _split(data: Data, hashes: Sequence[str], seed: int) -> tuple[Part, Part, st
 
 
 def _validate(
-    fitted: Fitted, data: Data, validation: Part, recipe: Recipe, device: str
+    fitted: Fitted, data: Data, validation: Subset, recipe: Recipe, device: str
 ) -> tuple[float, dict[str, Any]]:
     """Temperature, and measures of the validation part with it."""
     exact = replace(recipe.train, precision="float32")

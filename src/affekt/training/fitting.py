@@ -8,96 +8,44 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affekt.errors import ConfigError
-from affekt.features.clips import Clips, batches_per_epoch, shuffled_batches, sorted_batches
-from affekt.features.log_mel import FeatureConfig, Normalizer
-from affekt.features.pieces import combine_embeddings, combine_logits
-from affekt.losses import Loss
+from affekt.features.clips import Clips, batches_per_epoch, shuffled_batches
+from affekt.features.log_mel import FeatureConfig
 from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
 from affekt.runtime import allocator
-from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import autocast, seeded
 from affekt.runtime.seeds import derive_seed, generator
 from affekt.training.augmentation import augment
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.config import AugmentConfig, Monitor, TrainConfig
+from affekt.training.config import AugmentConfig, TrainConfig
+from affekt.training.fitted import Epoch, Fitted, Subset
 from affekt.training.mixup import Mixed, mix
 from affekt.training.optimizer import copied, make_average, make_optimizer, make_schedule, move_options
+from affekt.training.scoring import Scored, score
 from affekt.training.speaker_adversary import Adversary
+from affekt.training.state import read_state, write_state
 from affekt.training.systems import System
-
-STATE_FORMAT, DIGEST_BYTES = b"affekt-state-1", 32
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows of the clips that a part of a fold holds, their class numbers, and where known their speakers' numbers.
-
-    A speaker of -1 is not known.
-    """
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    speakers: NDArray[np.int64] | None = None
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the history: measures of one pass over the training part, and of the validation part after it."""
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    validation_ua: float
-    learning_rate: float
-    seconds: float
-
-    def value(self, monitor: Monitor) -> float:
-        """What is monitored, so that more is better."""
-        return -self.validation_loss if monitor == "loss" else getattr(self, f"validation_{monitor}")
-
-
-@dataclass
-class Fitted:
-    """A trained network, with what it needs to be used."""
-
-    system: System
-    network: nn.Module
-    loss: Loss
-    normalizer: Normalizer
-    history: list[Epoch]
-    best_epoch: int
-
-
-class Scored(NamedTuple):
-    """What a network says about utterances: logits whose softmax is the posterior, and deep features."""
-
-    logits: Float[NDArray[np.float32], "utterances classes"]
-    embeddings: Float[NDArray[np.float32], "utterances features"]
 
 
 def fit(
     system: System,
     clips: Clips,
-    train: Part,
-    validation: Part,
+    train: Subset,
+    validation: Subset,
     classes: int,
     config: TrainConfig,
     seed: int,
@@ -143,8 +91,8 @@ class _Run:
         self,
         system: System,
         clips: Clips,
-        train: Part,
-        validation: Part,
+        train: Subset,
+        validation: Subset,
         classes: int,
         config: TrainConfig,
         seed: int,
@@ -342,18 +290,13 @@ class _Run:
             "identity": self.identity,
         }
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        buffer = io.BytesIO()
-        torch.save(state | {"best": self.best, "progress": progress}, buffer)
-        content = buffer.getvalue()
-        write_bytes(path, _state_digest(content) + content)
+        write_state(path, state | {"best": self.best, "progress": progress})
 
     def restore(self, path: Path) -> None:
         """Go on from :meth:`save`; a damaged file, or one of another run, is ignored: this run starts anew."""
-        file = path.read_bytes()
-        digest, content = file[:DIGEST_BYTES], file[DIGEST_BYTES:]
-        if digest != _state_digest(content):  # torch.load would not notice a flipped bit
+        state = read_state(path, self.device)
+        if state is None:
             return
-        state = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
         progress = state["progress"]
         if progress["identity"] != self.identity:
             return
@@ -364,27 +307,23 @@ class _Run:
         self.best, self.best_epoch = state["best"], progress["best_epoch"]
 
 
-def _state_digest(content: bytes) -> bytes:
-    return hashlib.sha256(STATE_FORMAT + content).digest()
-
-
-def _pieces(system: System, clips: Clips, train: Part) -> tuple[Clips, Part]:
+def _pieces(system: System, clips: Clips, train: Subset) -> tuple[Clips, Subset]:
     """What is trained on: the utterances, or the pieces that the system wants them in, each with its label."""
     if system.segments is None:
         return clips, train
     pieces, owners = system.segments.cut(clips, train.rows, system.features.hop_seconds)
     speakers = None if train.speakers is None else train.speakers[owners]
-    return pieces, Part(np.arange(len(pieces)), train.labels[owners], speakers)
+    return pieces, Subset(np.arange(len(pieces)), train.labels[owners], speakers)
 
 
-def _speaker_numbers(train: Part) -> NDArray[np.int64]:
+def _speaker_numbers(train: Subset) -> NDArray[np.int64]:
     """The speakers of a training part, numbered from 0; all the same where none are known."""
     if train.speakers is None:
         return np.zeros(len(train.rows), np.int64)
     return np.unique(train.speakers, return_inverse=True)[1].astype(np.int64)
 
 
-def _make_adversary(network: nn.Module, train: Part, weight: float, seed: int) -> Adversary | None:
+def _make_adversary(network: nn.Module, train: Subset, weight: float, seed: int) -> Adversary | None:
     if not weight:
         return None
     known = set() if train.speakers is None else set(train.speakers.tolist())
@@ -394,40 +333,6 @@ def _make_adversary(network: nn.Module, train: Part, weight: float, seed: int) -
         raise ConfigError("train.adversary: speakers", got=got, expected=expected, remedy=remedy)
     with seeded(derive_seed(seed, "adversary")):
         return Adversary(int(network.embedding_size), len(known), weight)  # type: ignore[arg-type]
-
-
-def score(
-    fitted: Fitted, clips: Clips, rows: NDArray[np.int64], config: TrainConfig, device: torch.device | str = "cpu"
-) -> Scored:
-    """Logits and deep features of utterances `rows`, in their order; nothing is trained and nothing is random."""
-    segments = fitted.system.segments
-    if segments is None or segments.combine == "whole":
-        return _score(fitted, clips, rows, config, device)
-    pieces, cut = segments.cut(clips, rows, fitted.system.features.hop_seconds)
-    scored = _score(fitted, pieces, np.arange(len(pieces)), config, device)
-    owners = torch.from_numpy(cut)
-    logits = combine_logits(torch.from_numpy(scored.logits), owners, segments.combine)
-    return Scored(logits.numpy(), combine_embeddings(torch.from_numpy(scored.embeddings), owners).numpy())
-
-
-def _score(
-    fitted: Fitted, clips: Clips, rows: NDArray[np.int64], config: TrainConfig, device: torch.device | str
-) -> Scored:
-    system, device = fitted.system, torch.device(device)
-    frames = None if system.masked else system.features.clip_frames
-    logits, embeddings = [], []
-    order = {int(row): place for place, row in enumerate(rows)}
-    network, normalize = fitted.network.eval(), fitted.normalizer.on(device)
-    chunks = sorted_batches(clips.lengths.cpu().numpy(), rows, config.batch_size)
-    sorted_rows = torch.from_numpy(np.concatenate(chunks)).to(device)
-    with torch.inference_mode(), autocast(device, config.precision):
-        for chunk in sorted_rows.split([len(chunk) for chunk in chunks]):
-            batch = clips.batch(chunk, frames)
-            scores, embedding = network(normalize(batch.features), batch.lengths)
-            logits.append(fitted.loss.logits(scores).float())
-            embeddings.append(embedding.float())
-    back = np.argsort([order[int(row)] for row in np.concatenate(chunks)])
-    return Scored(*(torch.cat(parts).cpu().numpy()[back] for parts in (logits, embeddings)))
 
 
 def _start_from(network: nn.Module, start: Checkpoint) -> None:
@@ -443,9 +348,3 @@ def _start_from(network: nn.Module, start: Checkpoint) -> None:
             remedy="choose the same --system and network options",
         )
     network.load_state_dict(own | kept)
-
-
-def as_part(rows: Sequence[int], labels: NDArray[np.int64], speakers: NDArray[np.int64] | None = None) -> Part:
-    """A part of a fold from row numbers and all utterances' labels, and their speakers where known."""
-    index = np.asarray(rows, np.int64)
-    return Part(index, labels[index], None if speakers is None else speakers[index])

@@ -28,7 +28,7 @@ from affekt.errors import AffektError, AudioError, Fault
 from affekt.experiments.experiment import Experiment, Job, finish, plan_experiment
 from affekt.experiments.workers import local as workers
 from affekt.experiments.workers import run_experiment, run_parallel
-from affekt.training.fitting import Epoch
+from affekt.training.fitted import Epoch
 from affekt.training.recipes import Recipe
 from affekt.training.systems import System, resolve
 

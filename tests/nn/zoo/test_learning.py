@@ -14,7 +14,8 @@ import pytest
 from affekt import audio
 from affekt.features.clips import Clips
 from affekt.training.config import TrainConfig
-from affekt.training.fitting import Epoch, as_part, fit
+from affekt.training.fitted import Epoch, as_subset
+from affekt.training.fitting import fit
 from affekt.training.systems import SYSTEMS, System
 
 CLASSES = "WFTN"  # anger, happiness, sadness, neutral: the sixth letter of EmoDB's names
@@ -63,7 +64,7 @@ def test_learns_a_few_recordings_by_heart(name: str, corpora: Path) -> None:
     waveforms, labels = recordings(corpora)
     system = narrow(name)
     clips = Clips.from_waveforms(waveforms, system.features)
-    part = as_part(range(len(waveforms)), labels)
+    part = as_subset(range(len(waveforms)), labels)
     rate = 1e-3 if name in DEEP else 1e-2
     config = TrainConfig(batch_size=12, learning_rate=rate, max_epochs=150, patience=150, precision="float32")
 

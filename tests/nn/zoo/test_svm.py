@@ -12,7 +12,9 @@ from affekt.features.frontends import LogMelFunctionals
 from affekt.features.log_mel import Normalizer
 from affekt.nn.zoo.svm import COMPLEXITIES, LinearSVM
 from affekt.training.config import TrainConfig
-from affekt.training.fitting import as_part, fit, score
+from affekt.training.fitted import as_subset
+from affekt.training.fitting import fit
+from affekt.training.scoring import score
 from affekt.training.systems import SYSTEMS, System
 
 RNG = np.random.default_rng(5)
@@ -45,7 +47,7 @@ def test_an_epoch_is_a_complexity_and_validation_chooses() -> None:
     clips = Clips.of([row[None] for row in FEATURES], silence=0.0)
     system = System("svm", "svm", features=LogMelFunctionals())
     system = System("svm", lambda dims, classes, head: LinearSVM(7, classes, head))
-    train, validation = as_part(range(40), LABELS), as_part(range(40, 60), LABELS)
+    train, validation = as_subset(range(40), LABELS), as_subset(range(40, 60), LABELS)
     fitted = fit(system, clips, train, validation, 3, TrainConfig(averaging=0.9, monitor="ua"), seed=0)
     assert [epoch.epoch for epoch in fitted.history] == list(range(1, len(COMPLEXITIES) + 1))
     uas = [epoch.validation_ua for epoch in fitted.history]

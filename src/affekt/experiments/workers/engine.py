@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from affekt.experiments.experiment import Experiment, Job
-from affekt.training.fitting import Epoch
+from affekt.training.fitted import Epoch
 
 OnEpoch = Callable[[Job, Epoch], object]
 OnDone = Callable[[Job], object]

@@ -35,7 +35,7 @@ from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import choose_device
 from affekt.runtime.environment import LIBRARIES
 from affekt.runtime.ray_cluster import RayJobs, check_libraries, check_room, connected, libraries
-from affekt.training.fitting import Epoch
+from affekt.training.fitted import Epoch
 
 FILES = (*FEATURE_FILES, "result.json")
 """What a job writes; `result.json` last."""
