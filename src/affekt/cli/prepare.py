@@ -63,7 +63,7 @@ def prepare(
     classes = chosen.classes if chosen else sorted(set(manifest.labels))
     print("\n".join([facts.title, "", *_counts(manifest, classes), "", *_said(notes)]))
     print(f"license: {facts.license}{f' ({facts.page})' if facts.page else ''}")
-    print(f"written: {output}, with paths relative to {manifest.root}")
+    print(f"written: {output}, with paths relative to its folder")
     return int(any(note.failed for note in notes))
 
 

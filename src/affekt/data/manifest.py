@@ -1,7 +1,7 @@
 """The table of utterances: the contract of all data.
 
-One row is one utterance. Corpus readers write manifests, everything after them reads manifests and nothing else, so a
-user with an own corpus needs nothing but a CSV file. Validation reports every fault at once, each with its row.
+One row is one utterance. Corpus readers write manifests; everything after them reads nothing else. A user with an own
+corpus needs a CSV file with three columns. Validation reports all faults at once, each with its rows.
 
 Columns (only `id`, `path` and `label` are required; missing ones are filled with their empty value):
 
@@ -9,7 +9,7 @@ Columns (only `id`, `path` and `label` are required; missing ones are filled wit
 column         type       meaning
 =============  =========  =========================================================================
 id             text       unique name of the utterance
-path           text       audio file, relative to the manifest's root, with forward slashes
+path           text       audio file, with forward slashes; in a file, relative to the manifest's folder
 start, end     seconds    the part of the file that is the utterance; empty: from the start, to the end
 label          text       canonical label (:data:`affekt.data.labels.EMOTIONS`), or a class of an own label set
 raw_label      text       the label as the corpus writes it
@@ -22,11 +22,15 @@ corpus         text       corpus name
 style          text       ``acted``, ``improvised``, ``scripted``, ``natural`` or empty
 votes.<label>  number     how many annotators chose that label (optional)
 =============  =========  =========================================================================
+
+Files are plain CSV or Parquet: ``pandas.read_csv("emodb.csv")`` gives these columns. Times may be written in any form
+that :mod:`affekt.data.times` reads.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -34,11 +38,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affekt.data import times
 from affekt.data.labels import LabelSet
 from affekt.errors import Fault, ManifestError
 from affekt.runtime.atomic_files import writing
 
-if TYPE_CHECKING:  # for the rest where a table is made: it takes long, and whoever reads a corpus decodes it first
+if TYPE_CHECKING:  # pandas takes long to import; functions import it, so that decoding can start before
     import pandas as pd
 
 REQUIRED = ("id", "path", "label")
@@ -59,8 +64,12 @@ TIME_COLUMNS = ("start", "end")
 COLUMNS = ("id", "path", "start", "end", *TEXT_COLUMNS[2:])
 VOTES_PREFIX = "votes."
 MOST_ROWS, MOST_ROWS_PER_BYTE = 100_000, 10
-"""More rows than these, of a Parquet file of some size, cannot all have ids."""
+"""Bounds on the rows of a Parquet file: more than these cannot all have different ids."""
 GENDERS = ("female", "male", "")
+OLD_HEADER = "# root:"
+"""First line of the files of version 0.1, which names the folder that their paths start from."""
+SHOWN = 3
+"""Rows with the same kind of fault that get a line each; more of them share one line."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,8 @@ class Manifest:
     root: Path
 
     def __post_init__(self) -> None:
-        table = _complete(self.table)
-        faults = list(_faults(table))
+        table, unread = _complete(self.table)
+        faults = [*_faults(table), *unread]
         if faults:
             raise ManifestError.of(faults)
         object.__setattr__(self, "table", table)
@@ -96,31 +105,32 @@ class Manifest:
 
         Args:
             path: file ending in .csv or .parquet.
-            root: folder that the audio paths are relative to; by default the one that :meth:`write` recorded in the
-                file's first line (CSV) or metadata (Parquet), else the file's own folder.
+            root: folder that the audio paths are relative to; by default the file's own folder, or the one that a file
+                of version 0.1 names.
 
         Raises:
-            ManifestError: every fault of the table, each with its row.
+            ManifestError: every fault of the table, each with its rows.
         """
         path = Path(path)
         table = _read_table(path)
         recorded = table.attrs.pop("root", None)
         base = Path(root) if root is not None else path.parent / (recorded or ".")
-        return cls(table, base)
+        return cls(*_inside(table, base))
 
     def write(self, path: str | Path) -> None:
-        """Write CSV or Parquet atomically; the root is recorded relative to the file, so both may move together."""
+        """Write CSV or Parquet atomically, with paths relative to the file's folder, so both may move together.
+
+        Raises:
+            ManifestError: another suffix, or audio on another drive.
+        """
         path = Path(path)
         if path.suffix not in (".csv", ".parquet"):
             raise ManifestError(f"manifest {path}", got=repr(path.suffix), expected=".csv or .parquet")
-        root = os.path.relpath(self.root.resolve(), path.parent.resolve())
+        table = self.table.assign(path=_relative(self.table["path"], self.root, path.parent))
         with writing(path) as file:
             if path.suffix == ".csv":
-                file.write(f"# root: {Path(root).as_posix()}\n".encode())
-                self.table.to_csv(file, index=False)
+                table.to_csv(file, index=False)
             else:
-                table = self.table.copy()
-                table.attrs["root"] = Path(root).as_posix()
                 table.to_parquet(file, index=False)
 
     def __len__(self) -> int:
@@ -208,7 +218,7 @@ def _read_table(path: Path) -> pd.DataFrame:
             raise ManifestError(f"manifest {path}", got=repr(path.suffix), expected=".csv or .parquet")
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
-            root = first.removeprefix("# root:").strip() if first.startswith("# root:") else None
+            root = first.removeprefix(OLD_HEADER).strip(' "\n\r,') if first.startswith(OLD_HEADER) else None
             if root is None:
                 file.seek(0)
             table = pd.read_csv(file, dtype=str, keep_default_na=False)
@@ -222,7 +232,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _check_rows(path: Path) -> None:
-    """Parquet says `the same again` in next to nothing, but rows have ids, which differ."""
+    """Guard against decompression bombs: dictionary encoding can hold 10^9 equal rows in a few bytes."""
     from pyarrow.parquet import read_metadata
 
     rows, size_bytes = read_metadata(path).num_rows, path.stat().st_size
@@ -232,8 +242,64 @@ def _check_rows(path: Path) -> None:
         )
 
 
-def _complete(table: pd.DataFrame) -> pd.DataFrame:
-    """All columns in their order and types; what cannot be converted stays, for :func:`_faults` to report."""
+def _inside(table: pd.DataFrame, base: Path) -> tuple[pd.DataFrame, Path]:
+    """The table and the innermost folder from which all its paths lead downwards: paths may start with ``../``."""
+    if "path" not in table.columns:
+        return table, base
+    paths = table["path"].fillna("").astype(str).str.strip()
+    tidy = [posixpath.normpath(path) if ".." in path else path for path in paths]
+    ups = [_ups(path) for path in tidy]
+    most = max(ups, default=0)
+    root = base.resolve()
+    if not most or most >= len(root.parts):  # from the root of the file system nothing leads upwards
+        return table, base
+    folders = root.parts[-most:]
+    inside = [
+        path if not path or path.startswith("/") else "/".join((*folders[: most - up], path[3 * up :]))
+        for path, up in zip(tidy, ups, strict=True)
+    ]
+    return table.assign(path=inside), root.parents[most - 1]
+
+
+def _ups(path: str) -> int:
+    """How many folders a tidy path leads upwards first.
+
+    >>> _ups("../../a.wav"), _ups("a/b.wav")
+    (2, 0)
+    """
+    parts = path.split("/")
+    return next((place for place, part in enumerate(parts) if part != ".."), len(parts))
+
+
+def _relative(paths: pd.Series, root: Path, folder: Path) -> list[str]:
+    """Paths below a root as paths from a folder."""
+    root, folder = root.resolve(), folder.resolve()
+    try:
+        prefix = Path(os.path.relpath(root, folder)).as_posix()
+    except ValueError as error:  # Windows: on another drive
+        raise ManifestError(
+            f"manifest in {folder}", got=f"audio in {root}", expected="a manifest on the drive of its audio"
+        ) from error
+    if not folder.is_relative_to(root):
+        return [posixpath.join(prefix, path) for path in paths]
+    way = folder.relative_to(root).parts
+    return [_from_below(path.split("/"), way) for path in paths]
+
+
+def _from_below(path: list[str], way: tuple[str, ...]) -> str:
+    """A path below a root, as it is seen from a folder that lies on some way below the root.
+
+    >>> _from_below(["a", "x.wav"], ("a", "b")), _from_below(["x.wav"], ())
+    ('../x.wav', 'x.wav')
+    """
+    common = 0
+    while common < min(len(way), len(path) - 1) and path[common] == way[common]:
+        common += 1
+    return "/".join([".."] * (len(way) - common) + path[common:])
+
+
+def _complete(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
+    """All columns in their order and types, and the cells that are no times and no numbers."""
     import pandas as pd
 
     missing = [name for name in REQUIRED if name not in table.columns]
@@ -246,15 +312,45 @@ def _complete(table: pd.DataFrame) -> pd.DataFrame:
         )
     votes = [name for name in table.columns if name.startswith(VOTES_PREFIX)]
     complete = pd.DataFrame(index=pd.RangeIndex(len(table)))
+    faults: list[Fault] = []
     for name in COLUMNS:
         if name in TEXT_COLUMNS:
             values = table[name] if name in table.columns else ""
             complete[name] = pd.Series(values, index=table.index).fillna("").astype(str).str.strip().to_numpy(object)
+        elif name in table.columns:
+            complete[name], unread = _seconds(table[name], name)
+            faults += unread
         else:
-            complete[name] = _numbers(table[name]) if name in table.columns else np.nan
+            complete[name] = np.nan
     for name in votes:
         complete[name] = _numbers(table[name])
-    return complete
+    return complete, faults
+
+
+def _seconds(column: pd.Series, name: str) -> tuple[np.ndarray, list[Fault]]:
+    """Times in seconds, NaN where there is none, and the cells that are none."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    if is_numeric_dtype(column.dtype) and not is_bool_dtype(column.dtype):
+        seconds = column.to_numpy(np.float64, na_value=np.nan)
+        unread = [(row, str(seconds[row])) for row in np.flatnonzero(np.isinf(seconds)).tolist()]
+    else:
+        seconds, unread = np.full(len(column), np.nan), []
+        known: dict[object, float] = {"": np.nan}
+        for row, value in enumerate(column):
+            try:
+                if not isinstance(value, str) or value not in known:
+                    parsed = times.parse_seconds(value)
+                    seconds[row] = np.nan if parsed is None else parsed
+                    if isinstance(value, str):
+                        known[value] = seconds[row]
+                else:
+                    seconds[row] = known[value]
+            except ValueError:
+                unread.append((row, repr(value)))
+    unread += [(row, f"{seconds[row]:g}") for row in np.flatnonzero(seconds < 0).tolist()]
+    seconds = np.where(np.isfinite(seconds) & (seconds >= 0), seconds, np.nan)
+    return seconds, _row_faults(name, sorted(unread), times.EXPECTED)
 
 
 def _merge_votes(table: pd.DataFrame, labels: LabelSet) -> pd.DataFrame:
@@ -277,35 +373,56 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return np.where(~empty.to_numpy() & np.isnan(numbers), np.inf, numbers)
 
 
+def _row_faults(column: str, found: list[tuple[int, str]], expected: str, remedy: str = "") -> list[Fault]:
+    """Faults of one kind: a line for each row, or one line for many, as a spreadsheet counts (the header is row 1).
+
+    >>> print(*_row_faults("label", [(3, "nothing")], "a value"))
+    row 5: label: got nothing, expected a value
+    >>> print(*_row_faults("label", [(row, "nothing") for row in range(5_000)], "a value"))
+    5,000 rows (2, 3, 4 and 4,997 more): label: got nothing, expected a value
+    """
+    if len(found) <= SHOWN:
+        return [Fault(f"row {row + 2}: {column}", got, expected, remedy) for row, got in found]
+    first = ", ".join(str(row + 2) for row, _ in found[:SHOWN])
+    what = f"{len(found):,} rows ({first} and {len(found) - SHOWN:,} more): {column}"
+    different = list(dict.fromkeys(got for _, got in found))
+    got = ", ".join(different[:SHOWN]) + (" ..." if len(different) > SHOWN else "")
+    return [Fault(what, got, expected, remedy)]
+
+
 def _faults(table: pd.DataFrame) -> Iterator[Fault]:
-    """Every fault, named by its row as a spreadsheet counts it (the header is row 1)."""
+    """Every fault, named by its rows."""
     if table.empty:
         yield Fault("manifest", got="no rows", expected="at least one utterance")
     for name in REQUIRED:
-        for row in np.flatnonzero(table[name] == ""):
-            yield Fault(f"row {row + 2}: {name}", got="nothing", expected="a value")
-    for row in np.flatnonzero(table["id"].duplicated() & (table["id"] != "")):
-        yield Fault(f"row {row + 2}: id", got=f"{table['id'][row]!r} a second time", expected="a unique id")
-    for index, path in enumerate(table["path"]):
-        parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts or "\0" in path:
-            yield Fault(f"row {index + 2}: path", got=repr(path), expected="a path inside the manifest's root")
-    for row in np.flatnonzero(~table["gender"].isin(GENDERS)):
-        yield Fault(f"row {row + 2}: gender", got=repr(table["gender"][row]), expected="female, male or empty")
-    yield from _time_faults(table)
+        remedy = "`affekt prepare table` leaves such rows out" if name == "label" else ""
+        empty = np.flatnonzero(table[name] == "").tolist()
+        yield from _row_faults(name, [(row, "nothing") for row in empty], "a value", remedy)
+    twice = np.flatnonzero(table["id"].duplicated() & (table["id"] != "")).tolist()
+    yield from _row_faults("id", [(row, f"{table['id'][row]!r} a second time") for row in twice], "a unique id")
+    outside = [(row, repr(path)) for row, path in enumerate(table["path"]) if _leads_out(path)]
+    yield from _row_faults("path", outside, "a path inside the manifest's root")
+    strange = np.flatnonzero(~table["gender"].isin(GENDERS)).tolist()
+    genders = [(row, repr(table["gender"][row])) for row in strange]
+    yield from _row_faults("gender", genders, "female, male or empty")
+    yield from _backwards(table)
     for name in (column for column in table.columns if column.startswith(VOTES_PREFIX)):
         votes = table[name].to_numpy()
-        for row in np.flatnonzero(np.isinf(votes) | (votes < 0)):
-            yield Fault(f"row {row + 2}: {name}", got="no count", expected="a number of votes, 0 or more")
+        wrong = np.flatnonzero(np.isinf(votes) | (votes < 0)).tolist()
+        yield from _row_faults(name, [(row, "no count") for row in wrong], "a number of votes, 0 or more")
 
 
-def _time_faults(table: pd.DataFrame) -> Iterator[Fault]:
-    start, end = table["start"].to_numpy(), table["end"].to_numpy()
-    for name, values in (("start", start), ("end", end)):
-        for row in np.flatnonzero(np.isinf(values) | (values < 0)):
-            yield Fault(f"row {row + 2}: {name}", got="no time", expected="seconds, 0 or more, or empty")
-    first = np.where(np.isnan(start), 0.0, start)
-    with np.errstate(invalid="ignore"):
-        backwards = np.isfinite(first) & np.isfinite(end) & (end <= first)
-    for row in np.flatnonzero(backwards):
-        yield Fault(f"row {row + 2}: end", got=f"{end[row]:g} s", expected=f"more than start = {first[row]:g} s")
+def _leads_out(path: str) -> bool:
+    parts = PurePosixPath(path)
+    return parts.is_absolute() or ".." in parts.parts or "\0" in path
+
+
+def _backwards(table: pd.DataFrame) -> Iterator[Fault]:
+    """Utterances that end before they start."""
+    start, end = table["start"].fillna(0.0).to_numpy(), table["end"].to_numpy()
+    rows = np.flatnonzero(np.isfinite(end) & (end <= start)).tolist()
+    if len(rows) <= SHOWN:
+        for row in rows:
+            yield Fault(f"row {row + 2}: end", got=f"{end[row]:g} s", expected=f"more than start = {start[row]:g} s")
+    else:
+        yield from _row_faults("end", [(row, f"{end[row]:g} s") for row in rows], "more than start")

@@ -112,7 +112,9 @@ def test_converted_and_renamed_files_are_found(release: Make, recording: Make, t
     assert all(file.is_file() for file in manifest.audio_paths())
     assert not any(note.failed or "left out" in note.what for note in notes)
     manifest.write(tmp_path / "m" / "manifest.csv")
-    assert manifest.read(tmp_path / "m" / "manifest.csv").table.equals(manifest.table)
+    again = manifest.read(tmp_path / "m" / "manifest.csv")
+    assert again.table.drop(columns="path").equals(manifest.table.drop(columns="path"))
+    assert again.audio_paths() == manifest.audio_paths()
 
 
 def test_the_same_recording_twice_is_used_once_and_said(release: Make) -> None:
