@@ -113,15 +113,15 @@ DEEDS = {
 def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "probe_verb.py").write_text(PROBE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(cli.VERBS, "probe", ("probe_verb:probe", "Does a deed."))
+    monkeypatch.setitem(cli.VERBS, "probe", cli.Verb("probe_verb:probe", "Does a deed."))
     monkeypatch.delitem(sys.modules, "probe_verb", raising=False)
     monkeypatch.delenv("AFFEKT_DEBUG", raising=False)
 
 
 CALL_PROBE = """
 import sys
-from affekt.cli import VERBS, main
-VERBS["probe"] = ("probe_verb:probe", "Does a deed.")
+from affekt.cli import VERBS, Verb, main
+VERBS["probe"] = Verb("probe_verb:probe", "Does a deed.")
 sys.exit(main())
 """
 

@@ -112,7 +112,7 @@ def test_every_missing_library_is_named_with_its_extra() -> None:
 def test_every_verb_has_its_row() -> None:
     files = {path.stem for path in (REPOSITORY / "src/affekt/cli").glob("*.py")} - {"__init__"}
     verbs = {f"affekt.cli.{file}" for file in files if f"\ndef {file}(" in source_of(file)}
-    assert {function.partition(":")[0] for function, _ in cli.VERBS.values()} == verbs
+    assert {row.function.partition(":")[0] for row in cli.VERBS.values()} == verbs
 
 
 def source_of(verb: str) -> str:
@@ -121,11 +121,10 @@ def source_of(verb: str) -> str:
 
 @pytest.mark.parametrize("verb", list(cli.VERBS))
 def test_every_verb_explains_itself(capfd: pytest.CaptureFixture[str], verb: str) -> None:
-    path, summary = cli.VERBS[verb]
-    module, _, name = path.partition(":")
+    module, _, name = cli.VERBS[verb].function.partition(":")
     function = getattr(importlib.import_module(module), name)
     first, *_ = (inspect.getdoc(function) or "").split("\n\n")
-    assert " ".join(first.split()) == summary
+    assert " ".join(first.split()) == cli.VERBS[verb].summary
     assert cli.main([verb, "--help"]) == 0
     page = capfd.readouterr().out
     assert f"Usage: affekt {verb}" in page

@@ -239,9 +239,9 @@ WORDS = st.one_of(st.sampled_from(ODD), st.sampled_from(SPELT), TEXTS.map("--{}"
 @given(st.sampled_from(sorted(STAND_INS)) | WORDS, st.lists(WORDS, max_size=6))
 def test_no_words_are_a_defect(name: str, words: list[str]) -> None:
     """Whatever is typed, the verb is called, or the user is told what to mend, in lines of their own."""
-    said, find = io.StringIO(), cli._function
+    said, find = io.StringIO(), cli.function_of
     with (
-        mock.patch.object(cli, "_function", lambda verb: STAND_INS.get(verb) or find(verb)),
+        mock.patch.object(cli, "function_of", lambda verb: STAND_INS.get(verb) or find(verb)),
         contextlib.redirect_stderr(said),
         contextlib.redirect_stdout(io.StringIO()),
     ):
@@ -283,7 +283,7 @@ def test_a_page_says_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         "--seed N of the draw. (default: 3)",
         "--name TEXT its name.",
         "--check-audio decode it. (default: yes)",
-        "--no-check-audio the contrary",
+        "--no-check-audio turn --check-audio off",
         "--plan do nothing.",
         "--columns.KEY TEXT what they are called.",
         "--noise.*:",

@@ -17,9 +17,15 @@ import pytest
 
 from affekt import cli
 from affekt.cli import demo as demo_verb
-from affekt.cli.changes import given, optional_fields
-from affekt.cli.experiment import TrainChanges, changed_recipe, side_by_side
-from affekt.cli.progress import ExperimentProgress, ModelProgress
+from affekt.cli.shared import (
+    ExperimentProgress,
+    ModelProgress,
+    TrainChanges,
+    changed_recipe,
+    given,
+    optional_fields,
+    side_by_side,
+)
 from affekt.config import as_table, load, merge
 from affekt.data.protocols import Fold
 from affekt.errors import ConfigError
@@ -391,8 +397,8 @@ def test_the_demo(
     """From nothing to a report; here with fewer voices, smaller networks and one epoch."""
     tiny = load(Recipe, bursts / "recipe.toml")
     quick = replace(RECIPES["quick"], train=replace(tiny.train, max_epochs=1))
-    monkeypatch.setattr(demo_verb, "RECIPES", {"quick": quick})
-    monkeypatch.setattr(demo_verb, "resolve", lambda names: resolve(str(bursts / "systems.toml")))
+    monkeypatch.setattr("affekt.training.recipes.RECIPES", {"quick": quick})
+    monkeypatch.setattr("affekt.training.systems.resolve", lambda names: resolve(str(bursts / "systems.toml")))
     monkeypatch.setattr(demo_verb, "SPEAKERS", 3)
     monkeypatch.setattr(demo_verb, "SENTENCES", 2)
     for _ in range(2):  # the second time goes on with what the first left

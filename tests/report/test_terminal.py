@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from affekt.report import numbers, print_table
+from affekt.report import numbers
+from affekt.report.terminal import print_table
 from affekt.results import Results, summarize
 
 
@@ -59,6 +60,6 @@ def test_synthetic_audio_is_called_so(summary: dict[str, Any]) -> None:
 
 
 def test_a_table_needs_no_plotting_library() -> None:
-    program = "import sys; from affekt.report import print_table; print(*sorted(sys.modules), sep='\\n')"
+    program = "import sys; from affekt.report.terminal import print_table; print(*sorted(sys.modules), sep='\\n')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert {"matplotlib", "sklearn", "pandas"} & set(done.stdout.splitlines()) == set()

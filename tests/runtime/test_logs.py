@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from affekt import cli
-from affekt.cli.progress import LoggedProgress, ModelProgress, make_model_progress, make_progress
+from affekt.cli.shared import LoggedProgress, ModelProgress, make_model_progress, make_progress
 from affekt.runtime import logs
 from affekt.runtime.logs import LOG, AccessFormatter, JsonFormatter, log_as, say
 from affekt.serving import run as serving

@@ -1,8 +1,10 @@
-"""The command line: one table of verbs, each imported when it is called and not before.
+"""The command line: a table of verbs, each imported when it is called.
 
-A verb is a function that takes what the user typed, calls the library and returns its exit code: 0 (or None) when all
-is done, 1 when some inputs failed and the rest was delivered. :func:`main` turns everything else into one line on
-standard error: 2 for what the user must mend, 130 after Ctrl-C, 70 for a defect of this program.
+A verb is a function that calls the library and returns an exit code: 0 (or None) for success, 1 if some inputs failed
+and the others were delivered. :func:`main` turns exceptions into one line each on standard error and an exit code: 2
+for errors of usage or input, 130 after Ctrl-C, 70 for a defect of affekt.
+
+A verb's module imports nothing heavy at its top, so that every help page works in the core install.
 """
 
 from __future__ import annotations
@@ -10,14 +12,16 @@ from __future__ import annotations
 import difflib
 import gc
 import importlib
+import importlib.util
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from affekt import __version__
 from affekt.cli.framework.calls import call
@@ -26,65 +30,93 @@ from affekt.config import is_run_config, read_toml
 from affekt.errors import AffektError, ConfigError
 from affekt.runtime.logs import log_as, say
 
-VERBS: dict[str, tuple[str, str]] = {
-    "demo": (
-        "affekt.cli.demo:demo",
-        "The paper's four systems on a synthetic corpus, from waveforms to tests and a report.",
-    ),
-    "corpora": ("affekt.cli.corpora:corpora", "What is read, its license, where its release is had."),
-    "prepare": (
-        "affekt.cli.prepare:prepare",
-        "Read a corpus release into a manifest: labels, speakers, texts, and notes on all that is odd about it.",
-    ),
-    "train": ("affekt.cli.train:train", "Train one model for use, calibrate it, and export it to ONNX."),
-    "experiment": (
-        "affekt.cli.experiment:experiment",
-        "Train and compare systems over folds and seeds; resumes where it was interrupted.",
-    ),
-    "tune": (
-        "affekt.cli.tune:tune",
-        "Search a system's settings on one fold's validation part; resumes, and leaves the test part alone.",
-    ),
-    "report": (
-        "affekt.cli.report:report",
-        "Tables, paired tests and plots of an experiment, finished or not; several together as a study.",
-    ),
-    "fuse": (
-        "affekt.cli.fuse:fuse",
-        "Let trained systems of a run vote: a fused system, in the run's own tables and tests.",
-    ),
-    "reproduce": (
-        "affekt.cli.reproduce:reproduce",
-        "The paper's experiment on IEMOCAP: prepare, train, and report beside the paper's figures; resumes.",
-    ),
-    "evaluate": (
-        "affekt.cli.evaluate:evaluate",
-        "Measure a model on a manifest: WA, UA, per class, calibration, with intervals over speakers.",
-    ),
-    "predict": (
+
+class Verb(NamedTuple):
+    """A command.
+
+    Attributes:
+        function: where its function is, as `module:name`.
+        summary: first line of the function's docstring, so that `affekt --help` imports no verb.
+        extras: optional dependencies that it needs.
+    """
+
+    function: str
+    summary: str
+    extras: tuple[str, ...] = ()
+
+
+VERBS: dict[str, Verb] = {
+    "predict": Verb(
         "affekt.cli.predict:predict",
         "Recognize the emotion of recordings: files, folders, patterns, or `-` for standard input.",
     ),
-    "stream": (
+    "stream": Verb(
         "affekt.cli.stream:stream",
         "Recognize emotion live, a line every hop, from the microphone or from raw samples on standard input.",
     ),
-    "export": (
-        "affekt.cli.export:export",
-        "Write a trained model as one ONNX file: raw waveform in, calibrated probabilities out.",
-    ),
-    "serve": (
+    "serve": Verb(
         "affekt.cli.serve:serve",
         "Serve a page and an API that recognize emotions in recordings and live streams.",
+        ("serve",),
     ),
-    "info": (
-        "affekt.cli.info:info",
-        "The card of a model; or the parameter ledger of the paper's networks, and this machine.",
+    "info": Verb(
+        "affekt.cli.info:info", "Show the card of a model; or the parameters of the paper's networks, and this machine."
     ),
+    "evaluate": Verb(
+        "affekt.cli.evaluate:evaluate",
+        "Measure a model on a manifest: WA, UA, per class, calibration, with intervals over speakers.",
+        ("train",),
+    ),
+    "demo": Verb(
+        "affekt.cli.demo:demo",
+        "Train and compare the paper's four systems on a synthetic corpus; a few minutes.",
+        ("train",),
+    ),
+    "corpora": Verb(
+        "affekt.cli.corpora:corpora", "List the corpora that affekt reads, with their licenses and sources.", ("train",)
+    ),
+    "prepare": Verb(
+        "affekt.cli.prepare:prepare",
+        "Read a corpus release into a manifest: labels, speakers, texts, and notes on all that is odd about it.",
+        ("train",),
+    ),
+    "train": Verb(
+        "affekt.cli.train:train", "Train one model for use, calibrate it, and export it to ONNX.", ("train",)
+    ),
+    "export": Verb(
+        "affekt.cli.export:export",
+        "Write a trained model as one ONNX file: raw waveform in, calibrated probabilities out.",
+        ("train",),
+    ),
+    "experiment": Verb(
+        "affekt.cli.experiment:experiment",
+        "Train and compare systems over folds and seeds; resumes where it was interrupted.",
+        ("train",),
+    ),
+    "tune": Verb(
+        "affekt.cli.tune:tune",
+        "Search the settings of a system on the validation part of one fold; resumes.",
+        ("train", "tune"),
+    ),
+    "report": Verb(
+        "affekt.cli.report:report",
+        "Write tables, paired tests and plots of an experiment, finished or not; of several, as a study.",
+        ("train",),
+    ),
+    "fuse": Verb(
+        "affekt.cli.fuse:fuse", "Add the late fusion of trained systems to a run's tables and tests.", ("train",)
+    ),
+    "reproduce": Verb(
+        "affekt.cli.reproduce:reproduce",
+        "Repeat the paper's experiment on IEMOCAP and report beside its figures; resumes.",
+        ("train",),
+    ),
+    "completion": Verb("affekt.cli.completion:completion", "Print the completion script of a shell."),
 }
-"""Verb -> (function, summary): the first line of the function's docstring, so that `affekt --help` imports no verb."""
+"""Every command, in the order of `affekt --help`."""
 
 EXTRAS = {
+    "plot": ("matplotlib",),
     "audformat": ("audformat",),
     "mic": ("sounddevice",),
     "opensmile": ("opensmile",),
@@ -110,19 +142,23 @@ EXTRAS = {
     ),
     "tune": ("optuna",),
 }
-"""Extra -> the modules that are missing without it."""
+"""Extra -> top-level modules that it installs."""
 
-VERSION = "--version"
+VERSION, ASK_HELP = "--version", "help"
+RECORDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".webm", ".aiff", ".aif")
 DONE, MEND, DEFECT, INTERRUPTED, PIPE_CLOSED = 0, 2, 70, 130, 141  # 70 is EX_SOFTWARE; 130 and 141 are 128 + signal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code.
+    """Run one command and return the exit code.
 
-    No error shows a traceback, unless the environment variable AFFEKT_DEBUG is set.
+    Errors show no traceback, unless the environment variable AFFEKT_DEBUG is set.
 
     Args:
-        argv: the words after `affekt`; by default those that this process was started with.
+        argv: the words after `affekt`; by default those of this process.
+
+    Returns:
+        0 for success; see the module for the other codes.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     log_as("text")
@@ -132,60 +168,90 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(words)
         sys.stdout.flush()
         if argv is None:
-            gc.freeze()  # the process ends now: nothing is won by looking for unused objects
+            gc.freeze()  # the process is about to end: skip the search for unused objects
     except KeyboardInterrupt:
         return _say(["interrupted"], INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has left, as `| head` does. What Python still has to flush goes nowhere.
+        # The reader of our output has gone, as `| head` does. What Python still has to flush goes to the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
         if os.environ.get("AFFEKT_DEBUG"):
             raise
-        return _explain(error)
+        return _explain(error, next(iter(words), ""))
     return code
 
 
 def _run(words: list[str]) -> int:
     verb, *rest = words or HELP
+    if verb == ASK_HELP:
+        verb, rest = (rest[0], list(HELP[1:])) if rest and rest[0] not in HELP else (HELP[1], [])
     if verb in HELP:
-        summaries = ((name, summary) for name, (_, summary) in VERBS.items())
-        print(front_page("affekt", "Speech emotion recognition with a declared protocol.", summaries), end="")
+        summaries = ((name, row.summary) for name, row in VERBS.items())
+        print(front_page("affekt", "Speech emotion recognition: recognize, train, compare, serve.", summaries), end="")
         return DONE
     if verb == VERSION:
         print(__version__)
         return DONE
-    return call(_function(verb), f"affekt {verb}", rest, partial(_options_in_file, verb)) or DONE
+    return call(function_of(verb), f"affekt {verb}", rest, partial(_options_in_file, verb), _requirement(verb)) or DONE
 
 
-def _function(verb: str) -> Callable[..., int | None]:
-    """The function of a verb, whose module is imported now."""
+def function_of(verb: str) -> Callable[..., int | None]:
+    """Import the function of a verb.
+
+    Args:
+        verb: name of a command.
+
+    Raises:
+        ConfigError: an unknown command, with the closest known one.
+    """
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, (*VERBS, *HELP, VERSION), n=1)
-        remedy = f"did you mean {near[0]}?" if near else "see `affekt --help`"
-        raise ConfigError(verb, got=f"an unknown {'option' if verb.startswith('-') else 'command'}", remedy=remedy)
-    module, _, name = VERBS[verb][0].partition(":")
+        raise _unknown(verb)
+    module, _, name = VERBS[verb].function.partition(":")
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
+def _unknown(verb: str) -> ConfigError:
+    near = difflib.get_close_matches(verb, (*VERBS, ASK_HELP, *HELP, VERSION), n=1)
+    remedy = f"did you mean {near[0]}?" if near else "see `affekt --help`"
+    if verb == "-" or Path(verb).suffix.lower() in RECORDINGS or Path(verb).exists():
+        remedy = f"to recognize a recording: `affekt predict {shlex.quote(verb)}`"
+    return ConfigError(verb, got=f"an unknown {'option' if verb[:1] == '-' != verb else 'command'}", remedy=remedy)
+
+
+def _requirement(verb: str) -> str:
+    """The note of a help page about the extras that a verb needs; says whether they are installed."""
+    extras = VERBS[verb].extras
+    missing = [module for extra in extras for module in EXTRAS[extra] if not importlib.util.find_spec(module)]
+    state = "not installed" if missing else "installed"
+    several = "s" if len(extras) > 1 else ""
+    return f"Needs the extra{several} {' and '.join(extras)} ({state}): {_install(extras)}" if extras else ""
+
+
+def _install(extras: Iterable[str]) -> str:
+    return f"pip install 'affekt[{','.join(extras)}]'"
+
+
 def _options_in_file(verb: str, path: str) -> dict[str, Any]:
-    """The tables of a TOML file; for an experiment, the options that another run's `config.toml` stands for."""
+    """The tables of a TOML file; for an experiment, also the options that repeat another run's `config.toml`."""
     data = read_toml(path)
     if verb == "experiment" and is_run_config(data):
-        from affekt.cli.changes import options_of_run
+        from affekt.cli.shared import options_of_run
 
         return options_of_run(Path(path), data)
     return data
 
 
-def _explain(error: Exception) -> int:
-    """Say in one line each what is wrong, and whose turn it is."""
+def _explain(error: Exception, verb: str) -> int:
+    """Print one line per fault, and return the exit code."""
     if isinstance(error, AffektError):
         return _say(("error: " + "\\n".join(str(fault).splitlines()) for fault in error.faults), MEND)
     missing = next(filter(None, map(_missing_extra, _causes(error))), None)
     if missing:
         module, extra = missing
-        return _say([f"error: {module} is not installed; pip install 'affekt[{extra}]'"], MEND)
+        needed = VERBS[verb].extras if verb in VERBS else ()
+        extras = needed if any(module in EXTRAS[name] for name in needed) else (extra,)
+        return _say([f"error: {module} is not installed; {_install(extras)}"], MEND)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return _say([f"error: {place}{error.strerror or error}"], MEND)
@@ -200,7 +266,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _missing_extra(error: BaseException) -> tuple[str, str] | None:
-    """The module whose absence raised this error, and the extra that brings it."""
+    """The missing module of an import error, and the extra that installs it."""
     module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     return next(((module, extra) for extra, modules in EXTRAS.items() if module in modules), None)
 

@@ -1,20 +1,26 @@
-"""`affekt corpora`: what is read, its license, and where its release is had."""
+"""`affekt corpora`: the corpora that affekt reads."""
 
 from __future__ import annotations
 
-from affekt.data.corpora import CORPORA, Corpus, find_corpus
+from typing import TYPE_CHECKING
+
 from affekt.data.labels import LABEL_SETS
+
+if TYPE_CHECKING:
+    from affekt.data.corpora import Corpus
 
 HEADINGS = ("corpus", "utterances", "speakers", "iemocap4", "languages", "license")
 
 
 def corpora(name: str | None = None, *, markdown: bool = False) -> int:
-    """What is read, its license, where its release is had.
+    """List the corpora that affekt reads, with their licenses and sources.
 
     Args:
-        name: describe this corpus; by default list all.
-        markdown: list as a Markdown table.
+        name: describe one corpus; by default all are listed.
+        markdown: list them as a Markdown table.
     """
+    from affekt.data.corpora import find_corpus
+
     if name is not None:
         print("\n".join(_description(find_corpus(name))))
     elif markdown:
@@ -26,6 +32,8 @@ def corpora(name: str | None = None, *, markdown: bool = False) -> int:
 
 def markdown_table() -> str:
     """All corpora in a Markdown table, as it stands in docs/corpora.md."""
+    from affekt.data.corpora import CORPORA
+
     headings = ("corpus", "layout", "utterances", "speakers", "labels", "iemocap4", "license")
     rows = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for corpus in CORPORA.values():
@@ -43,6 +51,8 @@ def _classes(corpus: Corpus, labels: str = "iemocap4") -> str:
 
 
 def _listing() -> list[str]:
+    from affekt.data.corpora import CORPORA
+
     cells = [HEADINGS] + [
         (
             corpus.name,

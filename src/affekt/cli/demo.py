@@ -5,36 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from affekt.cli.experiment import choose_engine, conclude, run_with_progress, side_by_side
 from affekt.cli.framework.arguments import Option
-from affekt.cli.progress import ExperimentProgress
-from affekt.data.corpora import prepare, synthetic
+from affekt.cli.shared import ExperimentProgress, choose_engine, conclude, run_with_progress, side_by_side
 from affekt.data.labels import LABEL_SETS
-from affekt.experiments.experiment import plan_experiment
-from affekt.training.recipes import RECIPES
-from affekt.training.systems import resolve
 
 SPEAKERS, SENTENCES = 10, 6
 NEXT = """
-That was synthetic audio: it shows how affekt works, and says nothing about real speech. For a corpus of your own:
+This was synthetic audio: it shows how affekt works and says nothing about real speech. With a corpus of your own:
 
-  affekt corpora                                   which releases are read, and where they are had
+  affekt corpora                                   the corpora that affekt reads, with license and source
   affekt prepare emodb PATH -o emodb.csv --labels iemocap4
   affekt experiment emodb.csv -o runs/emodb --systems table2 --protocol speaker --seeds 3
-  affekt prepare table my.csv -o own.csv           or: any table with a path and a label column
+  affekt prepare table my.csv -o own.csv           any table with a path and a label column
 """
 
 
 def demo(*, out: Annotated[Path, Option("-o")] = Path("runs/demo"), folds: int = 3, jobs: int | None = None) -> int:
-    """The paper's four systems on a synthetic corpus, from waveforms to tests and a report.
+    """Train and compare the paper's four systems on a synthetic corpus; a few minutes.
 
     Args:
         out: folder for the corpus and the run.
-        folds: folds of the random protocol.
-        jobs: trainings side by side; by default one per core.
+        folds: number of folds of the random protocol.
+        jobs: number of trainings at a time; by default one per core.
     """
+    from affekt.data.corpora import prepare, synthetic
+    from affekt.experiments.experiment import plan_experiment
+    from affekt.training.recipes import RECIPES
+    from affekt.training.systems import resolve
+
     workers = side_by_side(jobs, "cpu")
-    print("The embedded corpus is SYNTHETIC: a voice synthesizer, not people.")
+    print("The embedded corpus is SYNTHETIC: a voice synthesizer, no human speakers.")
     corpus = out / "corpus"
     if not corpus.exists():
         synthetic.write(corpus, speakers=SPEAKERS, sentences=SENTENCES)

@@ -6,15 +6,15 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from affekt.cli.framework.arguments import Option
-from affekt.data.manifest import Manifest
 from affekt.errors import ConfigError
-from affekt.recognition.evaluation import Evaluation, as_text
-from affekt.recognition.evaluation import evaluate as evaluate_model
-from affekt.recognition.recognizer import Recognizer
 from affekt.runtime.atomic_files import write_bytes, writing
+
+if TYPE_CHECKING:
+    from affekt.recognition.evaluation import Evaluation
+    from affekt.recognition.recognizer import Recognizer
 
 DIAGRAMS = (".png", ".svg", ".pdf")
 
@@ -42,6 +42,10 @@ def evaluate(
         jobs: recordings to work on at a time; by default one per core.
         seed: of the bootstrap.
     """
+    from affekt.data.manifest import Manifest
+    from affekt.recognition.evaluation import as_text
+    from affekt.recognition.evaluation import evaluate as evaluate_model
+
     if diagram is not None and diagram.suffix not in DIAGRAMS:
         raise ConfigError("diagram", got=repr(str(diagram)), expected=f"a name ending in {', '.join(DIAGRAMS)}")
     evaluation = evaluate_model(_recognizer(model, jobs), Manifest.read(manifest), min_confidence)
@@ -59,6 +63,8 @@ def evaluate(
 
 def _recognizer(model: str, jobs: int | None) -> Recognizer:
     """The model; a checkpoint is exported first, so that it is measured as it will be used."""
+    from affekt.recognition.recognizer import Recognizer
+
     if model == "bundled":
         return Recognizer.load(threads=jobs)
     path = Path(model)

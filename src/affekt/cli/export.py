@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-from numpy.typing import NDArray
-
-from affekt import audio
 from affekt.cli.framework.arguments import Option
-from affekt.data.manifest import Manifest
 from affekt.errors import AudioError, ConfigError
-from affekt.export.onnx_file import UNSURE_BELOW, export_checkpoint
-from affekt.recognition.card import ModelCard, Precision
-from affekt.training.checkpoint import Checkpoint
+from affekt.recognition.card import UNSURE_BELOW, ModelCard, Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def export(
@@ -31,18 +28,21 @@ def export(
 ) -> int:
     """Write a trained model as one ONNX file: raw waveform in, calibrated probabilities out.
 
-    The file is compared with PyTorch before it is written, and its card says how they agree.
+    The ONNX model is compared with PyTorch before the file is written; its card holds the result.
 
     Args:
-        checkpoint: a model.safetensors, or a run directory with one in it.
-        output: the file to write, ending in .onnx.
-        int8: convolutions in 8 bits: about twice as fast; what it costs is measured on the recordings.
-        calibrate: manifest of training data, for `--int8` and for the comparison.
-        recordings: how many of its recordings to use, drawn at random.
-        unsure_below: confidence below which predictions will be marked unsure.
-        license: of the weights; by default what the checkpoint says.
-        seed: of the draw.
+        checkpoint: a model.safetensors, or a run directory that holds one.
+        output: file to write, with the suffix .onnx.
+        int8: quantize convolutions to 8 bits, which is about twice as fast; the loss is measured on the recordings.
+        calibrate: manifest of training data, for quantization and for the comparison.
+        recordings: number of its recordings to use, drawn at random.
+        unsure_below: predictions with a lower confidence are marked unsure.
+        license: license of the weights; by default that of the checkpoint.
+        seed: seed of the random draw.
     """
+    from affekt.export.onnx_file import export_checkpoint
+    from affekt.training.checkpoint import Checkpoint
+
     waveforms = [] if calibrate is None else _waveforms(calibrate, recordings, seed)
     chosen = Checkpoint.load(find_checkpoint(checkpoint))
     precision: Precision = "int8" if int8 else "float32"
@@ -68,7 +68,12 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def _waveforms(path: Path, recordings: int, seed: int) -> list[NDArray[np.float32]]:
-    """A random choice of a manifest's recordings; those that cannot be decoded are left out, each with a line."""
+    """Waveforms of randomly chosen rows of a manifest; each that cannot be decoded costs one line on standard error."""
+    import numpy as np
+
+    from affekt import audio
+    from affekt.data.manifest import Manifest
+
     manifest = Manifest.read(path)
     chosen = np.random.default_rng(seed).permutation(len(manifest))[:recordings]
     table, paths = manifest.table, manifest.audio_paths()

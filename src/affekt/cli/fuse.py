@@ -1,24 +1,25 @@
-"""`affekt fuse`: finished systems of a run vote."""
+"""`affekt fuse`: late fusion of finished systems of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from affekt.report import print_table, write_report
-from affekt.results import fuse as fuse_systems
-from affekt.results import summarize, write_summary
-
 
 def fuse(run: Path, /, *, systems: str, name: str = "fused") -> int:
-    """Let trained systems of a run vote: a fused system, in the run's own tables and tests.
+    """Add the late fusion of trained systems to a run's tables and tests.
 
-    Its posterior is the mean of its members' calibrated posteriors. Nothing is trained, and no weight is chosen.
+    The fused probabilities are the mean of the members' calibrated probabilities. Nothing is trained or weighted.
 
     Args:
-        run: run directory, as `affekt experiment -o` makes it; the fused system's results are written into it.
-        systems: the members' names, separated by commas.
-        name: of the fused system.
+        run: run directory of `affekt experiment`; the results of the fused system are written into it.
+        systems: names of the members, separated by commas.
+        name: name of the fused system.
     """
+    from affekt.report import write_report
+    from affekt.report.terminal import print_table
+    from affekt.results import fuse as fuse_systems
+    from affekt.results import summarize, write_summary
+
     results = fuse_systems(run, [member.strip() for member in systems.split(",")], name)
     summary = summarize(results)
     write_summary(summary, run / "summary.json")

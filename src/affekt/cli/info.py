@@ -1,4 +1,4 @@
-"""`affekt info`: the card of a model; or the parameter ledger and this machine."""
+"""`affekt info`: the card of a model; or the parameters of the paper's networks, and this machine."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def info(model: Path | None = None, /) -> int:
-    """The card of a model; or the parameter ledger of the paper's networks, and this machine.
+    """Show the card of a model; or the parameters of the paper's networks, and this machine.
 
-    The ledger lists every trainable tensor of the baseline of Zhou & Liu (2020), its size counted on the network
-    itself, and what combined attentive pooling and 64 LSTM cells a direction add to it.
+    The parameter ledger lists every trainable tensor of the baseline of Zhou & Liu (2020), counted on the network, and
+    the additional parameters of combined attentive pooling and of 64 LSTM cells per direction.
 
     Args:
-        model: a checkpoint (.safetensors), an exported model (.onnx), or the word "bundled".
+        model: a checkpoint (.safetensors), an exported model (.onnx), or `bundled` for the bundled model.
     """
     if model is None:
         print("\n".join([*aligned(environment().items()), "", *_ledger_lines()]))
@@ -64,7 +64,7 @@ def _ledger_lines() -> list[str]:
     try:
         from affekt.nn import NetworkConfig, parameter_ledger
     except ModuleNotFoundError:
-        return ["parameter ledger: it is counted on the networks; pip install 'affekt[train]'"]
+        return ["parameter ledger: needs torch; pip install 'affekt[train]'"]
     baseline = parameter_ledger(NetworkConfig(), classes=4)
     lines = ["trainable parameters of the baseline, 4 classes", *map(_row, baseline), ""]
     for cells in (32, 64):

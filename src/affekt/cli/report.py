@@ -7,9 +7,7 @@ from typing import Annotated
 
 from affekt.cli.framework.arguments import Option
 from affekt.errors import ConfigError
-from affekt.report import FORMATS, Format, Projection, print_table, write_report, write_study
-from affekt.report.tracking import TRACKERS, Tracker
-from affekt.results import Results, summarize, write_summary
+from affekt.report import FORMATS, Format, Projection, Tracker, write_report, write_study
 
 
 def report(
@@ -22,19 +20,23 @@ def report(
     projection: Projection = "pca",
     track: tuple[Tracker, ...] = (),
 ) -> int:
-    """Tables, paired tests and plots of an experiment, finished or not; several together as a study.
+    """Write tables, paired tests and plots of an experiment, finished or not; of several, as a study.
 
-    Every file of a run is checked against its hash first; a damaged job is named, and nothing is reported.
+    Every file of a run is checked against its hash first. If a job is damaged, it is named and no report is written.
 
     Args:
-        run: run directory, as `affekt experiment -o` makes it.
-        runs: more of them, e.g. under another protocol: the report is then a study, which compares them.
-        out: where the report goes; by default into the run directory. A study needs one.
-        formats: html (one page that needs no network), markdown, latex; several by repeating the option.
-        baseline: the system that all others are compared with; by default the one called baseline, else the first.
-        projection: how deep features are shown on the plane: pca or tsne.
-        track: tensorboard or mlflow: hand the histories of all jobs to these tools, too; both by repeating the option.
+        run: run directory of `affekt experiment`.
+        runs: further run directories, e.g. under another protocol; the report is then a study that compares them.
+        out: folder for the report; by default the run directory. Required for a study.
+        formats: html (one self-contained page), markdown, latex; repeat the option for several.
+        baseline: system that the others are compared with; by default `baseline`, else the first.
+        projection: projection of the deep features for their plot: pca or tsne.
+        track: also log the histories of all jobs to tensorboard or mlflow; repeat the option for both.
     """
+    from affekt.report.terminal import print_table
+    from affekt.report.tracking import TRACKERS
+    from affekt.results import Results, summarize, write_summary
+
     if runs:
         return _study((run, *runs), out, formats)
     results = Results.read(run)

@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from affekt.cli.experiment import choose_engine, conclude, print_estimate, run_with_progress, side_by_side
 from affekt.cli.framework.arguments import Option
-from affekt.cli.progress import ExperimentProgress
-from affekt.data.corpora import prepare
+from affekt.cli.shared import (
+    ExperimentProgress,
+    choose_engine,
+    conclude,
+    print_estimate,
+    run_with_progress,
+    side_by_side,
+)
 from affekt.data.labels import LABEL_SETS
-from affekt.experiments.experiment import plan_experiment
-from affekt.training.systems import resolve
 
 
 def reproduce(
@@ -27,18 +30,22 @@ def reproduce(
     jobs: int | None = None,
     cache: Path | None = None,
 ) -> int:
-    """The paper's experiment on IEMOCAP: prepare, train, and report beside the paper's figures; resumes.
+    """Repeat the paper's experiment on IEMOCAP and report beside its figures; resumes.
 
     Args:
-        root: the release's folder, with Session1 to Session5.
+        root: folder of the release, which holds Session1 to Session5.
         out: folder for the manifest and the run.
         systems: by default the 14 rows of Table 2.
-        protocol: random is the paper's; speaker and session show what a random split hides.
-        seeds: trainings of each system on each fold.
+        protocol: random is the paper's; speaker and session share no speakers between training and test.
+        seeds: number of trainings of each system on each fold.
         device: auto, cpu, cuda or mps.
-        jobs: trainings side by side; by default one per core on a CPU.
-        cache: where decoded audio is kept.
+        jobs: number of trainings at a time; by default one per core on a CPU, one on a GPU.
+        cache: folder for decoded audio; by default ~/.cache/affekt.
     """
+    from affekt.data.corpora import prepare
+    from affekt.experiments.experiment import plan_experiment
+    from affekt.training.systems import resolve
+
     workers = side_by_side(jobs, device)
     manifest, notes = prepare("iemocap", root, LABEL_SETS["iemocap4"])
     for note in notes:

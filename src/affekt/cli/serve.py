@@ -9,9 +9,7 @@ from typing import Literal
 from affekt.errors import ConfigError
 from affekt.runtime.logs import LogFormat, log_as
 from affekt.runtime.ray_cluster import RayReplicas
-from affekt.serving.run import TOKEN_VARIABLE
-from affekt.serving.run import serve as run_server
-from affekt.serving.settings import Limits, Settings
+from affekt.serving.settings import TOKEN_VARIABLE, Limits, Settings
 
 
 def serve(
@@ -34,27 +32,29 @@ def serve(
 ) -> int:
     """Serve a page and an API that recognize emotions in recordings and live streams.
 
-    The page is at http://127.0.0.1:8000, the API's documentation at /docs. Audio is held in memory while its request
-    lasts, and neither written nor logged. A token that clients must send is read from the environment variable
+    The page is at http://127.0.0.1:8000, the API reference at /docs. Audio is kept in memory for the duration of its
+    request and is neither stored nor logged. The token that clients must send is read from the environment variable
     AFFEKT_TOKEN or from a file.
 
     Args:
-        host: address to listen at; by default this machine alone can connect.
-        port: to listen at; 0 for any free one.
-        model: a file written by `affekt export`; by default the one that comes with affekt.
-        token_file: a file that holds the token.
-        open_to_all: listen at an address that others can reach although there is no token.
-        hosts: names by which clients reach the server, e.g. behind a proxy.
-        origins: pages of other servers that may call this one, e.g. https://app.example.
-        threads: recordings worked on at a time; by default one per core.
-        workers: processes; one that dies is replaced. Limits are each one's own.
-        access_log: a line for every request: address, path, status.
-        log_format: json for lines that programs read, on standard error.
-        limits: sizes, lengths, times and numbers that are bounded, e.g. --limits.body-bytes 1000000.
-        engine: `ray` runs the model on the nodes of a cluster; recordings are taken in and decoded here.
-        ray: with `--engine ray`: which cluster, and how many replicas of the model.
+        host: address to listen on; by default only this machine can connect.
+        port: port to listen on; 0 for any free one.
+        model: file written by `affekt export`; by default the bundled model.
+        token_file: file that holds the token.
+        open_to_all: accept connections from other machines without a token.
+        hosts: accepted values of the Host header, e.g. the public name behind a proxy.
+        origins: origins of other pages that may call the API (CORS), e.g. https://app.example.
+        threads: number of recordings recognized at a time; by default one per core.
+        workers: number of processes; one that dies is replaced. Limits apply per process.
+        access_log: log one line per request.
+        log_format: text, or json for one JSON record per line on standard error.
+        limits: bounds on sizes, durations and counts, e.g. --limits.body-bytes 1000000.
+        engine: local, or ray to run the model on the nodes of a Ray cluster; this machine receives and decodes.
+        ray: with `--engine ray`: the cluster and the number of model replicas.
         config: TOML file with values for these options.
     """
+    from affekt.serving.run import serve as run_server
+
     log_as(log_format)
     token = _token(token_file)
     settings = Settings(host, port, model, token, hosts, origins, threads, limits or Limits())

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from affekt.cli.experiment import TrainChanges, changed_recipe, one_system
 from affekt.cli.framework.arguments import Option
-from affekt.cli.progress import make_model_progress
+from affekt.cli.shared import TrainChanges, changed_recipe, make_model_progress, one_system
 from affekt.data.labels import label_set
-from affekt.data.manifest import Manifest
-from affekt.experiments.train_model import train_model
-from affekt.export.onnx_file import export_checkpoint
 from affekt.recognition.models import BUNDLED_CHECKPOINT
 from affekt.runtime.logs import LogFormat, log_as
-from affekt.training.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from affekt.training.checkpoint import Checkpoint
 
 
 def train(
@@ -51,6 +49,10 @@ def train(
         log_format: json: a line for every event on standard error, for programs, and no progress bars.
         config: TOML file with values for these options.
     """
+    from affekt.data.manifest import Manifest
+    from affekt.experiments.train_model import train_model
+    from affekt.export.onnx_file import export_checkpoint
+
     log_as(log_format)
     chosen = changed_recipe(recipe, train)
     with make_model_progress(chosen.train.max_epochs) as progress:
@@ -76,6 +78,8 @@ def train(
 
 
 def _start(init: str | None) -> Checkpoint | None:
+    from affekt.training.checkpoint import Checkpoint
+
     if init is None:
         return None
     return Checkpoint.load(BUNDLED_CHECKPOINT if init == "bundled" else init)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from affekt.cli.experiment import TrainChanges, changed_recipe, one_system, side_by_side
 from affekt.cli.framework.arguments import Option
-from affekt.cli.progress import ExperimentProgress
+from affekt.cli.shared import ExperimentProgress, TrainChanges, changed_recipe, one_system, side_by_side
 from affekt.data.labels import label_set
-from affekt.data.manifest import Manifest
-from affekt.experiments.tuning import Found, Point, load_space, plan_search
-from affekt.experiments.tuning import tune as search_settings
+
+if TYPE_CHECKING:
+    from affekt.experiments.tuning import Found, Point
 
 
 def tune(
@@ -36,33 +35,37 @@ def tune(
     cache: Path | None = None,
     config: Path | None = None,
 ) -> int:
-    """Search a system's settings on one fold's validation part; resumes, and leaves the test part alone.
+    """Search the settings of a system on the validation part of one fold; resumes.
 
-    What is found is tested by `affekt experiment MANIFEST -o RUN --config OUT/best.toml`, on the same fold.
+    The test part is not used. Test the result on the same fold with
+    `affekt experiment MANIFEST -o RUN --config OUT/best.toml`.
 
     Args:
         manifest: utterances, as `affekt prepare` writes them.
-        out: folder of the search. One that exists is gone on with.
+        out: folder of the search. An existing search is resumed.
         system: name of a system, or a TOML file with one.
-        space: TOML file with what is searched, e.g. learning_rate = { low = 1e-4, high = 1e-2, log = true } under
+        space: TOML file with the search space, e.g. learning_rate = { low = 1e-4, high = 1e-2, log = true } under
             [train], or margin = { low = 0.1, high = 0.5 } under [system.loss_options]; by default the learning rate,
             dropout, the loss's options and light augmentation.
-        trials: trials in all, those of earlier calls included.
+        trials: total number of trials, including those of earlier calls.
         protocol: random, speaker, session, loso, corpus or text; or a file of folds.
-        folds: number of folds, where the protocol leaves it open.
+        folds: number of folds, for the protocols random and speaker.
         fold_seed: seed of the folds.
-        fold: the fold that is searched on.
-        seeds: trainings of each trial; their mean counts.
-        seed: of the search and the trainings.
+        fold: index of the fold whose validation part is used.
+        seeds: number of trainings per trial; their mean is the objective.
+        seed: seed of the search and of the trainings.
         labels: label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
         recipe: paper, quick or robust.
         train: changes to the recipe's training, e.g. --train.max-epochs 10.
         device: auto, cpu, cuda or mps.
-        jobs: trials side by side; by default one per core on a CPU, one on an accelerator. One finds the same every
-            time.
-        cache: where decoded audio is kept.
+        jobs: number of trials at a time; by default one per core on a CPU, one on a GPU. Only 1 is reproducible.
+        cache: folder for decoded audio; by default ~/.cache/affekt.
         config: TOML file with values for these options.
     """
+    from affekt.data.manifest import Manifest
+    from affekt.experiments.tuning import load_space, plan_search
+    from affekt.experiments.tuning import tune as search_settings
+
     workers = side_by_side(jobs, device)
     with ExperimentProgress() as progress:
         search = plan_search(
@@ -89,7 +92,7 @@ def tune(
 
 
 def _print_found(found: Found) -> None:
-    print(f"best of {found.trials} trials: validation UA {found.value:.3f} (the largest of many: it flatters)")
+    print(f"best of {found.trials} trials: validation UA {found.value:.3f} (optimistic: the largest of many)")
     for key, value in found.point.items():
         print(f"  {key} = {_shown(value)}")
 

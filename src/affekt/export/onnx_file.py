@@ -31,14 +31,12 @@ from affekt.export.graph.traced import traced
 from affekt.features.log_mel import FeatureConfig, LogMel, Normalizer
 from affekt.nn import Network
 from affekt.nn.blocks import ConvModule
-from affekt.recognition.card import ModelCard, Precision
+from affekt.recognition.card import UNSURE_BELOW, ModelCard, Precision
 from affekt.runtime.atomic_files import write_bytes
 from affekt.training.checkpoint import Checkpoint
 
 TOLERANCE = 1e-4
 """How far a float32 file's probabilities may be from PyTorch's."""
-
-UNSURE_BELOW = 0.5
 
 Waveforms = Sequence[NDArray[np.float32]]
 

@@ -17,6 +17,9 @@ FORMAT = "1"
 FORMAT_KEY = "affekt.format"
 CARD_KEY = "affekt.card"
 
+UNSURE_BELOW = 0.5
+"""Default confidence below which a prediction is marked unsure."""
+
 Precision = Literal["float32", "int8"]
 
 

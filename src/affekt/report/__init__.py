@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from affekt.errors import ConfigError
-from affekt.report.terminal import print_table
 
 if TYPE_CHECKING:
     from affekt.report.document import Document
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
 
 Format = Literal["html", "markdown", "latex"]
 Projection = Literal["pca", "tsne"]
+Tracker = Literal["tensorboard", "mlflow"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-__all__ = ["FORMATS", "Format", "Projection", "print_table", "write_report", "write_study"]
+__all__ = ["FORMATS", "Format", "Projection", "Tracker", "write_report", "write_study"]
 
 
 def write_report(

@@ -11,14 +11,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
+from affekt.report import Tracker
 from affekt.results import Job, Results
 from affekt.results.reading import file_sha256
 
-Tracker = Literal["tensorboard", "mlflow"]
 MEASURES = ("wa", "ua", "macro_f1")
 NOT_MEASURES = ("epoch",)
 

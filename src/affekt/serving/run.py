@@ -22,11 +22,10 @@ from affekt.runtime.ray_cluster import RayReplicas
 from affekt.serving.app import create_app
 from affekt.serving.connection import Connection
 from affekt.serving.replicas import Deployment, Replicated, deployed
-from affekt.serving.settings import Settings
+from affekt.serving.settings import TOKEN_VARIABLE, Settings
 
 SETTINGS_VARIABLE = "AFFEKT_SERVE"
 REPLICAS_VARIABLE = "AFFEKT_REPLICAS"
-TOKEN_VARIABLE = "AFFEKT_TOKEN"
 LARGEST_HEAD_BYTES = 2**16
 PING_SECONDS = 20.0
 LARGE_BYTES = 2**20  # uploads, which are not to stay

@@ -12,6 +12,8 @@ from typing import Any, Self
 
 from affekt.errors import ConfigError, Fault
 
+TOKEN_VARIABLE = "AFFEKT_TOKEN"
+"""Environment variable with the token that clients must send."""
 SHORTEST_TOKEN = 16
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 

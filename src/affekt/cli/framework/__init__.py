@@ -1,1 +1,1 @@
-"""The framework of the verbs: typed functions become parsers, help pages and calls."""
+"""From typed functions to commands: arguments from signatures, help pages from docstrings, calls from words."""

@@ -1,8 +1,8 @@
-"""What a verb's function takes, as what can be typed: read from its signature, its type hints and its docstring.
+"""Command-line arguments of a function, from its signature, type hints and docstring.
 
-A positional parameter is an argument, a keyword parameter an option, and each field of a configuration that is a
-parameter is an option of its own: ``train: TrainConfig`` becomes ``--train.max-epochs``. Their help stands in the
-docstrings, under `Args:` of the function and `Attributes:` of a configuration.
+A positional parameter becomes an argument and a keyword parameter an option. A parameter whose type is a dataclass
+becomes one option per field: ``train: TrainConfig`` gives ``--train.max-epochs``. The help texts come from the
+docstrings: `Args:` of the function, `Attributes:` of the dataclass.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 REQUIRED = inspect.Parameter.empty
 WORDS: Mapping[Any, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
-"""How the help writes what is to be typed for a value."""
+"""Placeholders for values in help pages."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """A short spelling of an option: ``out: Annotated[Path, Option("-o")]``."""
+    """Annotation that gives an option a short name: ``out: Annotated[Path, Option("-o")]``."""
 
     alias: str
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One thing that can be typed.
+    """One argument or option of a command.
 
     Attributes:
-        keys: the parameter's name, and the way from there to the field of a configuration.
+        keys: name of the parameter, followed by the names of nested fields.
         hint: type of the value.
-        default: what it is unless it is typed; REQUIRED if it must be.
-        help: from the docstring.
-        alias: its short spelling.
-        section: what the configuration is whose field it is.
-        positional: known by its place.
-        variadic: takes all words that are left.
+        default: default value; REQUIRED if there is none.
+        help: help text, from the docstring.
+        alias: short name of the option.
+        section: help text of the dataclass that the field belongs to.
+        positional: whether it is an argument, not an option.
+        variadic: whether it takes all remaining words.
     """
 
     keys: tuple[str, ...]
@@ -53,7 +53,7 @@ class Argument:
 
     @property
     def name(self) -> str:
-        """As it is typed, and as messages call it.
+        """The name on the command line and in messages.
 
         >>> Argument(("train", "max_epochs"), int).name, Argument(("manifest",), Path, positional=True).name
         ('--train.max-epochs', 'MANIFEST')
@@ -62,7 +62,7 @@ class Argument:
 
     @property
     def contrary(self) -> str:
-        """What switches it off again.
+        """The option that turns a boolean option off.
 
         >>> Argument(("train", "bucketed"), bool).contrary
         '--train.no-bucketed'
@@ -72,7 +72,7 @@ class Argument:
 
     @property
     def kind(self) -> Any:
-        """Type of the value where there is one.
+        """Type of the value, without None.
 
         >>> Argument(("seed",), int | None).kind
         <class 'int'>
@@ -81,12 +81,12 @@ class Argument:
 
     @property
     def required(self) -> bool:
-        """Whether there is nothing to fall back on."""
+        """Whether it has to be given."""
         return self.default is REQUIRED and not self.variadic
 
 
 def arguments_of(function: Callable[..., Any]) -> list[Argument]:
-    """All that can be typed for a function, in the order of its parameters.
+    """Arguments and options of a function, in the order of its parameters.
 
     >>> def greet(name: str, *, times: Annotated[int, Option("-n")] = 1) -> None:
     ...     '''Say hello.
@@ -99,6 +99,9 @@ def arguments_of(function: Callable[..., Any]) -> list[Argument]:
     ...     print(argument.name, argument.alias, argument.help)
     NAME  who is greeted.
     --times -n how often.
+
+    Args:
+        function: a verb, with type hints for all parameters.
     """
     hints = get_type_hints(function, include_extras=True)
     _, helps = documentation(function)
@@ -116,12 +119,12 @@ def arguments_of(function: Callable[..., Any]) -> list[Argument]:
 
 
 def documentation(documented: Any) -> tuple[str, dict[str, str]]:
-    """The prose of a docstring, and what its list of arguments or attributes says of each.
+    """The prose of a docstring, and the help text of each of its arguments or attributes.
 
     >>> documentation(Option)[0]
-    'A short spelling of an option: ``out: Annotated[Path, Option("-o")]``.'
+    'Annotation that gives an option a short name: ``out: Annotated[Path, Option("-o")]``.'
     >>> documentation(Argument)[1]["alias"]
-    'its short spelling.'
+    'short name of the option.'
     """
     text = inspect.getdoc(documented) or ""
     prose, *_ = re.split(r"^(?:Args|Attributes|Raises|Returns):$", text, maxsplit=1, flags=re.MULTILINE)
@@ -132,7 +135,7 @@ def documentation(documented: Any) -> tuple[str, dict[str, str]]:
 
 
 def configuration(hint: Any) -> type | None:
-    """The dataclass that a type stands for, if it is one.
+    """The dataclass in a type hint, or None.
 
     >>> configuration(Option | None), configuration(int)
     (<class 'affekt.cli.framework.arguments.Option'>, None)
@@ -142,7 +145,7 @@ def configuration(hint: Any) -> type | None:
 
 
 def item(hint: Any) -> Any:
-    """The type of one word of those that an option takes; the type itself where it takes one.
+    """The type of one element of a list or table option; other types are returned unchanged.
 
     >>> item(tuple[int, ...]), item(dict[str, float]), item(Path)
     (<class 'int'>, <class 'float'>, <class 'pathlib.Path'>)
@@ -152,17 +155,17 @@ def item(hint: Any) -> Any:
 
 
 def is_table(hint: Any) -> bool:
-    """Whether an option takes values by name, as ``--columns.label emotion``."""
+    """Whether an option takes key-value pairs, such as ``--columns.label emotion``."""
     return get_origin(hint) in (dict, Mapping)
 
 
 def is_list(hint: Any) -> bool:
-    """Whether an option takes several words."""
+    """Whether an option takes several values."""
     return get_origin(hint) in (tuple, list)
 
 
 def words_at_once(hint: Any) -> int | None:
-    """How many words a list takes together; None where each stands after an option of its own.
+    """Number of words after one option of a fixed-length list; None where the option is repeated instead.
 
     >>> words_at_once(tuple[float, float]), words_at_once(tuple[int, ...])
     (2, None)
@@ -171,7 +174,7 @@ def words_at_once(hint: Any) -> int | None:
 
 
 def word(hint: Any) -> str:
-    """What is to be typed for a value, as the help writes it.
+    """Placeholder for a value in help pages.
 
     >>> word(tuple[Literal["cpu", "cuda"], ...]), word(Path), word(int | str), word(object)
     ('{cpu,cuda}', 'PATH', 'N|TEXT', 'VALUE')
@@ -183,7 +186,7 @@ def word(hint: Any) -> str:
 
 
 def _options(argument: Argument) -> Iterator[Argument]:
-    """An option, or those of a configuration's fields."""
+    """One option, or one option per field of a dataclass."""
     kind = configuration(argument.hint)
     if kind is None:
         yield argument
@@ -208,13 +211,13 @@ def _alias(hint: Any) -> str:
 
 
 def _present(hint: Any) -> Any:
-    """A type without annotations and None."""
+    """A type hint without annotations and None."""
     if get_origin(hint) is Annotated:
         return _present(get_args(hint)[0])
     if not _is_union(hint):
         return hint
     present = [_present(option) for option in get_args(hint) if option is not types.NoneType]
-    return Union[tuple(present)]  # noqa: UP007  # of however many
+    return Union[tuple(present)]  # noqa: UP007  # the number of members varies
 
 
 def _is_union(hint: Any) -> bool:

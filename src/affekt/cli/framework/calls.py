@@ -1,7 +1,7 @@
-"""From the words of a command line to the call of a verb's function.
+"""Parse the words of a command line and call the function of the verb.
 
-argparse, of the standard library, takes the words apart. What a value may be is decided where a TOML file is read, by
-:mod:`affekt.config`, so that whoever is wrong is told the same: every fault, each in a line.
+argparse splits the words. :mod:`affekt.config`, which also reads TOML files, checks the values, so that both give the
+same messages: one line for every fault.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ Result = TypeVar("Result")
 ReadFile = Callable[[str], Mapping[str, Any]]
 
 
-def call(function: Callable[..., Result], program: str, words: Sequence[str], read_file: ReadFile) -> Result | None:
-    """Call a function with what was typed; where help was asked for, print its page and return None.
+def call(
+    function: Callable[..., Result], program: str, words: Sequence[str], read_file: ReadFile, note: str = ""
+) -> Result | None:
+    """Call a function with the words of a command line; with ``--help``, print its help page and return None.
 
     >>> def greet(name: str, *, times: int = 1, loud: bool = False) -> str:
     ...     return f"hello {name.upper() if loud else name}! " * times
@@ -37,17 +39,21 @@ def call(function: Callable[..., Result], program: str, words: Sequence[str], re
 
     Args:
         function: takes arguments by position and options by keyword.
-        program: the words before `words`.
-        words: what was typed; after ``--`` all of it is arguments.
-        read_file: the tables in the file after ``--config``, whose values hold where an option was not typed.
+        program: the words before `words`, for messages.
+        words: arguments and options; after ``--``, arguments only.
+        read_file: reads the file after ``--config``; its values apply to options that were not given.
+        note: paragraph that is added to the help page.
+
+    Returns:
+        The result of the function.
 
     Raises:
-        ConfigError: every word that is not understood and every value that cannot be.
+        ConfigError: unknown words and invalid values, all at once.
     """
     words = list(words)
     end = words.index("--") if "--" in words else len(words)
     if not set(HELP).isdisjoint(words[:end]):
-        print(page(program, function), end="")
+        print(page(program, function, note), end="")
         return None
     made = _Call(program, function)
     made.read_words(words[:end], words[end + 1 :])
@@ -57,7 +63,7 @@ def call(function: Callable[..., Result], program: str, words: Sequence[str], re
 
 
 class _Call(Generic[Result]):
-    """A call in the making: values by the names of arguments, as TOML would hold them; and what is wrong."""
+    """State of the parser: values by argument name, in the types of TOML, and the faults found so far."""
 
     def __init__(self, program: str, function: Callable[..., Result]) -> None:
         self.program, self.function = program, function
@@ -69,7 +75,7 @@ class _Call(Generic[Result]):
         self.faults: list[Fault] = []
 
     def read_words(self, words: Sequence[str], rest: Sequence[str]) -> None:
-        """Take options out of the words; what is left, and the rest, are arguments by place."""
+        """Parse the options; the remaining words and `rest` are arguments."""
         parser = Parser(self.program)
         parser.add(self.options, words)
         found, left = parser.parse_known_args(words)
@@ -79,24 +85,24 @@ class _Call(Generic[Result]):
                 self.values[option.name] = _as_toml(option.kind, typed)
         unknown = [text for text in left if text.startswith("-") and text != "-" and not NUMBER.match(text)]
         self.faults += [self.unknown(text.partition("=")[0]) for text in unknown]
-        if unknown:  # arguments cannot be told from their values
+        if unknown:  # their values would be taken for arguments
             self.needed = [argument for argument in self.needed if not argument.positional]
         else:
             self.place([*left, *rest])
 
     def unknown(self, option: str) -> Fault:
-        """An option that there is not, and the one that may be meant."""
+        """The fault of an unknown option, with the closest known one."""
         names = [name for part in self.options for name in (part.name, part.contrary if part.kind is bool else "")]
         near = difflib.get_close_matches(option, filter(None, names), n=1)
         return Fault(option, "an unknown option", remedy=f"did you mean {near[0]}?" if near else self.remedy)
 
     @property
     def remedy(self) -> str:
-        """Where more is said."""
+        """Pointer to the help page."""
         return f"see `{self.program} --help`"
 
     def place(self, words: list[str]) -> None:
-        """Give each argument its word, and all that are left to the last, if it takes them."""
+        """Assign words to arguments; a variadic argument takes all remaining words."""
         for place in self.places:
             count = len(words) if place.variadic else 1
             typed, words = words[:count], words[count:]
@@ -106,11 +112,11 @@ class _Call(Generic[Result]):
         self.faults += [Fault(text, "a word too many", expected) for text in words]
 
     def fill(self, data: Mapping[str, Any]) -> None:
-        """Give options that were not typed their values in a file, once all of the file is checked."""
+        """Fill in options that were not given from a file, after checking the whole file."""
         hints, own = get_type_hints(self.function, include_extras=True), {part.keys[0] for part in self.options}
         allowed = {name: hint for name, hint in hints.items() if name in own and f"--{name}" != CONFIG}
         _, faults = read(allowed, data, where=str(self.values[CONFIG]))
-        if faults:  # what is needed may be among what is wrong
+        if faults:  # a required option may be among the faults
             self.faults += faults
             self.needed = [argument for argument in self.needed if argument.positional]
             return
@@ -120,10 +126,10 @@ class _Call(Generic[Result]):
                 self.values.setdefault(option.name, held)
 
     def finish(self) -> Result:
-        """Turn the values into what the function's types say, and call it.
+        """Convert the values to the types of the parameters and call the function.
 
         Raises:
-            ConfigError: all that was wrong.
+            ConfigError: all faults.
         """
         values, faults = read({argument.name: argument.hint for argument in self.arguments}, self.values, where="")
         missing = [argument for argument in self.needed if argument.name not in self.values]
@@ -144,7 +150,7 @@ class _Call(Generic[Result]):
 
 
 def _typed(option: Argument, found: Mapping[str, Any]) -> Any:
-    """What argparse found for an option; values by name are together again."""
+    """The value that argparse found for an option; key-value pairs are collected into one table."""
     if not is_table(option.kind):
         return found.get(option.name, ABSENT)
     start = f"{option.name}."
@@ -152,7 +158,7 @@ def _typed(option: Argument, found: Mapping[str, Any]) -> Any:
 
 
 def _as_toml(kind: Any, typed: Any) -> Any:
-    """Words as numbers, where numbers are wanted and they are some.
+    """Convert words to numbers where the type asks for numbers; other words stay text.
 
     >>> _as_toml(tuple[int, ...], ["1", "x"]), _as_toml(float | str, "1e-3"), _as_toml(str, "1")
     ([1, 'x'], 0.001, '1')
@@ -169,7 +175,7 @@ def _as_toml(kind: Any, typed: Any) -> Any:
 
 
 def _held(data: Any, keys: Sequence[str]) -> Any:
-    """A value in nested tables."""
+    """A value from nested tables, or ABSENT."""
     for key in keys:
         if not isinstance(data, Mapping) or key not in data:
             return ABSENT
@@ -192,7 +198,7 @@ def _plant(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 
 def _configured(hint: Any, value: Any) -> Any:
-    """Make the configurations that a value stands for."""
+    """Build the dataclasses from nested tables."""
     kind = configuration(hint)
     if kind is None or not isinstance(value, dict):
         return value

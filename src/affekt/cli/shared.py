@@ -1,0 +1,316 @@
+"""Code that several verbs share: changes of a recipe, the run of an experiment's jobs, progress on standard error.
+
+Nothing heavy is imported at the top, so that the help of every verb works in the core install.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass, make_dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
+
+from affekt.config import merge
+from affekt.errors import AffektError, ConfigError, Fault
+from affekt.runtime.logs import logs_json, say
+from affekt.runtime.ray_cluster import RayJobs
+from affekt.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from affekt.experiments.costs import Cost
+    from affekt.experiments.experiment import Experiment, Job
+    from affekt.experiments.workers import Engine
+    from affekt.training.fitted import Epoch
+    from affekt.training.recipes import Recipe
+    from affekt.training.systems import System
+
+Config = TypeVar("Config")
+
+CHANGED = ", changed"
+"""Suffix of the name of a recipe whose settings were changed on the command line."""
+
+
+def optional_fields(kind: type[Config]) -> type[Config]:
+    """A dataclass with the fields of `kind`, all None by default; nested configurations likewise.
+
+    >>> from affekt.training.config import AugmentConfig
+    >>> optional_fields(AugmentConfig)(warp=0.1).tempo is None
+    True
+    """
+    hints = get_type_hints(kind)
+    names = [part.name for part in fields(kind)]  # type: ignore[arg-type]
+    parts = [(name, _optional(hints[name]), None) for name in names]
+    made: Any = make_dataclass(f"{kind.__name__}Changes", parts, frozen=True)
+    made.__doc__ = kind.__doc__
+    return made  # type: ignore[no-any-return]
+
+
+def _optional(hint: Any) -> Any:
+    return (optional_fields(hint) if isinstance(hint, type) and is_dataclass(hint) else hint) | None
+
+
+if TYPE_CHECKING:
+    TrainChanges = TrainConfig
+else:
+    TrainChanges = optional_fields(TrainConfig)
+
+
+def given(changes: object) -> dict[str, Any]:
+    """The values that are not None, as nested mappings for :func:`affekt.config.merge`."""
+    if changes is None:
+        return {}
+    values = {part.name: getattr(changes, part.name) for part in fields(changes)}  # type: ignore[arg-type]
+    present = {name: value for name, value in values.items() if value is not None}
+    return {name: given(value) if is_dataclass(value) else value for name, value in present.items()}
+
+
+def options_of_run(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `affekt experiment` that repeat a run, from its `config.toml` and the `folds.json` beside it."""
+    facts, folds = data["experiment"], path.with_name("folds.json")
+    kept = {name: facts[name] for name in ("folds", "fold_seed", "seeds", "threads") if name in facts}
+    own = {"systems": str(path), "recipe": str(path)} | ({"labels": str(path)} if "labels" in data else {})
+    return kept | own | {"protocol": str(folds) if folds.exists() else facts.get("protocol", "random")}
+
+
+def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
+    """A recipe by name, with changes to its training; a given number of epochs is not stretched.
+
+    Raises:
+        ConfigError: an unknown recipe, or values out of range.
+    """
+    from affekt.training.recipes import find_recipe
+
+    recipe, changes = find_recipe(name), given(train)
+    if "max_epochs" in changes:
+        changes = {"min_steps": 0} | changes
+    changed = merge(recipe.train, changes, where="--train")
+    changed_name = f"{recipe.name.removesuffix(CHANGED)}{CHANGED}"
+    return recipe if changed == recipe.train else replace(recipe, name=changed_name, train=changed)
+
+
+def one_system(name: str) -> System:
+    """The system of this name or in this TOML file.
+
+    Raises:
+        ConfigError: an unknown name, or one that stands for several systems.
+    """
+    from affekt.training.systems import resolve
+
+    systems = resolve(name)
+    if len(systems) != 1:
+        raise ConfigError("system", got=f"{len(systems)} systems", expected="one", remedy="see `affekt experiment`")
+    return systems[0]
+
+
+def side_by_side(jobs: int | None, device: str) -> int:
+    """Number of jobs that run at a time: as given, or the default of the device."""
+    from affekt.experiments.experiment import default_jobs
+
+    if jobs is None:
+        return default_jobs(device)
+    if jobs < 1:
+        raise ConfigError("--jobs", got=str(jobs), expected="at least 1")
+    return jobs
+
+
+def choose_engine(name: str, workers: int, ray: RayJobs | None = None, jobs: int | None = None) -> Engine:
+    """The engine that runs the jobs.
+
+    Args:
+        name: local or ray.
+        workers: processes of the local engine.
+        ray: options of the cluster, with `ray` only.
+        jobs: value of `--jobs`, with `local` only: a cluster decides by its CPUs.
+    """
+    from affekt.experiments.workers import run_on_ray, run_parallel
+
+    if name == "ray":
+        if jobs is not None:
+            raise ConfigError("--jobs", got=f"{jobs} with --engine ray", expected="none: a cluster has its own CPUs")
+        return partial(run_on_ray, cluster=ray)
+    if ray is not None:
+        raise ConfigError("--ray", got="options of a cluster", expected="--engine ray with them")
+    return partial(run_parallel, workers=workers)
+
+
+def run_with_progress(planned: Experiment, engine: Engine, progress: ExperimentProgress) -> tuple[Fault, ...]:
+    """Run all jobs of an experiment with progress; return the faults of those that failed."""
+    progress.start_jobs(len(planned.jobs))
+    try:
+        engine(planned, planned.jobs, on_epoch=progress.on_epoch, on_done=progress.on_done)
+    except AffektError as error:
+        for fault in error.faults:
+            say(f"failed: {fault}", logging.ERROR, **asdict(fault))
+        return error.faults
+    return ()
+
+
+def print_estimate(planned: Experiment, workers: int, costs: Mapping[str, Cost] | None = None) -> None:
+    """Print the jobs that are left and their estimated time, from a few timed steps of each system.
+
+    Args:
+        planned: the experiment.
+        workers: jobs at a time.
+        costs: measured before; every job is then listed.
+    """
+    from affekt.experiments.costs import CLIP_SECONDS, estimate
+
+    expected = estimate(planned, workers, costs)
+    typical, longest = expected.typical_hours, expected.longest_hours
+    print(planned.line)
+    print(f"{len(expected.jobs)} of {len(planned.jobs)} jobs left, {workers} side by side on this device:")
+    print(f"about {typical:.2g} hours, {longest:.2g} if no job stops early")
+    for name, cost in expected.costs.items():
+        print(
+            f"  {name}: {1e3 * cost.training:.1f} ms to train on an utterance, {1e3 * cost.scoring:.1f} to score it; "
+            f"{1e3 * (cost.front_end + cost.recognition):.1f} to recognize a clip of {CLIP_SECONDS:g} s"
+        )
+    for job in expected.jobs if costs else ():
+        print(f"  {job.name}: at most {expected.hours[job.name]:.3f} hours")
+
+
+def conclude(planned: Experiment) -> None:
+    """Write the summary and the report, and print the table."""
+    from affekt.experiments.experiment import finish
+    from affekt.report import write_report
+    from affekt.report.terminal import print_table
+    from affekt.results import summarize
+
+    results = finish(planned)
+    summary = summarize(results)
+    written = write_report(results, planned.out, summary=summary)
+    print_table(summary)
+    for path in written:
+        print(path)
+
+
+class ExperimentProgress:
+    """Progress of an experiment: bars on a terminal, else one line for each finished job.
+
+    Pass its methods to the functions that report progress.
+
+    Args:
+        max_epochs: of each training.
+    """
+
+    def __init__(self, max_epochs: int = 1) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.max_epochs = max_epochs
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.steps: dict[str, TaskID] = {}
+        self.jobs: TaskID | None = None
+        self.done = 0
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def on_progress(self, what: str, done: int, total: int) -> None:
+        """Progress of a step before the jobs, such as the features."""
+        if what not in self.steps:
+            self.steps[what] = self.bar.add_task(what, total=total)
+        self.bar.update(self.steps[what], completed=done)
+
+    def start_jobs(self, total: int) -> None:
+        """Set the number of jobs."""
+        self.total = total
+        self.jobs = self.bar.add_task("jobs", total=total)
+
+    def on_epoch(self, job: Job, epoch: Epoch) -> None:
+        """A job has finished an epoch."""
+        if job.name not in self.steps:
+            self.steps[job.name] = self.bar.add_task(f"  {job.name}", total=self.max_epochs)
+        description = f"  {job.name}: validation accuracy {epoch.validation_accuracy:.3f}"
+        self.bar.update(self.steps[job.name], completed=epoch.epoch, description=description)
+
+    def on_done(self, job: Job) -> None:
+        """A job is finished, now or in an earlier run."""
+        self.done += 1
+        if job.name in self.steps:
+            self.bar.remove_task(self.steps.pop(job.name))
+        if self.jobs is not None:
+            self.bar.update(self.jobs, completed=self.done)
+        if not self.console.is_terminal:
+            print(f"[{self.done}/{self.total}] {job.name}", file=sys.stderr, flush=True)
+
+
+class LoggedProgress(ExperimentProgress):
+    """A log record for every event instead of bars; those of epochs are the rows of `history.csv`.
+
+    Args:
+        max_epochs: of each training.
+    """
+
+    def __init__(self, max_epochs: int = 1) -> None:
+        super().__init__(max_epochs)
+        self.bar.disable = True
+
+    def on_epoch(self, job: Job, epoch: Epoch) -> None:
+        """A job has finished an epoch."""
+        say("epoch", logging.INFO, job=job.name, **asdict(epoch))
+
+    def on_done(self, job: Job) -> None:
+        """A job is finished, now or in an earlier run."""
+        self.done += 1
+        say("job done", logging.INFO, job=job.name, done=self.done, jobs=self.total)
+
+    def on_model_epoch(self, epoch: Epoch) -> None:
+        """The only training has finished an epoch."""
+        say("epoch", logging.INFO, **asdict(epoch))
+
+
+class ModelProgress(ExperimentProgress):
+    """Progress of a single training, epoch by epoch."""
+
+    def on_model_epoch(self, epoch: Epoch) -> None:
+        """The training has finished an epoch."""
+        task = self.steps.get("training")
+        if task is None:
+            task = self.steps["training"] = self.bar.add_task("training", total=self.max_epochs)
+        self.bar.update(task, completed=epoch.epoch, description=f"training: validation UA {epoch.validation_ua:.3f}")
+        if not self.console.is_terminal:
+            print(
+                f"[{epoch.epoch}/{self.max_epochs}] validation UA {epoch.validation_ua:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def make_progress(max_epochs: int) -> ExperimentProgress:
+    """Progress of an experiment, as bars or, with `--log-format json`, as log records."""
+    return LoggedProgress(max_epochs) if logs_json() else ExperimentProgress(max_epochs)
+
+
+def make_model_progress(max_epochs: int) -> ModelProgress | LoggedProgress:
+    """Progress of a single training, as bars or, with `--log-format json`, as log records."""
+    return LoggedProgress(max_epochs) if logs_json() else ModelProgress(max_epochs)

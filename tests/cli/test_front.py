@@ -1,0 +1,139 @@
+"""The front of the command line: help in any install, hints for common slips, completion of shells."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from affekt import cli
+from affekt.cli import completion
+
+CORE = {"numpy", "onnxruntime", "soundfile", "soxr"}
+OPTIONAL = sorted({module for modules in cli.EXTRAS.values() for module in modules})
+
+
+def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.main(words)
+    captured = capfd.readouterr()
+    return code, captured.out, captured.err
+
+
+def in_the_core(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process where every optional library is missing."""
+    absent = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))"
+    spec = f"import importlib.util as u; f = u.find_spec; u.find_spec = lambda n: None if n in {OPTIONAL!r} else f(n)"
+    program = f"{absent}; {spec}; from affekt.cli import main; sys.exit(main())"
+    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("verb", list(cli.VERBS))
+def test_help_needs_no_extra_and_names_it(verb: str) -> None:
+    done = in_the_core(verb, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Usage: affekt {verb}" in done.stdout
+    extras = cli.VERBS[verb].extras
+    said = f"(not installed): pip install 'affekt[{','.join(extras)}]'" in " ".join(done.stdout.split())
+    assert said == bool(extras)
+
+
+@pytest.mark.parametrize(
+    ("words", "extras"),
+    [
+        (["tune", "m.csv", "-o", "x"], "train,tune"),
+        (["corpora"], "train"),
+        (["prepare", "emodb", ".", "-o", "m.csv"], "train"),
+        (["train", "m.csv", "-o", "x"], "train"),
+        (["evaluate", "bundled", "m.csv"], "train"),
+        (["experiment", "m.csv", "-o", "x"], "train"),
+        (["report", "x"], "train"),
+        (["serve"], "serve"),
+    ],
+)
+def test_a_verb_names_all_extras_that_it_needs(words: list[str], extras: str) -> None:
+    done = in_the_core(*words)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"affekt: error: \w+ is not installed; pip install 'affekt\[{extras}\]'\n", done.stderr), (
+        done.stderr
+    )
+
+
+def test_pictures_need_the_extra_for_plots_alone() -> None:
+    assert next(extra for extra, modules in cli.EXTRAS.items() if "matplotlib" in modules) == "plot"
+
+
+@pytest.mark.parametrize("words", [["help"], ["help", "--help"], ["--help"], []])
+def test_help_without_a_command(capfd: pytest.CaptureFixture[str], words: list[str]) -> None:
+    code, out, _ = run(capfd, *words)
+    assert code == 0
+    assert out.startswith("Usage: affekt COMMAND [OPTIONS]")
+    assert "affekt predict call.wav" in out
+
+
+def test_help_of_a_command(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(capfd, "help", "predict") == run(capfd, "predict", "--help")
+    code, _, err = run(capfd, "help", "predct")
+    assert (code, err) == (2, "affekt: error: predct: got an unknown command; did you mean predict?\n")
+
+
+@pytest.mark.parametrize("name", ["call.wav", "my call.MP3", "clip.webm"])
+def test_a_recording_alone_is_a_hint_to_predict(capfd: pytest.CaptureFixture[str], name: str) -> None:
+    code, _, err = run(capfd, name)
+    assert code == 2
+    quoted = f"'{name}'" if " " in name else name
+    assert (
+        err == f"affekt: error: {name}: got an unknown command; to recognize a recording: `affekt predict {quoted}`\n"
+    )
+
+
+def test_a_folder_alone_is_a_hint_to_predict(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert f"`affekt predict {tmp_path}`" in run(capfd, str(tmp_path))[2]
+
+
+def completed(*words: str) -> list[str]:
+    """The words that bash offers for the last word."""
+    script = subprocess.run(
+        [sys.executable, "-m", "affekt", "completion", "bash"], capture_output=True, text=True, check=True
+    ).stdout
+    line = f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}"
+    program = f'{script}\n{line}\n_affekt\necho "${{COMPREPLY[*]}}"'
+    return subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_bash_completes_commands_options_and_values() -> None:
+    assert completed("affekt", "pre") == ["prepare", "predict"] or completed("affekt", "pre") == ["predict", "prepare"]
+    assert completed("affekt", "help", "tun") == ["tune"]
+    assert completed("affekt", "experiment", "m.csv", "--train.max") == ["--train.max-epochs"]
+    assert completed("affekt", "report", "run", "--formats", "") == ["html", "markdown", "latex"]
+    assert completed("affekt", "predict", "call") == []
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_accept_their_script(shell: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, script, _ = run(capfd, "completion", shell)
+    assert code == 0
+    assert "train.max-epochs" in script
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "script").write_text(script)
+    done = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_fish_completes_values(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    if not shutil.which("fish"):
+        pytest.skip("fish is not installed")
+    (tmp_path / "script").write_text(run(capfd, "completion", "fish")[1])
+    ask = f"source {tmp_path}/script; complete -C 'affekt report run --projection '"
+    said = subprocess.run(["fish", "-c", ask], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in said.splitlines()] == ["pca", "tsne"]
+
+
+def test_quotes_in_help_texts_survive() -> None:
+    word = completion.Word(("--a",), help="the paper's [x]: y. More.")
+    assert "the paper'\\''s (x)\\: y]" in completion.zsh({"v": "V."}, {"v": [word]})
