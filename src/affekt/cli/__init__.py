@@ -17,7 +17,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -236,10 +236,16 @@ def _options_in_file(verb: str, path: str) -> dict[str, Any]:
     """The tables of a TOML file; for an experiment, also the options that repeat another run's `config.toml`."""
     data = read_toml(path)
     if verb == "experiment" and is_run_config(data):
-        from affekt.cli.shared import options_of_run
-
         return options_of_run(Path(path), data)
     return data
+
+
+def options_of_run(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `affekt experiment` that repeat a run, from its `config.toml` and the `folds.json` beside it."""
+    facts, folds = data["experiment"], path.with_name("folds.json")
+    kept = {name: facts[name] for name in ("folds", "fold_seed", "seeds", "threads") if name in facts}
+    own = {"systems": str(path), "recipe": str(path)} | ({"labels": str(path)} if "labels" in data else {})
+    return kept | own | {"protocol": str(folds) if folds.exists() else facts.get("protocol", "random")}
 
 
 def _explain(error: Exception, verb: str) -> int:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, make_dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
 
@@ -68,14 +67,6 @@ def given(changes: object) -> dict[str, Any]:
     values = {part.name: getattr(changes, part.name) for part in fields(changes)}  # type: ignore[arg-type]
     present = {name: value for name, value in values.items() if value is not None}
     return {name: given(value) if is_dataclass(value) else value for name, value in present.items()}
-
-
-def options_of_run(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `affekt experiment` that repeat a run, from its `config.toml` and the `folds.json` beside it."""
-    facts, folds = data["experiment"], path.with_name("folds.json")
-    kept = {name: facts[name] for name in ("folds", "fold_seed", "seeds", "threads") if name in facts}
-    own = {"systems": str(path), "recipe": str(path)} | ({"labels": str(path)} if "labels" in data else {})
-    return kept | own | {"protocol": str(folds) if folds.exists() else facts.get("protocol", "random")}
 
 
 def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
