@@ -155,8 +155,8 @@ def test_a_random_split_flatters_by_the_difference_of_pooled_ua(both: Study) -> 
 def test_compactness_ranks_jobs_within_their_folds(run: Run) -> None:
     answer = study.compactness(run)
     jobs = run.measures
-    centerd = jobs[["ua", "fisher_ratio"]] - jobs.groupby("fold")[["ua", "fisher_ratio"]].transform("mean")
-    expected = scipy.stats.spearmanr(centerd["ua"], centerd["fisher_ratio"]).statistic
+    centered = jobs[["ua", "fisher_ratio"]] - jobs.groupby("fold")[["ua", "fisher_ratio"]].transform("mean")
+    expected = scipy.stats.spearmanr(centered["ua"], centered["fisher_ratio"]).statistic
     assert answer["association"]["fisher_ratio"]["value"] == pytest.approx(expected)
     assert answer["association"]["fisher_ratio"]["jobs"] == 48
     change = next(row for row in answer["changes"] if (row["proposal"], row["measure"]) == ("focal", "fisher_ratio"))

@@ -123,13 +123,25 @@ def test_t_test_is_over_folds_with_seeds_averaged(results: Results, summary: dic
     compared = summary["systems"]["focal"]["comparison"]["ua"]
     assert compared["t_p"] == pytest.approx(expected, rel=1e-6)
     assert compared["difference"] == pytest.approx((table["focal"] - table["baseline"]).mean(), rel=1e-6)
+    ends = statistics.corrected_resampled_interval(table["focal"] - table["baseline"], 32, 44)
+    assert (compared["t_low"], compared["t_high"]) == pytest.approx(ends[1:], rel=1e-6)
+    assert (compared["t_low"] <= 0) == (compared["t_p"] >= 0.05)  # the interval and the p of one test
+
+
+def test_two_folds_have_no_t_test(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    summary = summarize(Results.read(make_run(tmp_path / "run", systems=("baseline", "focal"), folds=2)), replicates=9)
+    compared = summary["systems"]["focal"]["comparison"]["ua"]
+    assert [compared[name] for name in ("t_p", "t_low", "t_high", "verdict")] == [None, None, None, "not tested"]
+    assert compared["permutation_p_holm"] is not None
 
 
 def test_relative_change_of_each_recall(summary: dict[str, Any]) -> None:
     recall = {name: np.array(list(figures["recall"].values())) for name, figures in summary["systems"].items()}
     got = summary["systems"]["focal"]["comparison"]["relative_recall"]
     assert list(got) == summary["classes"]
-    np.testing.assert_allclose(list(got.values()), recall["focal"] / recall["baseline"] - 1, rtol=1e-6)
+    assert (got["neutral"], got["sad"]) == (None, None)  # fewer than 20 test utterances
+    expected = recall["focal"] / recall["baseline"] - 1
+    np.testing.assert_allclose([got["angry"], got["happy"]], expected[:2], rtol=1e-6)
 
 
 def test_holm_is_over_all_systems(summary: dict[str, Any]) -> None:

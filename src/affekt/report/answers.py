@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from affekt.report import numbers, plots
+from affekt.report import numbers, plots, verdicts
 from affekt.report.content import GEOMETRY
 from affekt.report.document import Block, Code, Figure, Heading, Panel, Paragraph, Table
 from affekt.results import study as asked
@@ -16,7 +16,7 @@ from affekt.results.study import Planned, Study
 Row = Mapping[str, Any]
 LEVEL = 0.05
 
-VERDICTS = {
+READINGS = {
     "reached": "the whole interval lies at or above 4 points: the claim holds here",
     "refuted": "the whole interval lies below 4 points: the claim does not hold here",
     "open": "4 points lie inside the interval: these jobs cannot tell",
@@ -61,16 +61,27 @@ def claims(study: Study) -> Iterator[Block]:
     yield Heading("(a) Do the proposals gain 4 points?")
     found = [(run.planned.name, row) for run in study.runs for row in asked.claims(run)]
     rows = tuple(
-        (name, row["proposal"], difference(row), *_p_values(row), VERDICTS[row["verdict"]]) for name, row in found
+        (
+            name,
+            row["proposal"],
+            difference(row),
+            *_p_values(row),
+            verdicts.of_study(row),
+            READINGS[row["verdict"]],
+        )
+        for name, row in found
     )
     if rows:
-        counts = {verdict: sum(row["verdict"] == verdict for _, row in found) for verdict in VERDICTS}
+        counts = {verdict: sum(row["verdict"] == verdict for _, row in found) for verdict in READINGS}
         yield Paragraph(
             f"Of {len(found)} comparisons, the interval lies at or above 4 points in {counts['reached']}, below in "
             f"{counts['refuted']}, and holds 4 points in {counts['open']}."
         )
-        columns = ("Run", "Proposal", "UA gain (points)", "p (t)", "p (t), Holm", "Reading")
-        note = "Gain over the baseline on the same folds; interval of the corrected resampled t-test."
+        columns = ("Run", "Proposal", "UA gain (points)", "p (t)", "p (t), Holm", "Verdict", "The claim of 4 points")
+        note = (
+            "Gain over the baseline on the same folds; interval and p of one test, the corrected resampled t-test. "
+            f"Verdict: Holm-corrected p below {LEVEL}."
+        )
         yield Table("The paper's proposals against its baseline.", columns, rows, note=note)
     absent = [name for name in asked.PROPOSALS if name not in {row[1] for row in rows}]
     if absent:
@@ -88,7 +99,13 @@ def alpha(study: Study) -> Iterator[Block]:
     )
     found = [(run.planned.name, row) for run in study.runs for row in asked.alphas(run)]
     rows = tuple(
-        (name, f"{row['system']} − {row['other']}", difference(row), numbers.p_value(row["p_holm"]))
+        (
+            name,
+            f"{row['system']} − {row['other']}",
+            difference(row),
+            numbers.p_value(row["p_holm"]),
+            verdicts.of_study(row),
+        )
         for name, row in found
     )
     if rows:
@@ -98,7 +115,7 @@ def alpha(study: Study) -> Iterator[Block]:
             f"Of {len(found)} pairs, {differ} differ after Holm's correction (p < {LEVEL}); the largest difference is "
             f"{numbers.percent(largest)} points."
         )
-        columns = ("Run", "Systems", "UA difference (points)", "p (t), Holm")
+        columns = ("Run", "Systems", "UA difference (points)", "p (t), Holm", "Verdict")
         yield Table("Focal systems that differ in alpha alone.", columns, rows)
     else:
         yield from not_run("focal loss with several alphas", [Planned("emodb", "random", "paper", {})], "table2")
@@ -213,13 +230,21 @@ def compactness(study: Study) -> Iterator[Block]:
             f"in {sum(row['low'] > 0 for row in known)} of {len(known)} runs."
         )
     changes = tuple(
-        (name, row["proposal"], GEOMETRY[row["measure"]], _plain_difference(row), numbers.p_value(row["p"]))
+        (
+            name,
+            row["proposal"],
+            GEOMETRY[row["measure"]],
+            _plain_difference(row),
+            numbers.p_value(row["p"]),
+            verdicts.of_study(row, verdicts.SIZES, "p"),
+        )
         for name, answer in found.items()
         for row in answer["changes"]
     )
     if changes:
-        columns = ("Run", "Proposal", "Measure", "Change", "p (t)")
-        yield Table("Geometry of the deep features of test utterances, against the baseline.", columns, changes)
+        columns = ("Run", "Proposal", "Measure", "Change", "p (t)", "Verdict")
+        caption = "Geometry of the deep features of test utterances, against the baseline."
+        yield Table(caption, columns, changes, note=f"Verdict: p below {LEVEL}, not corrected for the number of rows.")
     associations = tuple(
         (name, GEOMETRY[measure], _plain_value(row), str(row["jobs"]))
         for name, answer in found.items()
@@ -231,7 +256,7 @@ def compactness(study: Study) -> Iterator[Block]:
             "Rank correlation (Spearman) of each measure with UA over jobs.",
             ("Run", "Measure", "Correlation", "Jobs"),
             associations,
-            note="Jobs of a fold are centerd first, since an easy fold has both; that costs a job each. Interval: "
+            note="Jobs of a fold are centered first, since an easy fold has both; that costs a job each. Interval: "
             "Bonett & Wright (2000), which takes jobs for independent; systems of one fold share their data, so it is "
             "somewhat too narrow.",
         )

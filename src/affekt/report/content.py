@@ -1,15 +1,14 @@
-"""What a report says, in reading order: the result, the paper beside it, and what lies behind it."""
+"""The content of a report in reading order: the result, the paper's figures beside it, and the details."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from affekt.report import numbers, plots, quoted
+from affekt.report import cells, comparison, numbers, plots, quoted, verdicts
 from affekt.report.document import (
     Block,
     Document,
-    Fact,
     Facts,
     Figure,
     Heading,
@@ -22,6 +21,7 @@ from affekt.report.document import (
 from affekt.report.terminal import SYNTHETIC
 from affekt.results import Job, Results
 from affekt.results.reading import codes
+from affekt.results.summary import LEAST_UTTERANCES
 
 Summary = Mapping[str, Any]
 HARD_CLASS = "happy"
@@ -45,7 +45,7 @@ def describe(results: Results, summary: Summary, projection: str = "pca") -> Doc
     """
     sections = (
         _opening(summary),
-        _recognition(summary),
+        comparison.recognition(summary),
         _paper(summary),
         _classes(summary),
         _spread(summary),
@@ -60,87 +60,15 @@ def describe(results: Results, summary: Summary, projection: str = "pca") -> Doc
 
 def _opening(summary: Summary) -> Iterator[Block]:
     if summary["synthetic"]:
-        yield Notice(f"{SYNTHETIC}. The voices are computed; the figures show that the program works, and no more.")
+        yield Notice(f"{SYNTHETIC}. The voices are computed. The figures show that the program works, nothing else.")
     jobs = summary["jobs"]
     if jobs["missing"]:
         yield Notice(
             f"{jobs['finished']} of {jobs['expected']} jobs are finished. Systems may have been measured on different "
-            "folds; differences are taken over the jobs that both systems have."
+            "folds. Differences use the jobs that both systems have finished."
         )
-    yield Facts(tuple(_facts(summary)))
-
-
-def _facts(summary: Summary) -> Iterator[Fact]:
-    systems, baseline = summary["systems"], summary["baseline"]
-    yield Fact(f"UA of {baseline}", f"{_spread_of(systems[baseline], 'ua')} %", _interval_of(systems[baseline], "ua"))
-    compared = {name: system["comparison"]["ua"] for name, system in systems.items() if system["comparison"]}
-    if compared:
-        best = max(compared, key=lambda name: compared[name]["difference"])
-        ua = compared[best]
-        interval = numbers.interval(ua["low"], ua["high"], signed=True)
-        note = f"points {interval}; p = {numbers.p_value(ua.get('t_p_holm'))} (corrected t, Holm)"
-        yield Fact(f"Largest gain in UA: {best}", numbers.points(ua["difference"]), note)
-    jobs = summary["jobs"]
-    numbered = {"system": len(systems), "fold": summary["folds"], "seed": len(summary["seeds"])}
-    design = ", ".join(f"{count} {name}{'s' if count != 1 else ''}" for name, count in numbered.items())
-    yield Fact("Jobs finished", f"{jobs['finished']} of {jobs['expected']}", design)
-
-
-def recognition_table(summary: Summary) -> Table:
-    """UA, WA and F1 of every system, and its gain over the baseline with the paired tests."""
-    return Table(
-        "Recognition and comparison with the baseline, on the test parts.",
-        ("System", "UA (%)", "WA (%)", "Macro-F1 (%)", "UA gain (points)", "p (t)", "p (perm.)", "Parameters", "Jobs"),
-        tuple(_recognition_row(name, system) for name, system in summary["systems"].items()),
-        note=_recognition_note(summary),
-    )
-
-
-def _recognition(summary: Summary) -> Iterator[Block]:
-    yield Heading("Recognition")
-    yield recognition_table(summary)
-    drawing = plots.intervals(summary["systems"], summary["baseline"])
-    yield Figure(
-        f"UA of all test utterances with its {_level(summary)} interval; the dashed line is {summary['baseline']}.",
-        (Panel("intervals", "UA and interval of each system", drawing),),
-    )
-    yield Table(
-        f"Paired comparison with {summary['baseline']}, before and after Holm's correction.",
-        ("System", "Measure", "Gain (points)", "p (t)", "p (t), Holm", "p (perm.)", "p (perm.), Holm", "Jobs"),
-        tuple(
-            _comparison_row(name, measure, system["comparison"])
-            for name, system in summary["systems"].items()
-            if system["comparison"]
-            for measure in ("ua", "wa")
-        ),
-    )
-
-
-def _recognition_row(name: str, system: Mapping[str, Any]) -> tuple[str, ...]:
-    recognized = (
-        f"{_spread_of(system, measure)} {_interval_of(system, measure)}" for measure in ("ua", "wa", "macro_f1")
-    )
-    compared = ("", "", "")
-    if system["comparison"]:
-        ua = system["comparison"]["ua"]
-        compared = (_gain(ua), numbers.p_value(ua.get("t_p_holm")), numbers.p_value(ua.get("permutation_p_holm")))
-    return (name, *recognized, *compared, numbers.count(system["parameters"]), str(system["jobs"]))
-
-
-def _comparison_row(name: str, measure: str, comparison: Mapping[str, Any]) -> tuple[str, ...]:
-    figures = comparison[measure]
-    tests = ("t_p", "t_p_holm", "permutation_p", "permutation_p_holm")
-    p_values = (numbers.p_value(figures.get(test)) for test in tests)
-    return (name, measure.upper(), _gain(figures), *p_values, str(comparison["jobs"]))
-
-
-def _recognition_note(summary: Summary) -> str:
-    bootstrap = summary["bootstrap"]
-    return (
-        f"Mean ± standard deviation over jobs; [{_level(summary)} interval] of all test utterances together, "
-        f"{numbers.count(bootstrap['replicates'])} bootstrap draws of {bootstrap['clusters']} clusters "
-        f"({bootstrap['unit']}). p: Holm-corrected over the systems."
-    )
+    yield Facts(tuple(comparison.facts(summary)))
+    yield from comparison.verdict_sentences(summary)
 
 
 def _paper(summary: Summary) -> Iterator[Block]:
@@ -157,7 +85,7 @@ def _paper(summary: Summary) -> Iterator[Block]:
 
 
 def paper_tables(summary: Summary) -> Iterator[Table]:
-    """The paper's two tables beside what was measured of their rows, where that is more than the baseline."""
+    """The paper's two tables beside the measured rows, where more than the baseline was measured."""
     shown = [row for row in quoted.TABLE_2 if _first(row.systems, summary)]
     prior = [row for row in quoted.TABLE_1 if _first(row.systems, summary)]
     if shown:  # the baseline alone has a WA to compare
@@ -181,9 +109,9 @@ def _table_2(summary: Summary, rows: Sequence[quoted.Row]) -> Table:
 
 def _table_2_row(summary: Summary, row: quoted.Row) -> tuple[str, ...]:
     system = summary["systems"][_first(row.systems, summary)]
-    gain = _gain(system["comparison"]["ua"]) if system["comparison"] else numbers.NONE
+    gain = verdicts.gain_over_folds(system["comparison"]["ua"]) if system["comparison"] else numbers.NONE
     printed = (f"{row.ua:.1f}", f"{row.wa:.1f}", f"+{row.gain:.1f}" if row.gain else numbers.NONE)
-    return (row.name, _spread_of(system, "ua"), _spread_of(system, "wa"), gain, *printed)
+    return (row.name, cells.spread_of(system, "ua"), cells.spread_of(system, "wa"), gain, *printed)
 
 
 def _table_1(summary: Summary, rows: Sequence[quoted.Row]) -> Table:
@@ -192,7 +120,7 @@ def _table_1(summary: Summary, rows: Sequence[quoted.Row]) -> Table:
         "Table 1 of the paper, all systems measured here under one protocol, and as quoted.",
         ("System", "UA (%)", "UA (%), quoted"),
         tuple(
-            (row.name, f"{_spread_of(system, 'ua')} {_interval_of(system, 'ua')}", f"{row.ua:.1f}")
+            (row.name, f"{cells.spread_of(system, 'ua')} {cells.interval_of(system, 'ua')}", f"{row.ua:.1f}")
             for row in rows
             for system in [systems[_first(row.systems, summary)]]
         ),
@@ -235,7 +163,7 @@ def _focal(summary: Summary) -> list[str]:
 
 
 def _changes(summary: Summary) -> str:
-    """What became of the hardest class, in words."""
+    """The change of the hardest class's recall, in words; empty where it has too few test utterances."""
     systems = summary["systems"]
     known = {name: part for name, part in systems[summary["baseline"]]["recall"].items() if part is not None}
     label = HARD_CLASS if HARD_CLASS in known else min(known, key=lambda name: known[name])
@@ -248,12 +176,14 @@ def _changes(summary: Summary) -> str:
         return ""
     return (
         f"Relative change of the recall of {label} against {summary['baseline']}: {', '.join(changes)}. "
-        f"The paper: focal loss improves happy by up to {quoted.HAPPY_RELATIVE_PERCENT:.0f}\u00a0% relative."
+        f"The paper reports that focal loss improves the recall of happy by up to "
+        f"{quoted.HAPPY_RELATIVE_PERCENT:.0f}\u00a0% relative. Relative changes are given only for classes of at least "
+        f"{LEAST_UTTERANCES} test utterances."
     )
 
 
 def _spread(summary: Summary) -> Iterator[Block]:
-    yield Heading("Where the spread comes from")
+    yield Heading("Sources of variation")
     yield Table(
         "Standard deviation of UA (points), and the epoch whose weights were kept.",
         ("System", "over jobs", "over folds", "over seeds", "kept epoch"),
@@ -276,7 +206,7 @@ def _geometry(results: Results, summary: Summary, projection: str) -> Iterator[B
     yield Heading("Deep features: compactness and separation")
     yield Table(
         "Geometry of the deep features of test utterances; mean ± standard deviation over jobs.",
-        ("System", *GEOMETRY.values(), "p (t) of the Fisher ratio"),
+        ("System", *GEOMETRY.values(), "p (t) of the Fisher ratio", "Verdict"),
         tuple(_geometry_row(name, system) for name, system in systems.items()),
         note="Fisher ratio: scatter between classes over scatter within. Larger is more separated for the first two. "
         f"p: against {summary['baseline']}, corrected t-test, Holm-corrected." + _association(summary),
@@ -290,7 +220,9 @@ def _geometry(results: Results, summary: Summary, projection: str) -> Iterator[B
 def _geometry_row(name: str, system: Mapping[str, Any]) -> tuple[str, ...]:
     figures = (numbers.decimal_spread(system["geometry"][measure]) for measure in GEOMETRY)
     compared = (system["comparison"] or {}).get("fisher_ratio") or {}
-    return (name, *figures, numbers.p_value(compared["t_p_holm"]) if compared.get("t_p") is not None else "")
+    if not compared:
+        return (name, *figures, "", "")
+    return (name, *figures, numbers.p_value(compared.get("t_p_holm")), verdicts.SIZES[compared["verdict"]])
 
 
 def _association(summary: Summary) -> str:
@@ -321,7 +253,7 @@ def _calibration(summary: Summary) -> Iterator[Block]:
     systems = summary["systems"]
     yield Heading("Calibration")
     yield Table(
-        "How far the posteriors can be believed, all test utterances together.",
+        "Reliability of the probabilities, all test utterances together.",
         ("System", "ECE (%)", "NLL (nats)", "Brier"),
         tuple(
             (
@@ -332,7 +264,7 @@ def _calibration(summary: Summary) -> Iterator[Block]:
             )
             for name, system in systems.items()
         ),
-        note="Posteriors as stored: after the temperature that was fitted on the validation part. "
+        note="Probabilities as stored, after temperature scaling fitted on the validation part. "
         "ECE: expected calibration error, 15 bins. NLL: negative log-likelihood. Brier: 0 (best) to 2.",
     )
     drawn = {name: plots.reliability(system["calibration"]["bins"], name) for name, system in systems.items()}
@@ -352,39 +284,25 @@ def _curves(results: Results, summary: Summary) -> Iterator[Block]:
             panels.append(Panel(f"curves-{name}", name, plots.learning_curves(histories, name)))
     if panels:
         yield Heading("Learning curves")
-        yield Figure("Accuracy by epoch, a line per job.", tuple(panels))
+        yield Figure("Accuracy by epoch, one line per job.", tuple(panels))
 
 
 def _reading(summary: Summary) -> Iterator[Block]:
     yield Heading("How to read this")
     yield Paragraph(
-        "WA is accuracy, UA the mean recall over the classes, so that each class counts alike whatever its size. "
-        "Intervals come from drawing whole speakers, since utterances of one speaker are not independent; with few "
-        "speakers they are somewhat too narrow. They hold for the models that were trained."
+        "WA is accuracy. UA is the mean recall over the classes: each class has the same weight, whatever its size."
     )
     yield Paragraph(
-        "p (t) is the corrected resampled t-test of Nadeau & Bengio (2003) over folds, seeds averaged: would the gain "
-        "come back on other splits and trainings? p (perm.) exchanges the two systems' predictions within speakers: "
-        "would these very models win on other speakers? A claim about a method needs the first. Before correction, "
-        f"p (perm.) cannot fall below 2 / 2^n for n clusters; here n = {summary['bootstrap']['clusters']}."
+        "Two tests answer two questions, and each gain stands with the interval of its own test. Over folds (p (t), "
+        "the corrected resampled t-test of Nadeau & Bengio 2003, seeds averaged): does the method win on other splits "
+        "and trainings? Over speakers (p (perm.), exchanging the two systems' predictions within speakers): do these "
+        "trained models win on other speakers? A claim about a method needs the first; the verdict is its result. The "
+        "two can disagree: the same models may be better on these speakers while folds vary too much for a claim."
+    )
+    yield Paragraph(
+        "Intervals over speakers draw whole speakers, because the utterances of one speaker are not independent. With "
+        f"few speakers they are somewhat too narrow. Before correction, p (perm.) cannot fall below 2 / 2^n for n "
+        f"clusters; here n = {summary['bootstrap']['clusters']}."
     )
     if missing := summary["jobs"]["missing"]:
         yield Listing(f"Jobs that are not finished ({len(missing)})", tuple(missing))
-
-
-def _spread_of(system: Mapping[str, Any], measure: str) -> str:
-    return numbers.spread(system[measure]["mean"], system[measure]["sd_jobs"])
-
-
-def _interval_of(system: Mapping[str, Any], measure: str) -> str:
-    pooled = system["pooled"][measure]
-    return numbers.interval(pooled["low"], pooled["high"])
-
-
-def _gain(figures: Mapping[str, float]) -> str:
-    interval = numbers.interval(figures["low"], figures["high"], signed=True)
-    return f"{numbers.points(figures['difference'])} {interval}"
-
-
-def _level(summary: Summary) -> str:
-    return f"{100 * summary['bootstrap']['level']:.0f} %"

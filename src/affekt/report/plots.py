@@ -178,10 +178,10 @@ def project(
     if method == "tsne" and len(features) > 3:
         perplexity = min(30.0, (len(features) - 1) / 3)
         return np.asarray(TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features))
-    centerd = features - features.mean(0)
-    _, _, directions = np.linalg.svd(centerd, full_matrices=False)
+    centered = features - features.mean(0)
+    _, _, directions = np.linalg.svd(centered, full_matrices=False)
     directions = directions[:2] * np.sign(directions[:2].sum(1, keepdims=True))  # a component's sign means nothing
-    return np.pad(centerd @ directions.T, ((0, 0), (0, 2 - len(directions))))
+    return np.pad(centered @ directions.T, ((0, 0), (0, 2 - len(directions))))
 
 
 def svg(figure: Figure, name: str) -> str:

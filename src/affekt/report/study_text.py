@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from affekt.report import answers, numbers, plots, quoted
-from affekt.report.content import paper_tables, recognition_table
+from affekt.report import answers, numbers, plots, quoted, verdicts
+from affekt.report.comparison import recognition_table
+from affekt.report.content import paper_tables
 from affekt.report.document import Block, Code, Document, Figure, Heading, Listing, Panel, Paragraph, Table
 from affekt.results import study as asked
 from affekt.results.ablation import Ablation
@@ -160,7 +161,7 @@ def _contests(study: Study) -> Iterator[Block]:
     if rows:
         yield Table(
             "Small systems by the robust recipe against SVMs and Table 1, speakers held out.",
-            ("Corpus", "Robust system", "Rival", "its recipe", "UA gain (points)", "p (t)", "p (perm.)"),
+            ("Corpus", "Robust system", "Rival", "its recipe", "UA gain (points)", "p (t)", "Verdict", "p (perm.)"),
             tuple(rows),
             note="On the same folds; intervals and p (t) over folds, p (perm.) by exchanging predictions within "
             f"speakers. Holm's correction is over the rivals of a system, corpus and recipe.{_fused(trained.values())}",
@@ -177,6 +178,7 @@ def _contest_row(corpus: str, rival: Run, row: Row) -> tuple[str, ...]:
         rival.results.recipe,
         answers.difference(row),
         numbers.p_value(row["p_holm"]),
+        verdicts.of_study(row),
         numbers.p_value(row["permutation_p_holm"]),
     )
 

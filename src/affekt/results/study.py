@@ -27,7 +27,7 @@ from affekt.config import is_run_config, read_toml
 from affekt.errors import AffektError, CheckpointError, ConfigError, Fault
 from affekt.measures import metrics, statistics
 from affekt.results.reading import Results, codes
-from affekt.results.summary import GEOMETRY, TESTED, measure_jobs, shares, summarize
+from affekt.results.summary import GEOMETRY, LEAST_FOLDS, TESTED, measure_jobs, shares, summarize
 from affekt.training.systems import GROUPS
 
 COSTS = "costs.json"
@@ -130,8 +130,8 @@ def read_costs(path: Path) -> dict[str, Any]:
 def gain(first: Run, system: str, second: Run, other: str, measure: str = "ua") -> Row | None:
     """How much more one system has than another on the same folds and seeds, with the interval and p over folds.
 
-    Seeds are averaged in each fold. None where the two share no two folds: those of two runs are the same if their test
-    parts are.
+    Seeds are averaged in each fold. None where the two share fewer than three folds: those of two runs are the same if
+    their test parts are.
     """
     one, two = first.table(system, measure), second.table(other, measure)
     shared = one.index.intersection(two.index)
@@ -139,7 +139,7 @@ def gain(first: Run, system: str, second: Run, other: str, measure: str = "ua") 
         one, two = one.groupby("fold").mean(), two.groupby("fold").mean()
         shared = pd.Index([fold for fold in one.index.intersection(two.index) if _same_test(first, second, fold)])
     difference = (one.loc[shared] - two.loc[shared]).groupby("fold").mean()
-    if len(difference) < 2:
+    if len(difference) < LEAST_FOLDS:
         return None
     sizes = [fold for fold in first.results.folds if fold.index in difference.index]
     test, train = (float(np.mean([getattr(fold, part) for fold in sizes])) for part in ("test", "train"))
@@ -302,7 +302,7 @@ def _ua_and_difference(totals: Num[Floats, "replicates 2 classes classes"]) -> F
 def compactness(run: Run) -> dict[str, Any]:
     """(e) How each proposal changes the geometry of features, and the rank correlation of geometry with UA over jobs.
 
-    Before they are ranked, all jobs of a fold are centerd: an easy fold has both separated features and high UA,
+    Before they are ranked, all jobs of a fold are centered: an easy fold has both separated features and high UA,
     whatever the system.
     """
     changes = [
@@ -315,9 +315,9 @@ def compactness(run: Run) -> dict[str, Any]:
     association = {}
     for measure in GEOMETRY:
         table = run.measures[["fold", "ua", measure]].dropna()
-        centerd = table[["ua", measure]] - table.groupby("fold")[["ua", measure]].transform("mean")
+        centered = table[["ua", measure]] - table.groupby("fold")[["ua", measure]].transform("mean")
         several = table["fold"].map(table.groupby("fold").size()) > 1
-        ua, values = (centerd.loc[several, name].tolist() for name in ("ua", measure))
+        ua, values = (centered.loc[several, name].tolist() for name in ("ua", measure))
         centers = table.loc[several, "fold"].nunique()
         interval = statistics.rank_correlation_interval(ua, values, means_removed=centers)
         association[measure] = None if interval is None else _ends(interval) | {"jobs": int(several.sum())}

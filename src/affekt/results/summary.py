@@ -4,7 +4,13 @@ No time stands in it and no order of files matters. Percentages are parts of one
 
 Means and deviations are over jobs, over folds (seeds averaged) and over seeds (folds averaged). Intervals are of the
 *pooled* measure, all test utterances of all jobs in one confusion matrix, by drawing speakers: a fold may hold too few
-speakers to resample. A comparison uses the jobs that both systems have finished.
+speakers to resample. A comparison uses the jobs that both systems have finished and has two halves, which answer two
+questions and are never mixed:
+
+- over folds: `difference`, its interval `t_low` to `t_high` and `t_p` are all of the corrected resampled t-test;
+- over speakers: `pooled_difference`, its interval `low` to `high` and `permutation_p` are all from the pooled answers.
+
+`verdict` follows from the Holm-corrected p of the first.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,7 +37,16 @@ RECOGNITION = tuple(metrics.MEASURES)
 GEOMETRY = geometry.MEASURES
 TESTED = ("wa", "ua")
 """Measures whose difference is a sum over speakers, as the permutation test needs."""
+LEAST_FOLDS = 3
+"""A t-test on fewer folds has one degree of freedom or none: its interval spans the whole scale."""
+
+LEAST_UTTERANCES = 20
+"""A relative change of recall needs so many test utterances of the class: below, one utterance is 5 % or more."""
+
 DIGITS = 8
+
+Verdict = Literal["larger", "smaller", "not shown", "not tested"]
+"""Of a difference to the baseline: shown with its sign, not shown, or without a test (too few folds)."""
 
 Floats = NDArray[np.float64]
 
@@ -63,7 +78,7 @@ def summarize(
         pairs = _paired(measures, name, baseline)
         compared = None if name == baseline or pairs.empty else _comparison(results, pairs, pool, index)
         figures[name]["comparison"] = compared
-    _correct([system["comparison"] for system in figures.values() if system["comparison"]])
+    _correct([system["comparison"] for system in figures.values() if system["comparison"]], 1 - level)
     clusters = {"unit": pool.clusters.unit, "clusters": pool.clusters.count}
     summary = _facts(results, baseline) | {
         "bootstrap": clusters | {"replicates": replicates, "level": level},
@@ -126,7 +141,8 @@ class _Pool:
     Attributes:
         counts: confusions of a system in all its jobs; in those that the baseline has too; the baseline's in these.
         own, own_bounds: WA, UA and F1 of each system, and the ends of their intervals.
-        gain_bounds: the ends of the intervals of their differences to the baseline.
+        gain, gain_bounds: their differences to the baseline, and the ends of the intervals.
+        level: of the intervals.
         permuted: p-values of the differences in WA and UA.
     """
 
@@ -134,7 +150,9 @@ class _Pool:
     counts: Num[NDArray[np.int64], "clusters systems 3 classes classes"]
     own: Float[Floats, "systems recognition"]
     own_bounds: Float[Floats, "2 systems recognition"]
+    gain: Float[Floats, "systems recognition"]
     gain_bounds: Float[Floats, "2 systems recognition"]
+    level: float
     permuted: Float[Floats, "systems tested"]
 
 
@@ -145,12 +163,15 @@ def _pool(results: Results, systems: Sequence[str], baseline: str, seed: int, re
     cluster = table["id"].map(dict(zip(utterances["id"], clusters.index, strict=True))).to_numpy(np.int64)
     counts = _counts(results, systems, baseline, cluster, clusters.count)
     bounds = statistics.cluster_bootstrap(counts, _own_and_gain, seed=seed, replicates=replicates, level=level)
+    values = _own_and_gain(counts.sum(0)[None])[0]
     return _Pool(
         clusters,
         counts,
-        own=_own_and_gain(counts.sum(0)[None])[0, :, 0],
+        own=values[:, 0],
         own_bounds=bounds[:, :, 0],
+        gain=values[:, 1],
         gain_bounds=bounds[:, :, 1],
+        level=level,
         permuted=statistics.sign_flip_test(shares(counts), seed=seed),
     )
 
@@ -238,16 +259,18 @@ def _geometry_spreads(own: pd.DataFrame) -> dict[str, Any] | None:
 def _comparison(results: Results, pairs: pd.DataFrame, pool: _Pool, index: int) -> dict[str, Any]:
     """The system at `index` of the pool against the baseline; `pairs` holds their differences by job."""
     compared: dict[str, Any] = {"jobs": len(pairs)}
-    for measure, low, high in zip(RECOGNITION, *pool.gain_bounds[:, index], strict=True):
-        compared[measure] = _difference(results, pairs, measure) | {"low": low, "high": high}
+    for measure, gain, low, high in zip(RECOGNITION, pool.gain[index], *pool.gain_bounds[:, index], strict=True):
+        pooled = {"pooled_difference": gain, "low": low, "high": high}
+        compared[measure] = _difference(results, pairs, measure, pool.level) | pooled
     for measure, p_value in zip(TESTED, pool.permuted[index], strict=True):
         compared[measure]["permutation_p"] = p_value
     for measure in GEOMETRY:
         kept = pairs.dropna(subset=[measure])
-        compared[measure] = None if kept.empty else _difference(results, kept, measure)
+        compared[measure] = None if kept.empty else _difference(results, kept, measure, pool.level)
     _, own, baseline = metrics.recall(pool.counts[:, index].sum(0))
+    utterances = results.predictions.drop_duplicates("id")["label"].value_counts()
     compared["relative_recall"] = {
-        name: after / before - 1 if before > 0 else None
+        name: after / before - 1 if before > 0 and utterances[name] >= LEAST_UTTERANCES else None
         for name, after, before in zip(results.classes, own, baseline, strict=True)
     }
     return compared
@@ -262,15 +285,20 @@ def _paired(measures: pd.DataFrame, name: str, baseline: str) -> pd.DataFrame:
     return one.sub(other).loc[one.index.intersection(other.index)].sort_index()
 
 
-def _difference(results: Results, pairs: pd.DataFrame, measure: str) -> dict[str, float | None]:
-    """Mean difference and its corrected t-test over folds, seeds averaged; no test on a single fold."""
+def _difference(results: Results, pairs: pd.DataFrame, measure: str, level: float) -> dict[str, float | None]:
+    """Mean difference over folds, seeds averaged, with the interval and p-value of its corrected t-test.
+
+    Neither is given below :data:`LEAST_FOLDS` folds.
+    """
     by_fold = pairs.groupby("fold")[measure].mean()
+    found: dict[str, float | None] = {"difference": by_fold.mean(), "folds": len(by_fold)}
+    if len(by_fold) < LEAST_FOLDS:
+        return found | {"t_low": None, "t_high": None, "t_p": None}
     sizes = [fold for fold in results.folds if fold.index in by_fold.index]
     test, train = (float(np.mean([getattr(fold, part) for fold in sizes])) for part in ("test", "train"))
-    p_value = None
-    if len(by_fold) > 1:
-        p_value = statistics.corrected_resampled_t_test(by_fold.to_numpy(), test, train).p_value
-    return {"difference": pairs[measure].mean(), "t_p": p_value}
+    interval = statistics.corrected_resampled_interval(by_fold.to_numpy(), test, train, level)
+    p_value = statistics.corrected_resampled_t_test(by_fold.to_numpy(), test, train).p_value
+    return found | {"t_low": interval.low, "t_high": interval.high, "t_p": p_value}
 
 
 def shares(
@@ -286,14 +314,37 @@ def shares(
     return np.stack([wa, (gained * weights).sum(-1) / present], axis=-1)
 
 
-def _correct(comparisons: Sequence[dict[str, Any]]) -> None:
-    """Add Holm's correction over all systems, test by test and measure by measure."""
+def _correct(comparisons: Sequence[dict[str, Any]], level: float) -> None:
+    """Add Holm's correction over all systems, test by test and measure by measure; and the verdict of the t-test."""
     for measure in (*RECOGNITION, *GEOMETRY):
         for test in ("t_p", "permutation_p"):
             found = [compared[measure] for compared in comparisons if compared[measure]]
             tested = [figures for figures in found if figures.get(test) is not None]
             for figures, adjusted in zip(tested, statistics.holm([each[test] for each in tested]), strict=True):
                 figures[f"{test}_holm"] = adjusted
+        for compared in comparisons:
+            if compared[measure]:
+                compared[measure]["verdict"] = verdict(compared[measure], level)
+
+
+def verdict(figures: Mapping[str, Any], level: float = 0.05) -> Verdict:
+    """The conclusion from a difference and its Holm-corrected p-value.
+
+    Args:
+        figures: with `difference`, and `t_p_holm` where it was tested.
+        level: the p-value below which a difference counts as shown.
+
+    >>> verdict({"difference": 0.04, "t_p_holm": 0.01}), verdict({"difference": 0.04, "t_p_holm": 0.2})
+    ('larger', 'not shown')
+    >>> verdict({"difference": 0.04})
+    'not tested'
+    """
+    p_value = figures.get("t_p_holm")
+    if p_value is None:
+        return "not tested"
+    if p_value >= level:
+        return "not shown"
+    return "larger" if figures["difference"] > 0 else "smaller"
 
 
 def _association(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
