@@ -71,7 +71,14 @@ class LabelSet:
         return tuple(self.members)
 
     def class_of(self, label: str) -> str | None:
-        """The class that a canonical label belongs to; None if the set leaves it out."""
+        """The class of a canonical label.
+
+        Args:
+            label: a canonical label, such as `excited`.
+
+        Returns:
+            The class that it belongs to; None if the set leaves it out.
+        """
         return next((name for name, labels in self.members.items() if label in labels), None)
 
 

@@ -94,7 +94,15 @@ class Manifest:
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, Any]], root: str | Path) -> Manifest:
-        """Manifest from dictionaries, one per utterance."""
+        """Make a manifest from dictionaries.
+
+        Args:
+            rows: one dictionary per utterance, by column.
+            root: folder that the audio paths are relative to.
+
+        Returns:
+            The manifest, checked.
+        """
         import pandas as pd
 
         return cls(pd.DataFrame(list(rows)), Path(root))
@@ -108,6 +116,9 @@ class Manifest:
             root: folder that the audio paths are relative to; by default the file's own folder, or the one that a file
                 of version 0.1 names.
 
+        Returns:
+            The manifest, checked.
+
         Raises:
             ManifestError: every fault of the table, each with its rows.
         """
@@ -119,6 +130,9 @@ class Manifest:
 
     def write(self, path: str | Path) -> None:
         """Write CSV or Parquet atomically, with paths relative to the file's folder, so both may move together.
+
+        Args:
+            path: file to write, with the suffix .csv or .parquet.
 
         Raises:
             ManifestError: another suffix, or audio on another drive.
@@ -157,6 +171,12 @@ class Manifest:
     def select(self, labels: LabelSet) -> Manifest:
         """Utterances whose label is in the set, relabeled to its classes; votes for a class's labels are added up.
 
+        Args:
+            labels: the label set, e.g. ``LABEL_SETS["iemocap4"]``.
+
+        Returns:
+            A new manifest.
+
         Raises:
             ManifestError: a class of the set has no utterance.
         """
@@ -173,13 +193,25 @@ class Manifest:
         return Manifest(_merge_votes(table, labels), self.root)
 
     def where(self, keep: np.ndarray | pd.Series) -> Manifest:
-        """The rows for which `keep` is true."""
+        """The rows for which `keep` is true.
+
+        Args:
+            keep: one truth value per row.
+
+        Returns:
+            A new manifest.
+        """
         return Manifest(self.table[np.asarray(keep, dtype=bool)].reset_index(drop=True), self.root)
 
     def soft_labels(self, classes: Iterable[str]) -> np.ndarray | None:
-        """Annotators' votes as a distribution over classes, float32 [utterances, classes]; None without votes.
+        """The annotators' votes as a distribution over classes.
 
-        Rows without a vote for any of the classes fall back on the row's own label.
+        Args:
+            classes: class names, in the order of the columns.
+
+        Returns:
+            float32 [utterances, classes], rows sum to 1; None if the manifest has no votes. A row without votes for
+            these classes has probability 1 for its own label.
         """
         names = list(classes)
         columns = [VOTES_PREFIX + name for name in names]
