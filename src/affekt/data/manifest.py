@@ -223,6 +223,22 @@ class Manifest:
         return np.asarray(votes / np.maximum(votes.sum(1, keepdims=True), 1), np.float32)
 
 
+def is_manifest(path: str | Path) -> bool:
+    """Whether :meth:`Manifest.write` wrote a file, of this version or 0.1: it has all columns."""
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            from pyarrow.parquet import read_schema
+
+            return set(COLUMNS) <= set(read_schema(path).names)
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline(1 << 16)
+            header = file.readline(1 << 16) if first.startswith(OLD_HEADER) else first
+    except (OSError, ValueError):  # not UTF-8, not Parquet
+        return False
+    return set(COLUMNS) <= set(header.strip().split(","))
+
+
 def concatenate(manifests: Iterable[Manifest]) -> Manifest:
     """One manifest of several; its root is their common folder, and ids are prefixed by corpus where they clash."""
     import pandas as pd
@@ -405,21 +421,31 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return np.where(~empty.to_numpy() & np.isnan(numbers), np.inf, numbers)
 
 
-def _row_faults(column: str, found: list[tuple[int, str]], expected: str, remedy: str = "") -> list[Fault]:
-    """Faults of one kind: a line for each row, or one line for many, as a spreadsheet counts (the header is row 1).
+def row_faults(column: str, found: list[tuple[int, str]], expected: str, remedy: str = "") -> list[Fault]:
+    """Faults of one kind: a line for each row, or one line for many.
 
-    >>> print(*_row_faults("label", [(3, "nothing")], "a value"))
+    Args:
+        column: the column's name.
+        found: row number, as a spreadsheet counts (the header is row 1), and the cell.
+        expected, remedy: as of :class:`affekt.errors.Fault`.
+
+    >>> print(*row_faults("label", [(5, "nothing")], "a value"))
     row 5: label: got nothing, expected a value
-    >>> print(*_row_faults("label", [(row, "nothing") for row in range(5_000)], "a value"))
+    >>> print(*row_faults("label", [(row, "nothing") for row in range(2, 5_002)], "a value"))
     5,000 rows (2, 3, 4 and 4,997 more): label: got nothing, expected a value
     """
     if len(found) <= SHOWN:
-        return [Fault(f"row {row + 2}: {column}", got, expected, remedy) for row, got in found]
-    first = ", ".join(str(row + 2) for row, _ in found[:SHOWN])
+        return [Fault(f"row {row}: {column}", got, expected, remedy) for row, got in found]
+    first = ", ".join(str(row) for row, _ in found[:SHOWN])
     what = f"{len(found):,} rows ({first} and {len(found) - SHOWN:,} more): {column}"
     different = list(dict.fromkeys(got for _, got in found))
     got = ", ".join(different[:SHOWN]) + (" ..." if len(different) > SHOWN else "")
     return [Fault(what, got, expected, remedy)]
+
+
+def _row_faults(column: str, found: list[tuple[int, str]], expected: str, remedy: str = "") -> list[Fault]:
+    """Likewise, of rows of a data frame."""
+    return row_faults(column, [(row + 2, got) for row, got in found], expected, remedy)
 
 
 def _faults(table: pd.DataFrame) -> Iterator[Fault]:
