@@ -53,14 +53,7 @@ class AffektError(Exception):
 
     @classmethod
     def of(cls, faults: Iterable[Fault]) -> Self:
-        """One exception that carries several faults, each printed on its own line.
-
-        Args:
-            faults: at least one.
-
-        Returns:
-            The exception, to be raised.
-        """
+        """One exception that carries several faults, each printed on its own line."""
         error = cls()
         error.faults = tuple(faults)
         error.args = (str(error),)

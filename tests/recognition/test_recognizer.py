@@ -6,6 +6,7 @@ import hashlib
 import io
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,16 +117,67 @@ def test_other_rates_are_resampled(recognizer: Recognizer, babble: Babble) -> No
     np.testing.assert_allclose(list(first.probabilities.values()), list(second.probabilities.values()), atol=0.05)
 
 
-def test_long_recordings_are_cut_to_the_clip(recognizer: Recognizer, babble: Babble, tmp_path: Path) -> None:
+def test_the_first_clip_alone_where_it_is_asked_for(recognizer: Recognizer, babble: Babble, tmp_path: Path) -> None:
     waveform = babble(9.0)
     for rate, name in ((RATE, "a.wav"), (22_050, "b.wav")):
         soundfile.write(tmp_path / name, waveform, rate)
-        prediction = recognizer.predict(tmp_path / name)
+        prediction = recognizer.predict(tmp_path / name, first=True)
         assert prediction.truncated == (rate == RATE)
         assert prediction.end_seconds == pytest.approx(min(7.5, 144_000 / rate), abs=1e-4)
+        (same,) = recognizer.predict_many([tmp_path / name], first=True)
+        assert isinstance(same, Prediction)
+        assert (same.truncated, same.end_seconds) == (prediction.truncated, prediction.end_seconds)
     clipped = recognizer.predict(waveform[:120_000], RATE)
-    assert clipped.probabilities == recognizer.predict(waveform, RATE).probabilities
+    assert clipped.probabilities == recognizer.predict(waveform, RATE, first=True).probabilities
     assert not clipped.truncated
+
+
+def test_long_recordings_are_heard_to_their_end(recognizer: Recognizer, babble: Babble, tmp_path: Path) -> None:
+    """The answer is the timeline's: the mean over the speech, each segment weighted by its length."""
+    soundfile.write(tmp_path / "long.wav", np.concatenate([babble(8.0), np.zeros(40_000), babble(5.0, 1)]), RATE)
+    timeline = recognizer.timeline(tmp_path / "long.wav")
+    answer = recognizer.predict(tmp_path / "long.wav")
+    seconds = [segment.end_seconds - segment.start_seconds for segment in timeline.segments]
+    values = [list(segment.probabilities.values()) for segment in timeline.segments]
+    np.testing.assert_allclose(list(answer.probabilities.values()), np.average(values, axis=0, weights=seconds))
+    assert (answer.start_seconds, answer.end_seconds, answer.truncated) == (0.0, 15.5, False)
+    assert answer == timeline.overall
+    (many,) = recognizer.predict_many([tmp_path / "long.wav"])
+    assert isinstance(many, Prediction)
+    np.testing.assert_allclose(list(many.probabilities.values()), list(answer.probabilities.values()), atol=1e-6)
+    assert recognizer.predict((tmp_path / "long.wav").read_bytes()).probabilities == answer.probabilities
+
+
+def test_short_recordings_have_one_answer_everywhere(recognizer: Recognizer, babble: Babble) -> None:
+    for seconds in (1.0, 5.0, 7.5):
+        waveform = babble(seconds)
+        answer = recognizer.predict(waveform, RATE)
+        assert recognizer.timeline(waveform, RATE).overall == answer
+        assert recognizer.predict(waveform, RATE, first=True).probabilities == answer.probabilities
+
+
+def test_speech_after_a_silent_beginning_is_heard(recognizer: Recognizer, babble: Babble) -> None:
+    silence = np.zeros(10 * RATE, np.float32)
+    answer = recognizer.predict(np.concatenate([silence, babble(4.0)]), RATE)
+    assert answer.label in recognizer.labels
+    with pytest.raises(AudioError, match="got silence"):
+        recognizer.predict(silence, RATE)
+
+
+def test_long_recordings_without_speech_say_so(recognizer: Recognizer) -> None:
+    hum = np.full(10 * RATE, 0.01, np.float32)
+    answer = recognizer.predict(hum, RATE)
+    assert (answer.label, answer.reason, answer.confidence) == ("no speech", "no speech", 0.0)
+
+
+def test_memory_does_not_grow_with_a_recording(recognizer: Recognizer, babble: Babble, tmp_path: Path) -> None:
+    """Five minutes, 19 MB as samples: the peak stays far below."""
+    soundfile.write(tmp_path / "long.wav", np.tile(babble(10.0), 30), RATE)
+    tracemalloc.start()
+    recognizer.predict(tmp_path / "long.wav")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
 
 
 def test_threshold_of_the_card_and_own(recognizer: Recognizer, babble: Babble) -> None:
@@ -142,8 +194,16 @@ def test_threshold_of_the_card_and_own(recognizer: Recognizer, babble: Babble) -
         (np.full(160, 0.1, np.float32), RATE, "got 10 ms, expected at least 100 ms"),
         (np.empty(0, np.float32), RATE, "got 0 ms"),
         (np.full(16_000, np.nan, np.float32), RATE, "got NaN or infinity"),
-        (np.zeros((16_000, 2), np.float32), RATE, r"shape: got \(16000, 2\)"),
-        (np.zeros(16_000, np.int16), RATE, "type: got int16"),
+        (np.zeros((16_000, 2), np.float32), RATE, "got silence"),
+        (np.zeros(16_000, np.int16), RATE, "got silence"),
+        (np.zeros((8, 16_000), np.float32), RATE, r"shape: got \(8, 16000\), .*predict_many"),
+        (np.zeros((2, 3, 4), np.float32), RATE, "shape: got"),
+        (np.zeros(16_000, np.int64), RATE, "type: got int64, .*divide by"),
+        (np.zeros(16_000, np.complex64), RATE, "type: got complex64"),
+        (np.array(["a"] * 16_000), RATE, "type: got <U1"),
+        (np.zeros(16_000, np.float32), "16000", "sample rate: got '16000'"),
+        (np.zeros(16_000, np.float32), 44_100.5, "sample rate: got 44100.5"),
+        (np.zeros(16_000, np.float32), True, "sample rate: got True"),
         (np.full(16_000, 3e4, np.float32), RATE, "got a peak of 30000"),
         (np.zeros(16_000, np.float32), None, "sample rate: got None"),
         (np.zeros(16_000, np.float32), -8, "sample rate: got -8"),
@@ -156,7 +216,7 @@ def test_arrays_that_cannot_be_used(recognizer: Recognizer, array: Any, rate: An
 
 def test_all_faults_of_an_array_at_once(recognizer: Recognizer) -> None:
     with pytest.raises(AudioError) as caught:
-        recognizer.predict(np.zeros((2, 3), np.int16))
+        recognizer.predict(np.zeros((2, 3), np.int64))
     assert len(caught.value.faults) == 3
 
 

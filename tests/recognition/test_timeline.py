@@ -18,7 +18,8 @@ from affekt.errors import AudioError, ConfigError
 from affekt.recognition.card import ModelCard
 from affekt.recognition.prediction import Recognized
 from affekt.recognition.recognizer import Recognizer
-from affekt.recognition.timeline import TimelineConfig, make_timeline, viterbi
+from affekt.recognition.segmentation import viterbi
+from affekt.recognition.timeline import TimelineConfig, make_timeline
 
 RATE = 16_000
 Babble = Callable[..., Any]
@@ -33,6 +34,7 @@ class Listener:
     """A model that hears loudness: quiet is `low`, loud is `high`, with a certainty of 0.9."""
 
     labels = ("low", "high")
+    identity = "listener"
     card = ModelCard(labels, RATE, 7.5, True, 1.0, 0.5, "float32", 18, "0")
 
     def __init__(self, threshold: float = 0.1) -> None:

@@ -49,13 +49,21 @@ def test_a_form_is_answered_like_raw_bytes_and_gives_the_file_its_name(client: T
     assert form == raw | {"source": "call.wav"}
 
 
-def test_only_the_clip_of_a_long_recording_is_heard_and_the_answer_says_so(
+def test_a_long_recording_is_heard_to_its_end(client: TestClient, recognizer: Recognizer, recording: Record) -> None:
+    content = recording(9.0)
+    answer = client.post("/v1/predict", content=content).json()
+    assert (answer["end_seconds"], answer["truncated"]) == (9.0, False)
+    assert answer["probabilities"] == recognizer.predict(content).probabilities
+    assert client.post("/v1/timeline", content=content).json()["overall"] == answer
+
+
+def test_only_the_clip_is_heard_where_that_is_asked_for(
     client: TestClient, recognizer: Recognizer, recording: Record
 ) -> None:
     content = recording(9.0)
-    answer = client.post("/v1/predict", content=content).json()
+    answer = client.post("/v1/predict", params={"first": True}, content=content).json()
     assert (answer["end_seconds"], answer["truncated"]) == (7.5, True)
-    assert answer["probabilities"] == recognizer.predict(content).probabilities
+    assert answer["probabilities"] == recognizer.predict(content, first=True).probabilities
 
 
 def test_the_threshold_of_unsure_is_the_cards_or_the_clients(client: TestClient, recording: Record) -> None:

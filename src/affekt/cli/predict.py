@@ -21,7 +21,8 @@ from affekt.runtime.processes import suitable
 from affekt.runtime.ray_cluster import RayCluster
 
 if TYPE_CHECKING:
-    from affekt.recognition.recognizer import Recognizer, Source
+    from affekt.recognition.recognizer import Recognizer
+    from affekt.recognition.sources import Source
     from affekt.recognition.timeline import Timeline
 
 SUFFIXES = frozenset(
@@ -60,7 +61,7 @@ def predict(
         format: table, json, jsonl or csv. With `--timeline` also audacity, textgrid, rttm, html or png.
         output: with `--timeline`: write there instead of printing. A file, whose suffix says the format, or a folder.
         min_confidence: mark predictions below this as unsure; by default the model's own threshold.
-        timeline: emotion over time: segments of each recording. Without it, at most one clip of each is heard.
+        timeline: emotion over time: segments of each recording instead of one answer.
         window_seconds: with `--timeline`: what is heard at a time.
         hop_seconds: with `--timeline`: from one window to the next.
         activity: with `--timeline`: how speech is found.

@@ -1,4 +1,4 @@
-"""The base class of losses: contract, float32 arithmetic, and checks of the options before training."""
+"""What all losses share: the contract, float32, and options that are checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Alpha = float | Sequence[float]
 
 
 class Loss(nn.Module):
-    """Base class of losses; a subclass sets `head` and implements `batch_mean`.
+    """Base of all losses: a subclass sets `head` and computes `batch_mean`.
 
     Attributes:
-        head: the scores that it expects: "linear" for logits W f + b, "cosine" for cosines of f and the rows of W.
+        head: which scores it takes, "linear" (logits W f + b) or "cosine" (cosines of f and the rows of W).
 
     Args:
         classes: number of classes.
@@ -41,44 +41,16 @@ class Loss(nn.Module):
         embedding: Float[Tensor, "batch features"],
         labels: Int[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """The mean loss of a batch, computed in float32 or better, also under autocast.
-
-        Args:
-            scores: output of the network's head, [batch, classes].
-            embedding: pooled feature f, [batch, features].
-            labels: class numbers, int64 [batch].
-
-        Returns:
-            A scalar with a gradient.
-        """
+        """The mean loss of a batch; computed at least in float32, under autocast too."""
         with torch.autocast(scores.device.type, enabled=False):
             return self.batch_mean(_at_least_float32(scores), _at_least_float32(embedding), labels)
 
     def batch_mean(self, scores: Tensor, embedding: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch; subclasses implement it.
-
-        Args:
-            scores: float32 [batch, classes].
-            embedding: float32 [batch, features].
-            labels: class numbers, int64 [batch].
-
-        Returns:
-            A scalar with a gradient.
-
-        Raises:
-            NotImplementedError: in the base class.
-        """
+        """The mean loss of a batch; subclasses implement this."""
         raise NotImplementedError
 
     def logits(self, scores: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
-        """The logits whose softmax gives the class probabilities at test time.
-
-        Args:
-            scores: output of the network's head, [batch, classes].
-
-        Returns:
-            Logits, [batch, classes].
-        """
+        """What the softmax of the posteriors is taken of at test time."""
         return _at_least_float32(scores)
 
 

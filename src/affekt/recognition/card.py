@@ -44,6 +44,10 @@ class ModelCard:
         normalizer: `mean` and `std` of each mel band.
         provenance: data, recipe, seeds and commands that made the weights.
         measures: what was measured, on what.
+        speech_below: recordings whose `speech` output is below this hold no speech; None: the model has no such output.
+        outlier_above: recordings whose `outlier` output is above this are unlike the training speech, and unsure; None:
+            the model has no such output.
+        adaptation: parameters of the adaptation to a speaker; empty: none were fitted.
     """
 
     labels: tuple[str, ...]
@@ -60,6 +64,9 @@ class ModelCard:
     normalizer: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     measures: Mapping[str, Any] = field(default_factory=dict)
+    speech_below: float | None = None
+    outlier_above: float | None = None
+    adaptation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def clip_samples(self) -> int:
@@ -112,6 +119,11 @@ class ModelCard:
             )
             for key, (expected, valid) in _RULES.items()
             if not (key in values and valid(values[key]))
+        ]
+        faults += [
+            Fault(f"model {name}: card: {key}", got=repr(values[key])[:80], expected=expected)
+            for key, (expected, valid) in _OPTIONAL.items()
+            if values.get(key) is not None and not valid(values[key])
         ]
         if faults:
             raise CheckpointError.of(faults)
@@ -172,4 +184,9 @@ _RULES: dict[str, tuple[str, Any]] = {
     "precision": ("float32 or int8", lambda value: value in ("float32", "int8")),
     "opset": ("a version number", _is_number(1, 1_000)),
     "version": ("text", _is_text),
+}
+_OPTIONAL: dict[str, tuple[str, Any]] = {
+    "speech_below": ("a number from 0 to 1, or null", _is_number(0.0, 1.0)),
+    "outlier_above": ("a number, or null", _is_number(-1e9, 1e9)),
+    "adaptation": ("a table", lambda value: isinstance(value, dict)),
 }

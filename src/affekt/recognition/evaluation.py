@@ -19,7 +19,8 @@ from affekt.errors import AudioError, ManifestError
 from affekt.measures import metrics
 from affekt.measures.statistics import Clusters, cluster_bootstrap
 from affekt.recognition.prediction import Failure, Prediction
-from affekt.recognition.recognizer import Recognizer, Source
+from affekt.recognition.recognizer import Recognizer
+from affekt.recognition.sources import Source
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

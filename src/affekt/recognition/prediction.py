@@ -1,9 +1,11 @@
-"""What a recognizer is and answers: a prediction, or why there is none. Plain values that need no library."""
+"""Predictions, failures, and the protocol of a model. Plain values: importing them needs no library."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from affekt.errors import AffektError
@@ -20,21 +22,29 @@ if TYPE_CHECKING:
 CHUNK_RECORDINGS = 16
 """Recordings of a long list that are decoded, sorted by length and recognized together."""
 NO_SPEECH = "no speech"
-"""The label of a stretch of a recording or stream in which nobody speaks."""
+"""The label where nobody speaks, and the reason why there is no emotion."""
+LOW_CONFIDENCE = "low confidence"
+UNLIKE_TRAINING = "unlike the training speech"
+"""Reasons why a prediction is unsure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The emotion of one stretch of a recording.
+    """The emotion of a recording or of a part of it.
 
     Attributes:
-        label: the most probable class, or :data:`NO_SPEECH` (in streams and timelines).
+        label: the most probable class, or :data:`NO_SPEECH`.
         confidence: its probability; 0 without speech.
         probabilities: every class and its calibrated probability; they sum to 1, or are 0 without speech.
-        unsure: the confidence is below the threshold, so the label should not be relied on.
-        source: the file, or what else was listened to.
-        start_seconds, end_seconds: the stretch.
-        truncated: the recording goes on, but the model's clip was full; a timeline covers all of it.
+        unsure: the label should not be relied on, for the reason that `reason` states.
+        source: the file, or what else was heard.
+        start_seconds, end_seconds: the part that was heard.
+        truncated: the recording goes on, but only its first clip was asked for.
+        reason: None, :data:`NO_SPEECH`, :data:`UNLIKE_TRAINING` or :data:`LOW_CONFIDENCE`.
+        speech: probability that somebody speaks; None where the model does not estimate it.
+        channel: `left` or `right`, or the channel's number from 1; None: the mean of all channels.
+        model: name, version and content hash of the model.
+        adapted: what was assumed about the speaker; empty: nothing.
 
     >>> print(Prediction("happy", 0.75, {"happy": 0.75, "sad": 0.25}, False, "a.wav", 0.0, 2.5))
     a.wav: happy 75 % (happy 0.75, sad 0.25)
@@ -48,6 +58,11 @@ class Prediction:
     start_seconds: float
     end_seconds: float
     truncated: bool = False
+    reason: str | None = None
+    speech: float | None = None
+    channel: str | None = None
+    model: str = ""
+    adapted: str = ""
 
     @classmethod
     def of(
@@ -62,22 +77,25 @@ class Prediction:
     ) -> Prediction:
         """The prediction for a vector of probabilities.
 
-        >>> Prediction.of(("happy", "sad"), [0.4, 0.6], 0.7, "a.wav", 0.0, 1.0).unsure
-        True
+        >>> prediction = Prediction.of(("happy", "sad"), [0.4, 0.6], 0.7, "a.wav", 0.0, 1.0)
+        >>> prediction.unsure, prediction.reason
+        (True, 'low confidence')
         """
         named = {label: float(value) for label, value in zip(labels, probabilities, strict=True)}
         label = max(named, key=named.__getitem__)
         unsure = named[label] < unsure_below
-        return cls(label, named[label], named, unsure, source, start_seconds, end_seconds, truncated)
+        reason = LOW_CONFIDENCE if unsure else None
+        return cls(label, named[label], named, unsure, source, start_seconds, end_seconds, truncated, reason)
 
     @classmethod
     def no_speech(cls, labels: Sequence[str], source: str, start_seconds: float, end_seconds: float) -> Prediction:
         """The answer where nobody speaks."""
-        return cls(NO_SPEECH, 0.0, dict.fromkeys(labels, 0.0), True, source, start_seconds, end_seconds)
+        nothing = dict.fromkeys(labels, 0.0)
+        return cls(NO_SPEECH, 0.0, nothing, True, source, start_seconds, end_seconds, reason=NO_SPEECH)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON holds them."""
-        return {
+        """Plain values, as JSON holds them; `channel` and `adapted` only where they say something."""
+        values: dict[str, Any] = {
             "source": self.source,
             "start_seconds": self.start_seconds,
             "end_seconds": self.end_seconds,
@@ -86,7 +104,12 @@ class Prediction:
             "unsure": self.unsure,
             "probabilities": dict(self.probabilities),
             "truncated": self.truncated,
+            "reason": self.reason,
+            "speech": self.speech,
+            "model": self.model,
         }
+        said = {"channel": self.channel, "adapted": self.adapted}
+        return values | {key: value for key, value in said.items() if value}
 
     def to_row(self) -> dict[str, Any]:
         """One flat row of a table; probabilities are columns `prob.<class>`."""
@@ -96,7 +119,8 @@ class Prediction:
 
     def __str__(self) -> str:
         named = ", ".join(f"{label} {value:.2f}" for label, value in self.probabilities.items())
-        doubt = " unsure" if self.unsure and self.label != NO_SPEECH else ""
+        other = self.reason not in (None, LOW_CONFIDENCE)
+        doubt = (f" unsure, {self.reason}" if other else " unsure") if self.unsure and self.label != NO_SPEECH else ""
         certainty = "" if self.label == NO_SPEECH else f" {100 * self.confidence:.0f} %{doubt} ({named})"
         return f"{self.source}: {self.label}{certainty}"
 
@@ -128,17 +152,54 @@ def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
 
 
 class Recognized(NamedTuple):
-    """A model's bare answers for a batch: probabilities [batch, classes] and embeddings [batch, features]."""
+    """A model's bare answers for a batch.
+
+    Attributes:
+        probabilities: [batch, classes].
+        embeddings: [batch, features].
+        speech: probability that somebody speaks, [batch]; None where the model has no such output.
+        outlier: how unlike the training speech, [batch]; None where the model has no such output.
+    """
 
     probabilities: Floats
     embeddings: Floats
+    speech: Floats | None = None
+    outlier: Floats | None = None
+
+    def rows(self) -> list[Recognized]:
+        """The answers of each recording, as batches of one."""
+        parts = [slice(row, row + 1) for row in range(len(self.probabilities))]
+        speech, outlier = self.speech, self.outlier
+        return [
+            Recognized(
+                self.probabilities[part],
+                self.embeddings[part],
+                None if speech is None else speech[part],
+                None if outlier is None else outlier[part],
+            )
+            for part in parts
+        ]
+
+    def prediction(
+        self, row: int, model: Model, unsure_below: float, source: str, start_seconds: float, end_seconds: float
+    ) -> Prediction:
+        """The prediction for one recording of the batch: see :func:`judged`."""
+        speech = None if self.speech is None else float(self.speech[row])
+        outlier = None if self.outlier is None else float(self.outlier[row])
+        values = self.probabilities[row].tolist()
+        return judged(model, values, unsure_below, source, start_seconds, end_seconds, speech, outlier)
 
 
 class Model(Protocol):
-    """What timelines and streams need of a recognizer."""
+    """The part of a recognizer that timelines and streams need."""
 
     card: ModelCard
     labels: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """Name, version and content hash."""
+        ...
 
     def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
         """Answers for one batch of waveforms at the model's rate."""
@@ -147,3 +208,41 @@ class Model(Protocol):
     def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognized]:
         """Answers for a long row of batches, in order."""
         ...
+
+
+def judged(
+    model: Model,
+    probabilities: Sequence[float],
+    unsure_below: float,
+    source: str,
+    start_seconds: float,
+    end_seconds: float,
+    speech: float | None = None,
+    outlier: float | None = None,
+) -> Prediction:
+    """The prediction for a model's answers, by the thresholds of its card: no speech, unlike the training, unsure.
+
+    Args:
+        model: whose answers they are.
+        probabilities: of its classes.
+        unsure_below: confidence below which the prediction is unsure.
+        source, start_seconds, end_seconds: what was heard.
+        speech, outlier: the model's scores; None where it has none.
+    """
+    card, labels = model.card, model.labels
+    if speech is not None and card.speech_below is not None and speech < card.speech_below:
+        prediction = Prediction.no_speech(labels, source, start_seconds, end_seconds)
+    else:
+        prediction = Prediction.of(labels, probabilities, unsure_below, source, start_seconds, end_seconds)
+        if outlier is not None and card.outlier_above is not None and outlier > card.outlier_above:
+            prediction = replace(prediction, unsure=True, reason=UNLIKE_TRAINING)
+    return replace(prediction, speech=speech, model=model.identity)
+
+
+def identity_of(name: str, version: str, content: bytes) -> str:
+    """How predictions name a model: its file's name, the version of affekt that wrote it, and the file's SHA-256.
+
+    >>> identity_of("models/mine.onnx", "0.2.0", b"")
+    'mine.onnx 0.2.0 sha256:e3b0c44298fc'
+    """
+    return f"{PurePath(name).name} {version} sha256:{hashlib.sha256(content).hexdigest()[:12]}"

@@ -8,6 +8,7 @@ some 20 ms, where rates differ); what is added to it is how long the caller coll
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +98,9 @@ class Stream:
         labels, end = self._model.labels, self._samples / self._rate
         start = end - len(self._heard) / self._rate
         if not len(self._active) or self._active.mean() < SPEECH_SHARE:
-            return Prediction.no_speech(labels, self._source, start, end)
-        answer = self._model.probabilities([self._heard]).probabilities[0]
-        return Prediction.of(labels, answer.tolist(), self._unsure_below, self._source, start, end)
+            return replace(Prediction.no_speech(labels, self._source, start, end), model=self._model.identity)
+        answer = self._model.probabilities([self._heard])
+        return answer.prediction(0, self._model, self._unsure_below, self._source, start, end)
 
 
 def _check(sample_rate_hz: int, hop_seconds: float, window_seconds: float, clip_seconds: float) -> None:

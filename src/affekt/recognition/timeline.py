@@ -1,27 +1,29 @@
-"""Emotion over time: overlapping windows over a recording of any length, and segments made from them.
+"""Emotion over time: overlapping windows over a recording of any length, segments, and an overall answer.
 
-1. Windows: every `hop_seconds` the model hears `window_seconds`. Blocks of the recording come in and go, so memory is
-   flat but for the answers themselves (some hundred bytes a second).
+1. Windows: every `hop_seconds` the model hears `window_seconds`. The recording is read in blocks, so memory is flat but
+   for the answers themselves (some hundred bytes a second).
 2. Voice activity: a detector finds the stretches with speech; gaps shorter than a breath are closed.
 3. Smoothing: the most probable sequence of labels, where every change of label has a cost (Viterbi 1967). Overlapping
    windows hear the same samples again, so each counts for its hop alone.
 4. Segments: stretches of speech, cut where the sequence changes its label.
+5. The overall answer, which `predict`, the server and the page give too: a recording no longer than the model's clip is
+   one run of the model; of a longer one, the mean over the segments, each weighted by its length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from affekt.audio.voice_activity import detector, regions
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.recognition.card import ModelCard
 from affekt.recognition.prediction import Model, Prediction, to_frame
+from affekt.recognition.segmentation import Answers, Growing, Part, mean_of, parts_of, prediction_of, segment_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +34,10 @@ Integers = NDArray[np.int64]
 ENVELOPE_SECONDS = 0.05
 """Length of the pieces whose peaks draw the waveform."""
 BATCH_WINDOWS = 4
-SMALLEST_PROBABILITY = 1e-6
+SHORTEST_SECONDS = 0.1
+"""Shorter recordings get no answer."""
+QUIETEST_PEAK = 1e-4
+"""-80 dB of full scale: below it a recording counts as silent."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,9 @@ class TimelineConfig:
         Raises:
             ConfigError: values out of range, all at once.
         """
-        window = self.window_seconds or (min(3.0, card.clip_seconds) if card.masked else card.clip_seconds)
-        hop = self.hop_seconds or window / 3
+        usual = min(3.0, card.clip_seconds) if card.masked else card.clip_seconds
+        window = usual if self.window_seconds is None else self.window_seconds
+        hop = window / 3 if self.hop_seconds is None else self.hop_seconds
         rules = (
             ("window", window, 0.1 <= window <= card.clip_seconds, f"0.1 to {card.clip_seconds:g} s"),
             ("hop", hop, 0.02 <= hop <= window, "0.02 s to the window's length"),
@@ -94,6 +100,7 @@ class Timeline:
         probabilities: of each window, [windows, classes].
         segments: stretches of speech with one label each, in order; their probabilities are means over windows.
         envelope: peak of every :data:`ENVELOPE_SECONDS` of the waveform, [pieces].
+        overall: the answer for the whole recording.
     """
 
     source: str
@@ -104,6 +111,7 @@ class Timeline:
     probabilities: Floats
     segments: tuple[Prediction, ...]
     envelope: Floats
+    overall: Prediction
 
     @property
     def window_ends_seconds(self) -> NDArray[np.float64]:
@@ -126,6 +134,7 @@ class Timeline:
             "duration_seconds": self.duration_seconds,
             "labels": list(self.labels),
             "config": asdict(self.config),
+            "overall": self.overall.to_dict(),
             "seconds": self.seconds,
             "segments": [segment.to_dict() for segment in self.segments],
             "windows": [
@@ -163,71 +172,103 @@ def make_timeline(
     """
     rate = model.card.sample_rate_hz
     config = (config or TimelineConfig()).resolved(model.card)
-    recording = _Recording(blocks, rate, config)
-    answers = _Growing(np.float32)
+    recording = _Recording(blocks, rate, config, model.card.clip_samples)
+    answers = Answers(len(model.labels))
     for answer in model.map_windows(recording.batches()):
-        answers.append(answer.probabilities)
+        answers.append(answer)
     if not recording.samples:
         raise AudioError(source, got="no samples", expected="audio")
+    duration = recording.samples / rate
     timeline = Timeline(
         source=source,
-        duration_seconds=recording.samples / rate,
+        duration_seconds=duration,
         labels=model.labels,
         config=config,
         starts_seconds=recording.starts.values() / rate,
-        probabilities=answers.values().reshape(-1, len(model.labels)),
+        probabilities=answers.columns("probabilities"),
         segments=(),
         envelope=recording.envelope(),
+        overall=replace(Prediction.no_speech(model.labels, source, 0.0, duration), model=model.identity),
     )
-    segments = _segments(timeline, recording.speech_seconds(), unsure_below)
-    return replace(timeline, segments=tuple(segments))
+    parts = _parts(timeline, answers, recording, model.card.speech_below)
+    segments = tuple(segment_of(part, model, unsure_below, source) for part in parts)
+    return replace(timeline, segments=segments, overall=_overall(timeline, parts, recording, model, unsure_below))
 
 
-class _Growing:
-    """Numbers that come a few at a time, for hours, in one buffer.
+def _parts(timeline: Timeline, answers: Answers, recording: _Recording, speech_below: float | None) -> list[Part]:
+    """Stretches of speech with one label each."""
+    config = timeline.config
+    assert config.window_seconds is not None
+    assert config.hop_seconds is not None
+    centers = (timeline.starts_seconds + timeline.window_ends_seconds) / 2
+    share = config.hop_seconds / config.window_seconds
+    return list(parts_of(answers, centers, recording.speech_seconds(), share, config.change_cost, speech_below))
 
-    Thousands of small arrays instead would keep the memory between them from being used again.
 
-    >>> numbers = _Growing(np.int64)
-    >>> numbers.append([1, 2])
-    >>> numbers.append([3])
-    >>> numbers.values().tolist()
-    [1, 2, 3]
+def _overall(
+    timeline: Timeline, parts: Sequence[Part], recording: _Recording, model: Model, unsure_below: float
+) -> Prediction:
+    """The answer for a whole recording: one run of the model if it fits, else the mean over its speech."""
+    waveform, end = recording.beginning(), timeline.duration_seconds
+    if waveform is not None:
+        if end < SHORTEST_SECONDS or np.abs(waveform).max() < QUIETEST_PEAK:
+            return timeline.overall
+        return model.probabilities([waveform]).prediction(0, model, unsure_below, timeline.source, 0.0, end)
+    if not parts:
+        return timeline.overall
+    seconds = [part.end_seconds - part.start_seconds for part in parts]
+    mean = mean_of([part.values for part in parts], seconds)
+    return prediction_of(mean, model, unsure_below, timeline.source, 0.0, end)
+
+
+def whole_answer(timeline: Timeline) -> Prediction:
+    """The answer for a recording that is longer than a clip.
+
+    Raises:
+        AudioError: silence.
     """
+    check_peak(float(timeline.envelope.max(initial=0)), timeline.source)
+    return timeline.overall
 
-    def __init__(self, dtype: type[np.generic]) -> None:
-        self._dtype = dtype
-        self._bytes = bytearray()
 
-    def append(self, numbers: ArrayLike) -> None:
-        """Add numbers at the end."""
-        self._bytes += np.asarray(numbers, self._dtype).tobytes()
+def check_peak(peak: float, source: str) -> None:
+    """Refuse a silent recording, given its largest absolute sample.
 
-    def values(self) -> NDArray[Any]:
-        """All of them; nothing can be added any more."""
-        return np.frombuffer(self._bytes, self._dtype)
+    Raises:
+        AudioError: silence.
+    """
+    if peak < QUIETEST_PEAK:
+        raise AudioError(source, got="silence (no sample above -80 dB)", expected="speech")
 
 
 class _Recording:
     """One pass over a recording: windows for the model, and meanwhile voice activity and the waveform's envelope."""
 
-    def __init__(self, blocks: Iterable[Floats], sample_rate_hz: int, config: TimelineConfig) -> None:
+    def __init__(
+        self, blocks: Iterable[Floats], sample_rate_hz: int, config: TimelineConfig, clip_samples: int
+    ) -> None:
         assert config.window_seconds is not None
         assert config.hop_seconds is not None
         self.samples = 0
-        self.starts = _Growing(np.int64)  # first sample of each window that was heard
+        self.starts = Growing(np.int64)  # first sample of each window that was heard
         self._blocks = blocks
         self._rate = sample_rate_hz
         self._config = config
         self._window = round(config.window_seconds * sample_rate_hz)
         self._hop = round(config.hop_seconds * sample_rate_hz)
         self._detector = detector(config.activity, sample_rate_hz)
-        self._activity = _Growing(np.bool_)
+        self._activity = Growing(np.bool_)
         self._frames = 0
         self._recent = np.empty(0, np.int64)  # active frames that windows to come may hold
-        self._peaks = _Growing(np.float32)
+        self._peaks = Growing(np.float32)
         self._piece = round(ENVELOPE_SECONDS * sample_rate_hz)
         self._unpeaked = np.empty(0, np.float32)
+        self._clip_samples = clip_samples
+        self._beginning: list[Floats] = []  # all of it, for as long as it fits into a clip
+
+    def beginning(self) -> Floats | None:
+        """The whole recording; None if it is longer than a clip."""
+        return np.concatenate(self._beginning) if self.samples <= self._clip_samples else None
 
     def batches(self) -> Iterator[list[Floats]]:
         """All windows that hold some speech; the last one may be shorter."""
@@ -274,6 +315,7 @@ class _Recording:
 
     def _note(self, block: Floats) -> None:
         self.samples += len(block)
+        self._beginning = [*self._beginning, block] if self.samples <= self._clip_samples else []
         active = self._detector.feed(block)
         self._activity.append(active)
         self._recent = np.concatenate([self._recent, np.flatnonzero(active) + self._frames])
@@ -287,58 +329,3 @@ class _Recording:
         frame = self._detector.frame_samples
         self._recent = self._recent[np.searchsorted(self._recent, start // frame) :]
         return bool(len(self._recent)) and int(self._recent[0]) * frame < start + samples
-
-
-def viterbi(log_likelihood: NDArray[np.float64], change_cost: float) -> Integers:
-    """The path through [steps, states] with the largest sum of log-likelihoods minus `change_cost` per change.
-
-    >>> log_likelihood = np.log([[0.9, 0.1], [0.4, 0.6], [0.9, 0.1]])
-    >>> viterbi(log_likelihood, change_cost=0.0).tolist(), viterbi(log_likelihood, change_cost=1.0).tolist()
-    ([0, 1, 0], [0, 0, 0])
-    """
-    steps, states = log_likelihood.shape
-    stay = np.arange(states)
-    came_from = np.empty((steps, states), np.int64)
-    score = log_likelihood[0]
-    for step in range(1, steps):
-        best = int(score.argmax())
-        change = score[best] - change_cost > score
-        came_from[step] = np.where(change, best, stay)
-        score = np.where(change, score[best] - change_cost, score) + log_likelihood[step]
-    path = np.empty(steps, np.int64)
-    path[-1] = score.argmax()
-    for step in range(steps - 1, 0, -1):
-        path[step - 1] = came_from[step, path[step]]
-    return path
-
-
-def _segments(
-    timeline: Timeline, speech_seconds: Sequence[tuple[float, float]], unsure_below: float
-) -> list[Prediction]:
-    """Stretches of speech, cut half-way between the centers of two windows where the label changes."""
-    config = timeline.config
-    assert config.window_seconds is not None
-    assert config.hop_seconds is not None
-    own_share = config.hop_seconds / config.window_seconds
-    likelihood = np.log(np.maximum(timeline.probabilities.astype(np.float64), SMALLEST_PROBABILITY)) * own_share
-    centers = (timeline.starts_seconds + timeline.window_ends_seconds) / 2
-    borders = (centers[1:] + centers[:-1]) / 2
-    segments: list[Prediction] = []
-    for start, end in speech_seconds:
-        first, last = np.searchsorted(borders, [start, end]).tolist()  # windows whose neighborhoods touch the speech
-        path = viterbi(likelihood[first : last + 1], config.change_cost)
-        changes = np.flatnonzero(np.diff(path)) + 1
-        edges = [start, *borders[first + changes - 1].tolist(), end]
-        runs = np.split(timeline.probabilities[first : last + 1], changes)
-        for run, label, (left, right) in zip(runs, path[[0, *changes]], pairwise(edges), strict=True):
-            segments.append(_segment(timeline, run.mean(0), int(label), left, right, unsure_below))
-    return segments
-
-
-def _segment(
-    timeline: Timeline, probabilities: Floats, label: int, start: float, end: float, unsure_below: float
-) -> Prediction:
-    """A segment says the label of the smoothed path, with the mean probabilities of its windows."""
-    named: Mapping[str, float] = dict(zip(timeline.labels, probabilities.tolist(), strict=True))
-    name = timeline.labels[label]
-    return Prediction(name, named[name], named, named[name] < unsure_below, timeline.source, start, end)

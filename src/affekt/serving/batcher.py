@@ -13,18 +13,19 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.serving.deadline import PendingAnswer
+from affekt.serving.turn import Turn
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    pending: PendingAnswer
+    turn: Turn
     waveform: Floats
     since: float
 
@@ -33,7 +34,7 @@ class Batcher:
     """Collects waveforms [samples] and gives each its row of the model's answers. Any thread may submit.
 
     Args:
-        model: from waveforms to an array [batch, ...]; called in the pool.
+        model: from waveforms to one answer each; called in the pool.
         pool: with at least `workers` threads.
         workers: runs at a time.
         wait_seconds: how long the first of a batch waits for others.
@@ -43,7 +44,7 @@ class Batcher:
 
     def __init__(
         self,
-        model: Callable[[Sequence[Floats]], Floats],
+        model: Callable[[Sequence[Floats]], Sequence[Any]],
         pool: Executor,
         workers: int,
         wait_seconds: float,
@@ -60,10 +61,10 @@ class Batcher:
         self._waiting: dict[int, list[_Waiting]] = {}  # by length; in each list, who came first is first
         self._working = 0
 
-    def submit(self, pending: PendingAnswer, waveform: Floats) -> None:
-        """Answer a pending with the model's answer to a waveform, as soon as a worker has time."""
+    def submit(self, turn: Turn, waveform: Floats) -> None:
+        """Answer a turn with the model's answer to a waveform, as soon as a worker has time."""
         with self._lock:
-            self._waiting.setdefault(len(waveform), []).append(_Waiting(pending, waveform, time.monotonic()))
+            self._waiting.setdefault(len(waveform), []).append(_Waiting(turn, waveform, time.monotonic()))
             if self._working == self._workers:
                 return
             self._working += 1
@@ -102,7 +103,7 @@ class Batcher:
         batch: list[_Waiting] = []
         while waiting and len(batch) < most:
             first = waiting.pop(0)
-            if first.pending.begin():
+            if first.turn.begin():
                 batch.append(first)
         if waiting:
             self._waiting[samples] = waiting
@@ -115,7 +116,7 @@ class Batcher:
             self._on_batch(len(batch))
             answers = self._model([waiting.waveform for waiting in batch])
             for waiting, answer in zip(batch, answers, strict=True):
-                waiting.pending.succeed(answer)
+                waiting.turn.succeed(answer)
         except Exception as error:
             for waiting in batch:
-                waiting.pending.fail(error)
+                waiting.turn.fail(error)

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from affekt.errors import AffektError, AudioError, Fault
 from affekt.recognition.stream import Stream
 from affekt.serving.problems import RequestError, answer, problem
-from affekt.serving.service import RecognitionService
+from affekt.serving.service import Engine
 
 Floats = NDArray[np.float32]
 
@@ -60,15 +60,15 @@ class Pcm:
         return np.frombuffer(joined[:whole], self._type).astype(np.float32) * self._scale
 
 
-async def serve_stream(socket: WebSocket, options: StreamOptions, service: RecognitionService) -> None:
+async def serve_stream(socket: WebSocket, options: StreamOptions, engine: Engine) -> None:
     """One stream from its handshake to its end; what cannot be served is refused by HTTP, instead of the handshake."""
     try:
-        with service.streams.slot():
-            stream = service.recognizer.stream(
+        with engine.streams.entered():
+            stream = engine.recognizer.stream(
                 options.rate, options.hop_seconds, options.window_seconds, options.activity, options.min_confidence
             )
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-            await _Live(socket, stream, options, service).listen()
+            await _Live(socket, stream, options, engine).listen()
     except WebSocketDisconnect:
         return
     except AffektError as error:
@@ -78,11 +78,11 @@ async def serve_stream(socket: WebSocket, options: StreamOptions, service: Recog
 class _Live:
     """An accepted stream."""
 
-    def __init__(self, socket: WebSocket, stream: Stream, options: StreamOptions, service: RecognitionService) -> None:
+    def __init__(self, socket: WebSocket, stream: Stream, options: StreamOptions, engine: Engine) -> None:
         self._socket = socket
         self._stream = stream
         self._options = options
-        self._engine = service
+        self._engine = engine
         self._pcm = Pcm(options.encoding)
 
     async def listen(self) -> None:

@@ -28,11 +28,18 @@ class PredictionAnswer(BaseModel):
     source: str
     start_seconds: float
     end_seconds: float
-    label: str = Field(description="The most probable class, or `no speech` in streams")
+    label: str = Field(description="The most probable class, or `no speech`")
     confidence: float = Field(description="Its probability")
     unsure: bool = Field(description="The confidence is below the threshold: do not rely on the label")
     probabilities: dict[str, float] = Field(description="Every class; calibrated, they sum to 1")
-    truncated: bool = Field(description="The recording goes on past the model's clip; a timeline covers all of it")
+    truncated: bool = Field(description="With `first`: the recording goes on past the model's clip")
+    reason: str | None = Field(
+        None, description="Why it is unsure: no speech, unlike the training speech or low confidence"
+    )
+    speech: float | None = Field(None, description="Probability that somebody speaks, where the model estimates it")
+    model: str = Field("", description="Name, version and content hash of the model")
+    channel: str | None = Field(None, description="The channel that was heard; null: the mean of all")
+    adapted: str | None = Field(None, description="What was assumed about the speaker")
 
 
 class WindowAnswer(BaseModel):
@@ -57,6 +64,7 @@ class TimelineAnswer(BaseModel):
     duration_seconds: float
     labels: list[str]
     config: dict[str, Any]
+    overall: PredictionAnswer = Field(description="The answer for the whole recording, as `/v1/predict` gives it")
     seconds: dict[str, float] = Field(description="How long each label lasts")
     segments: list[PredictionAnswer] = Field(description="Stretches of speech with one label each")
     windows: list[WindowAnswer]

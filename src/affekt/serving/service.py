@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from affekt import audio
 from affekt.errors import Fault
-from affekt.recognition.prediction import Prediction
+from affekt.recognition.prediction import Prediction, Recognized
 from affekt.recognition.recognizer import Recognizer
 from affekt.recognition.stream import Stream
-from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline
-from affekt.serving.admission import AdmissionControl, UploadBudget
+from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline, whole_answer
 from affekt.serving.batcher import Batcher
-from affekt.serving.deadline import PendingAnswer
+from affekt.serving.gate import Budget, Gate
 from affekt.serving.problems import RequestError
 from affekt.serving.prometheus import Metrics
 from affekt.serving.settings import Limits
+from affekt.serving.turn import Turn
 from affekt.serving.uploads import Upload
 
 Floats = NDArray[np.float32]
@@ -41,7 +41,7 @@ BLOCK_SECONDS = 10.0
 """Of a long recording, decoded at a time; between two of them a timeline can be stopped."""
 
 
-class RecognitionService:
+class Engine:
     """What the server recognizes with.
 
     Args:
@@ -57,51 +57,58 @@ class RecognitionService:
         self.limits = limits
         self.metrics = metrics
         served = max(threads, runs)
-        self.predictions = AdmissionControl("predictions", limits.predictions, WAIT_SHARE * limits.wait_seconds, served)
-        self.timelines = AdmissionControl("timelines", limits.timelines)
-        self.streams = AdmissionControl("streams", limits.streams)
-        self.uploads = UploadBudget(limits.pending_bytes)
+        self.predictions = Gate("predictions", limits.predictions, WAIT_SHARE * limits.wait_seconds, served)
+        self.timelines = Gate("timelines", limits.timelines)
+        self.streams = Gate("streams", limits.streams)
+        self.uploads = Budget(limits.pending_bytes)
         self._closing = threading.Event()
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._models = ThreadPoolExecutor(runs, "model")
         self._long = ThreadPoolExecutor(runs, "timeline")
         self._batcher = Batcher(
-            lambda waveforms: recognizer.probabilities(waveforms).probabilities,
+            lambda waveforms: recognizer.probabilities(waveforms).rows(),
             self._models,
             runs,
             limits.batch_wait_seconds,
             round(BATCH_SECONDS * recognizer.card.sample_rate_hz),
             metrics.batch_size.observe,
         )
-        metrics.gauge("predictions_inside", "Predictions in work and waiting", lambda: self.predictions.admitted)
-        metrics.gauge("timelines_inside", "Timelines in work and waiting", lambda: self.timelines.admitted)
-        metrics.gauge("streams_inside", "Live streams", lambda: self.streams.admitted)
+        metrics.gauge("predictions_inside", "Predictions in work and waiting", lambda: self.predictions.inside)
+        metrics.gauge("timelines_inside", "Timelines in work and waiting", lambda: self.timelines.inside)
+        metrics.gauge("streams_inside", "Live streams", lambda: self.streams.inside)
         metrics.gauge("upload_bytes", "Bytes of uploads held", lambda: self.uploads.held_bytes)
 
-    async def predict(self, upload: Upload, min_confidence: float | None) -> Prediction:
+    async def predict(self, upload: Upload, min_confidence: float | None, first: bool = False) -> Prediction:
         """The emotion of one recording.
+
+        A recording no longer than the model's clip shares a batch with others; a longer one is heard as a timeline,
+        unless `first` asks for its first clip alone.
 
         Raises:
             AudioError: a recording that cannot be used.
-            RequestError: 503, a wait beyond the limit.
+            RequestError: 422 too long a recording, 503 a wait beyond the limit or too much work.
         """
         card = self.recognizer.card
-        pending, samples = PendingAnswer(self.limits.wait_seconds), 0
+        turn, samples = Turn(self.limits.wait_seconds), 0
 
         def hear() -> None:
             nonlocal samples
             waveform = self.recognizer.waveform(upload)
             samples = len(waveform)
-            self._batcher.submit(pending, waveform[: card.clip_samples])
+            if samples > card.clip_samples and not first:
+                turn.succeed(None)
+            else:
+                self._batcher.submit(turn, waveform[: card.clip_samples])
 
-        self._decoders.submit(pending.attempt, hear)
-        probabilities = await pending.answer()
+        self._decoders.submit(turn.attempt, hear)
+        answer: Recognized | None = await turn.answer()
+        if answer is None:
+            return await self.timeline(upload, min_confidence, TimelineConfig(), whole_answer, "/v1/predict")
         seconds = min(samples, card.clip_samples) / card.sample_rate_hz
         self.metrics.audio_seconds.labels("/v1/predict").inc(seconds)
         threshold = card.unsure_below if min_confidence is None else min_confidence
-        truncated = samples > card.clip_samples
-        labels, values = self.recognizer.labels, probabilities.tolist()
-        return Prediction.of(labels, values, threshold, upload.title, 0.0, seconds, truncated)
+        prediction = answer.prediction(0, self.recognizer, threshold, upload.title, 0.0, seconds)
+        return replace(prediction, truncated=samples > card.clip_samples)
 
     async def timeline(
         self,
@@ -109,6 +116,7 @@ class RecognitionService:
         min_confidence: float | None,
         config: TimelineConfig,
         render: Callable[[Timeline], Result],
+        path: str = "/v1/timeline",
     ) -> Result:
         """Emotion over time in one recording, rendered; stopped when the caller is cancelled.
 
@@ -124,7 +132,7 @@ class RecognitionService:
 
         def work() -> Result:
             timeline = make_timeline(self.recognizer, blocks, upload.name, threshold, config)
-            self.metrics.audio_seconds.labels("/v1/timeline").inc(timeline.duration_seconds)
+            self.metrics.audio_seconds.labels(path).inc(timeline.duration_seconds)
             return render(_titled(timeline, upload.title))
 
         try:
@@ -162,7 +170,8 @@ class RecognitionService:
 
 def _titled(timeline: Timeline, title: str) -> Timeline:
     segments = tuple(replace(segment, source=title) for segment in timeline.segments)
-    return replace(timeline, source=title, segments=segments)
+    overall = replace(timeline.overall, source=title)
+    return replace(timeline, source=title, segments=segments, overall=overall)
 
 
 async def _in(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:

@@ -73,7 +73,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class ServerSettings:
+class Settings:
     """A server's settings.
 
     Attributes:

@@ -33,14 +33,7 @@ class Recipe:
     balance_corpora: bool = False
 
     def apply(self, system: System) -> System:
-        """Apply the recipe's changes to a system.
-
-        Args:
-            system: any system.
-
-        Returns:
-            The system as this recipe trains it.
-        """
+        """The system as this recipe trains it."""
         if self.level and isinstance(system.features, FeatureConfig):
             system = replace(system, features=replace(system.features, level=self.level))
         if self.masked is not None and isinstance(system.network, NetworkConfig):

@@ -23,6 +23,9 @@ from affekt.recognition.timeline import Timeline, TimelineConfig
 LABELS = ("angry", 'so "so"', "happy <3")
 
 
+SILENT = Prediction.no_speech(LABELS, "quiet.wav", 0.0, 2.0)
+
+
 def segment(label: str, start: float, end: float, confidence: float) -> Prediction:
     rest = (1 - confidence) / (len(LABELS) - 1)
     values = {name: confidence if name == label else rest for name in LABELS}
@@ -41,13 +44,15 @@ def timeline() -> Timeline:
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 6).astype(np.float32)
     envelope = np.abs(np.random.default_rng(0).normal(size=200)).astype(np.float32)
     config = TimelineConfig(2.0, 1.0)
-    return Timeline("ä call, take 1.wav", 10.0, LABELS, config, starts, probabilities, segments, envelope)
+    return Timeline("ä call, take 1.wav", 10.0, LABELS, config, starts, probabilities, segments, envelope, segments[0])
 
 
 @pytest.fixture
 def silent() -> Timeline:
     nothing = np.empty((0, 3), np.float32)
-    return Timeline("quiet.wav", 2.0, LABELS, TimelineConfig(2.0, 1.0), nothing[:, 0], nothing, (), np.zeros(40, "f"))
+    return Timeline(
+        "quiet.wav", 2.0, LABELS, TimelineConfig(2.0, 1.0), nothing[:, 0], nothing, (), np.zeros(40, "f"), SILENT
+    )
 
 
 def spans(timeline: Timeline) -> list[tuple[float, float]]:
@@ -131,7 +136,7 @@ def test_long_recordings_are_thinned() -> None:
     starts = np.arange(windows, dtype=np.float64)
     config = TimelineConfig(2.0, 1.0)
     peaks = np.ones(20 * windows, np.float32)
-    timeline = Timeline("day.wav", float(windows), LABELS, config, starts, probabilities, (), peaks)
+    timeline = Timeline("day.wav", float(windows), LABELS, config, starts, probabilities, (), peaks, SILENT)
     assert len(picture.to_svg(timeline)) < 400_000
     seconds, thinned = picture.envelope(timeline)
     assert len(seconds) == len(thinned) <= picture.COLUMNS
