@@ -161,3 +161,24 @@ def test_no_microphone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     code, _, err = run(b"")
     assert (code, "pip install 'affekt[mic]'" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "name"),
+    [
+        (bytes.fromhex("1a45dfa39f4286810142f7810142f281"), "a WebM or Matroska file"),
+        (b"RIFF\xff\xff\xff\xffWAVEfmt ", "a WAV file"),
+        (b"ID3\x04\0\0\0\0\x0f\x76" + bytes(20), "an MP3 file"),
+    ],
+)
+def test_the_bytes_of_a_file_are_no_samples(run: Any, beginning: bytes, name: str) -> None:
+    code, out, err = run(beginning + np.random.default_rng(0).bytes(100_000), "-")
+    assert (code, out) == (2, "")
+    assert f"stream: got {name}" in err
+    assert "expected raw PCM samples without a header; decode it first: ffmpeg -i FILE -f s16le" in err
+
+
+def test_a_single_sample_is_heard_to_its_end(run: Any) -> None:
+    code, out, err = run(bytes(2), "-")
+    assert (code, out) == (0, "")
+    assert "the input ended before its first hop" in err

@@ -142,3 +142,22 @@ class TestWhoListens:
 
     def test_another_name_is_refused(self, client: TestClient) -> None:
         assert refusal(client, headers={"host": "evil.example"})[0] == 421
+
+
+@pytest.mark.parametrize("size", [3, 4_000])
+@pytest.mark.parametrize(
+    ("beginning", "name"),
+    [
+        (bytes.fromhex("1a45dfa39f4286810142f7810142f281"), "a WebM or Matroska file"),
+        (b"\0\0\0\x1cftypmp42\0\0\0\0mp42isom", "an MP4 or QuickTime file"),
+        (b"RIFF\xff\xff\xff\xffWAVEfmt ", "a WAV file"),
+        (b"OggS\0\x02" + bytes(20), "an Ogg file"),
+    ],
+)
+def test_the_bytes_of_a_file_are_refused(client: TestClient, beginning: bytes, name: str, size: int) -> None:
+    content = beginning + np.random.default_rng(0).bytes(100_000)
+    lines, code = converse(client, "rate=16000", [*cut(content, [size])[:40], "end"])
+    assert code == 1003
+    (line,) = lines
+    assert str(line["got"]).startswith(name)
+    assert "raw PCM samples" in str(line["expected"])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, Protocol
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from affekt.audio import opus
+from affekt.audio import containers, opus
+from affekt.audio.signatures import Kind, kind_in
 from affekt.errors import AudioError
 
 LOWEST_RATE_HZ = 1_000
@@ -163,10 +164,36 @@ def opened(stream: BinaryIO, name: str, from_start: bool) -> Iterator[Decoder]:
     """
     if from_start and (sound := _short_opus(stream)):
         yield WholeDecoder(sound)
-    else:
-        with _sound_file(stream, name) as file:
-            check_rate(f"{name}: sample rate", file.samplerate)
-            yield SndfileDecoder(file, name)
+        return
+    kind = kind_in(stream)
+    with ExitStack() as stack:
+        decoder = stack.enter_context(_container(stream, kind, name)) if kind and not kind.by_libsndfile else None
+        yield decoder or _by_libsndfile_or_ffmpeg(stack, stream, kind, name)
+
+
+@contextmanager
+def _container(stream: BinaryIO, kind: Kind, name: str) -> Iterator[Decoder]:
+    """The decoder of a file that libsndfile does not know."""
+    if not (kind.demuxer and containers.available()):
+        raise containers.refused(kind, name)
+    with containers.opened(stream, kind, name) as decoder:
+        check_rate(f"{name}: sample rate", decoder.sample_rate_hz)
+        yield decoder
+
+
+def _by_libsndfile_or_ffmpeg(stack: ExitStack, stream: BinaryIO, kind: Kind | None, name: str) -> Decoder:
+    """The decoder of any other file; FFmpeg may know an encoding that libsndfile does not."""
+    try:
+        file = stack.enter_context(_sound_file(stream, name))
+        check_rate(f"{name}: sample rate", file.samplerate)
+        return SndfileDecoder(file, name)
+    except AudioError:
+        if kind is None or not containers.available():
+            raise
+        stream.seek(0)
+        with suppress(AudioError):
+            return stack.enter_context(_container(stream, kind, name))
+        raise
 
 
 def _short_opus(stream: BinaryIO) -> opus.Sound | None:

@@ -52,7 +52,7 @@ VERBS: dict[str, Verb] = {
     ),
     "stream": Verb(
         "affekt.cli.stream:stream",
-        "Recognize emotion live, a line every hop, from the microphone or from raw samples on standard input.",
+        "Recognize emotion live, one line per hop, from the microphone or from raw samples on standard input.",
     ),
     "serve": Verb(
         "affekt.cli.serve:serve",

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from affekt.audio.folders import scan
 from affekt.cli.framework.arguments import Option
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
 from affekt.recognition.bulk import predict_in_processes, predict_on_ray
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from affekt.recognition.recognizer import Recognizer
     from affekt.recognition.sources import Source
     from affekt.recognition.timeline import Timeline
-
-SUFFIXES = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".voc")
-)
-"""What counts as a recording inside a folder; files that are named are tried whatever they are called."""
 
 Layout = Literal["table", "json", "jsonl", "csv", "audacity", "textgrid", "rttm", "html", "png"]
 LISTS = ("table", "json", "jsonl", "csv")
@@ -124,12 +120,13 @@ def _check_engine(engine: str, ray: RayCluster | None, paths: Sequence[str], job
 
 
 def _sources(paths: Iterable[str]) -> Iterator[Source | Failure]:
-    """Recordings in the order given; what leads to none is a failure in its place."""
+    """Recordings in the order given; a path that leads to none is a failure in its place."""
+    noted: set[str] = set()
     for path in paths:
         if path == "-":
             yield sys.stdin.buffer
         elif Path(path).is_dir():
-            yield from _folder(Path(path)) or (_nothing(path, "a folder without recordings"),)
+            yield from _folder(path, noted)
         elif glob.has_magic(path) and not os.path.lexists(path):
             matches = glob.glob(path, recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
             yield from sorted(matches) or (_nothing(path, "a pattern that matches nothing"),)
@@ -137,18 +134,16 @@ def _sources(paths: Iterable[str]) -> Iterator[Source | Failure]:
             yield path
 
 
-def _folder(root: Path) -> list[str]:
-    """Recordings in a folder and the folders in it, sorted; hidden ones are left out, links are followed once."""
-    found: list[str] = []
-    seen: set[Path] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        seen.add(Path(folder).resolve())
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and Path(folder, name).resolve() not in seen
-        )
-        paths = [Path(folder, name) for name in sorted(files) if not name.startswith(".")]
-        found += [str(path) for path in paths if path.suffix.lower() in SUFFIXES]
-    return found
+def _folder(path: str, noted: set[str]) -> Sequence[str | Failure]:
+    """Recordings in a folder; a note on standard error, once per folder, counts the files that are passed over."""
+    found = scan(Path(path))
+    note = found.note()
+    if not found.recordings:
+        return [_nothing(path, f"a folder without recordings{note and f' ({note})'}")]
+    if note and path not in noted:
+        noted.add(path)
+        print(f"affekt: note: {path}: {note}", file=sys.stderr)
+    return found.recordings
 
 
 def _nothing(path: str, got: str) -> Failure:

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from affekt.audio.raw import RawGuard
 from affekt.errors import ConfigError
 from affekt.recognition.prediction import NO_SPEECH, Prediction
 from affekt.recognition.recognizer import Recognizer
@@ -20,7 +21,7 @@ from affekt.recognition.recognizer import Recognizer
 Floats = NDArray[np.float32]
 
 CHUNK_SECONDS = 0.02
-"""Samples are handed on in pieces no longer than this, so that a hop's end is noticed at once."""
+"""Longest piece of samples that is handed on, so that the end of a hop is noticed at once."""
 
 
 def stream(
@@ -35,21 +36,22 @@ def stream(
     min_confidence: float | None = None,
     format: Literal["lines", "jsonl"] = "lines",
 ) -> int:
-    """Recognize emotion live, a line every hop, from the microphone or from raw samples on standard input.
+    """Recognize emotion live, one line per hop, from the microphone or from raw samples on standard input.
 
-    Each line is about the last `--window-seconds`. It appears within the hop and 0.1 s after what it is about was said;
-    the delay that was measured, from the arrival of a hop's last sample to its line, is printed at the end.
+    Each line describes the last `--window-seconds`. It appears at most a hop and 0.1 s after the speech it describes;
+    the measured delay, from the arrival of a hop's last sample to its line, is printed at the end.
 
         arecord -q -f S16_LE -r 16000 -t raw | affekt stream -
+        ffmpeg -loglevel error -i call.m4a -f s16le -ac 1 -ar 16000 - | affekt stream -
 
     Args:
         source: `-` for standard input: 16-bit signed little-endian samples without a header. Nothing: the microphone.
-        model: a file written by `affekt export`; by default the one that comes with affekt.
-        rate: samples a second of the input.
-        channels: of the input, interleaved; they are averaged.
-        hop_seconds: from one line to the next.
-        window_seconds: what a line is about, at most the model's clip.
-        activity: how speech is found.
+        model: a file written by `affekt export`; by default the model that comes with affekt.
+        rate: sample rate of the input in Hz.
+        channels: number of interleaved channels of the input; they are averaged.
+        hop_seconds: step between lines.
+        window_seconds: length of the audio that a line describes, at most the model's clip.
+        activity: speech detector.
         min_confidence: mark predictions below this as unsure; by default the model's own threshold.
         format: `lines` for people or `jsonl` for programs.
     """
@@ -71,16 +73,23 @@ def stream(
 
 
 def _pcm(file: BinaryIO, rate: int, channels: int) -> Iterator[Floats]:
-    """Mono samples in [-1, 1) as they arrive; bytes of a sample that is not complete wait for the rest."""
+    """Mono samples in [-1, 1) as they arrive; the bytes of an incomplete sample wait for the rest.
+
+    Raises:
+        AudioError: the stream is a media file instead of raw samples.
+    """
     frame_bytes = 2 * channels
     most = max(1, round(CHUNK_SECONDS * rate)) * frame_bytes
-    rest = b""
-    while data := file.read1(most):  # type: ignore[attr-defined]  # a BufferedReader: what is there, without waiting
-        rest += data
+    guard, rest, ended = RawGuard(), b"", False
+    while not ended:
+        data = file.read1(most)  # type: ignore[attr-defined]  # a BufferedReader: what is there, without waiting
+        ended = not data
+        rest += guard.rest() if ended else guard.feed(data)
         whole = len(rest) - len(rest) % frame_bytes
         frames = np.frombuffer(rest[:whole], "<i2").reshape(-1, channels)
         rest = rest[whole:]
-        yield frames.mean(axis=1, dtype=np.float32) / 32_768
+        if len(frames):
+            yield frames.mean(axis=1, dtype=np.float32) / 32_768
 
 
 def _microphone(rate: int, channels: int) -> Iterator[Floats]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from starlette.websockets import WebSocketDisconnect
 
+from affekt.audio.raw import RawGuard
 from affekt.errors import AffektError, AudioError, Fault
 from affekt.recognition.stream import Stream
 from affekt.serving.problems import RequestError, answer, problem
@@ -20,48 +21,57 @@ from affekt.serving.service import Engine
 Floats = NDArray[np.float32]
 
 END = "end"
-"""The text message after a stream's last samples: it is answered with the rest and a normal close."""
+"""The text message after a stream's last samples; the rest of the answers and a normal close follow it."""
 PIECE_SECONDS = 1.0
-"""Of a stream, recognized before others have their turn."""
+"""Longest piece of a stream that is recognized before others have their turn."""
 PROTOCOL = "affekt"
 CLOSED_NORMALLY, CLOSED_UNSUPPORTED, CLOSED_POLICY = 1000, 1003, 1008  # RFC 6455, section 7.4.1
 CLOSED_FOR_NOW = 1013  # "try again later", in IANA's registry
 
 
 class StreamOptions(BaseModel):
-    """What a client says of its stream, in the query."""
+    """The properties of a stream, in the query."""
 
     rate: Annotated[int, Field(ge=1_000, le=768_000, description="Samples a second, mono")] = 16_000
     encoding: Annotated[Literal["s16le", "f32le"], Field(description="16-bit integers or 32-bit floats")] = "s16le"
-    hop_seconds: Annotated[float, Field(ge=0.25, le=60, description="From one answer to the next")] = 1.0
-    window_seconds: Annotated[float, Field(ge=0.1, le=60, description="What an answer is about")] = 3.0
-    activity: Annotated[str, Field(max_length=20, description="How speech is found: energy, silero or none")] = "energy"
+    hop_seconds: Annotated[float, Field(ge=0.25, le=60, description="Step between answers")] = 1.0
+    window_seconds: Annotated[
+        float, Field(ge=0.1, le=60, description="Length of the audio that an answer describes")
+    ] = 3.0
+    activity: Annotated[str, Field(max_length=20, description="Speech detector: energy, silero or none")] = "energy"
     min_confidence: Annotated[float | None, Field(ge=0, le=1, description="Answers below it are marked unsure")] = None
 
 
 class Pcm:
     """Bytes as they come, to whole samples.
 
+    The first few bytes wait until they show that no media file begins with them.
+
     >>> pcm = Pcm("s16le")
-    >>> pcm.feed(bytes([0, 64, 0])), pcm.feed(bytes([192]))
-    (array([0.5], dtype=float32), array([-0.5], dtype=float32))
+    >>> pcm.feed(bytes([0, 64] * 7)), pcm.feed(bytes([0, 192] * 2))[6:]
+    (array([], dtype=float32), array([ 0.5, -0.5, -0.5], dtype=float32))
     """
 
     def __init__(self, encoding: str) -> None:
         self._type = np.dtype("<i2" if encoding == "s16le" else "<f4")
         self._scale = np.float32(1 / 32_768 if encoding == "s16le" else 1)
+        self._guard = RawGuard()
         self._rest = b""
 
     def feed(self, message: bytes) -> Floats:
-        """The samples that a message completes."""
-        joined = self._rest + message
+        """The samples that a message completes.
+
+        Raises:
+            AudioError: the stream is a media file instead of raw samples.
+        """
+        joined = self._rest + self._guard.feed(message)
         whole = len(joined) - len(joined) % self._type.itemsize
         self._rest = joined[whole:]
         return np.frombuffer(joined[:whole], self._type).astype(np.float32) * self._scale
 
 
 async def serve_stream(socket: WebSocket, options: StreamOptions, engine: Engine) -> None:
-    """One stream from its handshake to its end; what cannot be served is refused by HTTP, instead of the handshake."""
+    """Serve one stream from its handshake to its end; a stream that cannot be served is refused by HTTP instead."""
     try:
         with engine.streams.entered():
             stream = engine.recognizer.stream(
@@ -86,7 +96,7 @@ class _Live:
         self._pcm = Pcm(options.encoding)
 
     async def listen(self) -> None:
-        """Answer samples until the client ends, leaves, falls silent or says something else."""
+        """Answer samples until the client ends, leaves, falls silent or sends anything else."""
         idle_seconds = self._engine.limits.stream_idle_seconds
         while True:
             try:
@@ -103,12 +113,16 @@ class _Live:
                 fault = Fault("message", "text", f"binary messages of samples, or the text {END!r}")
                 return await self._part(CLOSED_UNSUPPORTED, fault)
             try:
-                await self._recognize(self._pcm.feed(message["bytes"]))
+                samples = self._pcm.feed(message["bytes"])
+            except AudioError as error:
+                return await self._part(CLOSED_UNSUPPORTED, error.faults[0])
+            try:
+                await self._recognize(samples)
             except RequestError as error:
                 return await self._part(CLOSED_FOR_NOW, error.faults[0])
 
     async def _recognize(self, samples: Floats) -> None:
-        """Answer one message; samples that cannot be used cost one line, and the stream goes on."""
+        """Answer one message; unusable samples give one line, and the stream goes on."""
         rate = self._options.rate
         size = round(PIECE_SECONDS * rate)
         try:
@@ -125,7 +139,7 @@ class _Live:
         await self._socket.close(code, fault.what)
 
     async def _send(self, value: dict[str, Any]) -> None:
-        """One line; a client that does not read is left."""
+        """Send one line; a client that does not read is disconnected."""
         try:
             async with asyncio.timeout(self._engine.limits.stream_idle_seconds):
                 await self._socket.send_text(json.dumps(value) + "\n")
