@@ -39,7 +39,7 @@ from affekt.nn import Network, NetworkConfig
 from affekt.recognition.recognizer import Recognizer
 from affekt.runtime.devices import seeded
 from affekt.serving.app import create_app
-from affekt.serving.settings import Limits, Settings
+from affekt.serving.settings import Limits, ServerSettings
 from affekt.training.checkpoint import Checkpoint, _digest
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import System, resolve
@@ -368,7 +368,7 @@ class _Server:
     def client(self) -> TestClient:
         if not self.clients:
             limits = Limits(body_bytes=2**20, pending_bytes=2**20, timeline_seconds=60, work_seconds=4)
-            app = create_app(recognizer(), Settings(limits=limits, threads=1))
+            app = create_app(recognizer(), ServerSettings(limits=limits, threads=1))
             self.clients.append(TestClient(app, base_url="http://127.0.0.1").__enter__())
         return self.clients[0]
 

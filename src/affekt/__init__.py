@@ -1,16 +1,27 @@
-"""affekt: speech emotion recognition with a declared protocol.
+"""Speech emotion recognition: recognize recordings, train systems, compare them honestly.
 
-The public names are imported when they are first used, so that `import affekt` costs nothing, and recognition needs
-neither torch nor pandas:
+Recognize (the core install: no torch, no pandas):
 
->>> from affekt import LABEL_SETS
->>> LABEL_SETS["iemocap4"].classes
-('angry', 'happy', 'neutral', 'sad')
+>>> import numpy as np
+>>> import affekt
+>>> recognizer = affekt.Recognizer.load()
+>>> noise = np.random.default_rng(0).normal(0.0, 0.1, 16_000).astype(np.float32)
+>>> prediction = recognizer.predict(noise)  # or a path, bytes, a file object
+>>> prediction.label in prediction.probabilities
+True
+
+Research (the extra `train`): :func:`prepare` reads a corpus release into a :class:`Manifest`, :func:`make_folds` splits
+it, :func:`run_experiment` trains each :class:`System` on every fold, :func:`write_report` shows the :class:`Results`.
+:func:`train_model` trains one model for use, and :func:`evaluate` measures a model on a manifest.
+
+Every name is imported when it is first used, so that `import affekt` is fast. Names that need an extra that is not
+installed are not listed by `dir(affekt)`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -19,38 +30,66 @@ if TYPE_CHECKING:
     from affekt.data.corpora import prepare
     from affekt.data.labels import LABEL_SETS, LabelSet
     from affekt.data.manifest import Manifest
+    from affekt.data.protocols import make_folds
     from affekt.errors import AffektError
     from affekt.experiments.train_model import train_model
     from affekt.experiments.workers import run_experiment
+    from affekt.losses import Loss
+    from affekt.nn import NetworkConfig
+    from affekt.recognition.evaluation import evaluate
+    from affekt.recognition.prediction import Prediction
     from affekt.recognition.recognizer import Recognizer
+    from affekt.recognition.timeline import Timeline
     from affekt.report import write_report
     from affekt.results import Results
+    from affekt.training.config import TrainConfig
+    from affekt.training.recipes import Recipe
     from affekt.training.systems import System, resolve
 
-_HOMES = {
+_CORE = {
     "AffektError": "errors",
     "LABEL_SETS": "data.labels",
     "LabelSet": "data.labels",
-    "Manifest": "data.manifest",
+    "Prediction": "recognition.prediction",
     "Recognizer": "recognition.recognizer",
+    "Timeline": "recognition.timeline",
+    "TrainConfig": "training.config",
+}
+_TRAIN = {
+    "Loss": "losses",
+    "Manifest": "data.manifest",
+    "NetworkConfig": "nn",
+    "Recipe": "training.recipes",
     "Results": "results",
     "System": "training.systems",
+    "evaluate": "recognition.evaluation",
+    "make_folds": "data.protocols",
     "prepare": "data.corpora",
     "resolve": "training.systems",
     "run_experiment": "experiments.workers",
     "train_model": "experiments.train_model",
     "write_report": "report",
 }
+_MODULES = _CORE | _TRAIN
+"""Public name -> the module that defines it."""
 
 __all__ = [
     "LABEL_SETS",
     "AffektError",
     "LabelSet",
+    "Loss",
     "Manifest",
+    "NetworkConfig",
+    "Prediction",
+    "Recipe",
     "Recognizer",
     "Results",
     "System",
+    "Timeline",
+    "TrainConfig",
     "__version__",
+    "evaluate",
+    "make_folds",
     "prepare",
     "resolve",
     "run_experiment",
@@ -60,6 +99,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'affekt' has no attribute {name!r}")
-    return getattr(import_module(f"affekt.{_HOMES[name]}"), name)
+    return getattr(import_module(f"affekt.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    installed = _MODULES if find_spec("torch") and find_spec("pandas") else _CORE
+    return sorted({*globals(), *installed})

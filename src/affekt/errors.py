@@ -53,7 +53,14 @@ class AffektError(Exception):
 
     @classmethod
     def of(cls, faults: Iterable[Fault]) -> Self:
-        """One exception that carries several faults, each printed on its own line."""
+        """One exception that carries several faults, each printed on its own line.
+
+        Args:
+            faults: at least one.
+
+        Returns:
+            The exception, to be raised.
+        """
         error = cls()
         error.faults = tuple(faults)
         error.args = (str(error),)

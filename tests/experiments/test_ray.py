@@ -49,7 +49,7 @@ from affekt.serving.app import create_app
 from affekt.serving.live import CLOSED_FOR_NOW
 from affekt.serving.problems import RequestError
 from affekt.serving.replicas import Deployment, Replica, Replicated, deployed
-from affekt.serving.settings import Limits, Settings
+from affekt.serving.settings import Limits, ServerSettings
 from affekt.training.fitted import Epoch
 from affekt.training.recipes import Recipe
 from affekt.training.systems import resolve
@@ -488,7 +488,7 @@ def serving(head: Any, recordings: Path, small_model: Path) -> Callable[..., Any
     @contextlib.contextmanager
     def run(replicas: int, **limits: Any) -> Iterator[tuple[Deployment, TestClient]]:
         with deployed(recognizer, RayReplicas(replicas=replicas)) as place:
-            app = create_app(Replicated(recognizer, place), Settings(limits=Limits(**limits)), place.runs)
+            app = create_app(Replicated(recognizer, place), ServerSettings(limits=Limits(**limits)), place.runs)
             with TestClient(app, base_url="http://127.0.0.1") as client:
                 yield place, client
 
@@ -581,12 +581,12 @@ def test_a_full_server_and_one_whose_replicas_hang_say_when_to_come_again(
     content = (recordings / "r00.wav").read_bytes()
     expected = Recognizer(small_model.read_bytes(), "small", threads=1).predict(content).probabilities
     with serving(replicas=1, predictions=2) as (_, client), ThreadPoolExecutor(2) as pool:
-        gate = client.app.state.engine.predictions
+        admission = client.app.state.engine.predictions
         (replica,) = replicas_on(head.head_node)
         os.kill(replica, signal.SIGSTOP)
         try:
             waiting = [pool.submit(client.post, "/v1/predict", content=content) for _ in range(2)]
-            wait_until(lambda: gate.inside == 2)
+            wait_until(lambda: admission.admitted == 2)
             full = client.post("/v1/predict", content=content)
         finally:
             os.kill(replica, signal.SIGCONT)

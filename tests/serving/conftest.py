@@ -18,7 +18,7 @@ from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.nn import Network, NetworkConfig
 from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
-from affekt.serving.settings import Limits, Settings
+from affekt.serving.settings import Limits, ServerSettings
 
 LABELS = ("angry", "happy", "neutral", "sad")
 ADDRESS = "http://127.0.0.1"
@@ -53,7 +53,7 @@ def serve(recognizer: Recognizer) -> Iterator[Callable[..., TestClient]]:
 
     def start(token: str | None = None, host: str = "127.0.0.1", **options: object) -> TestClient:
         names = {name: options.pop(name) for name in ("hosts", "origins", "threads") if name in options}
-        settings = Settings(host=host, token=token, limits=Limits(**options), **names)  # type: ignore[arg-type]
+        settings = ServerSettings(host=host, token=token, limits=Limits(**options), **names)  # type: ignore[arg-type]
         client = TestClient(create_app(recognizer, settings), base_url=ADDRESS)
         clients.append(client.__enter__())
         return client

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from affekt.recognition.recognizer import Recognizer
 from affekt.serving.batcher import Batcher
-from affekt.serving.turn import Turn
+from affekt.serving.deadline import PendingAnswer
 
 Floats = NDArray[np.float32]
 
@@ -30,10 +30,10 @@ def wave(value: float, samples: int = 100) -> Floats:
 
 
 async def answer(batcher: Batcher, waveform: Floats) -> Floats:
-    turn = Turn(60)
-    batcher.submit(turn, waveform)
+    pending = PendingAnswer(60)
+    batcher.submit(pending, waveform)
     async with asyncio.timeout(20):
-        return await turn.answer()
+        return await pending.answer()
 
 
 @contextmanager
@@ -147,13 +147,13 @@ def test_any_thread_may_submit_and_no_more_run_than_may() -> None:
             running.release()
 
     async def ask() -> list[Floats]:
-        turns = [Turn(60) for _ in values]
+        turns = [PendingAnswer(60) for _ in values]
         with ThreadPoolExecutor(3) as pool, ThreadPoolExecutor(8) as callers:
             batcher = Batcher(bounded, pool, 2, 0.001, 1_000)
-            for index, (turn, value) in enumerate(zip(turns, values, strict=True)):
-                callers.submit(batcher.submit, turn, wave(value, samples=100 + index % 5))
+            for index, (pending, value) in enumerate(zip(turns, values, strict=True)):
+                callers.submit(batcher.submit, pending, wave(value, samples=100 + index % 5))
             async with asyncio.timeout(30):
-                return [await turn.answer() for turn in turns]
+                return [await pending.answer() for pending in turns]
 
     np.testing.assert_allclose(np.stack(asyncio.run(ask()))[:, 0], 2 * values.astype(np.float32))
     assert all(most)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
-from affekt.serving import guard
+from affekt.serving import access_control
 from fuzz.watch import ViolationError, watched
 
 Record = Callable[..., bytes]
@@ -71,7 +71,7 @@ def test_the_token_is_compared_in_constant_time(serve: Serve, monkeypatch: pytes
         compared.append((one, other))
         return compare_digest(one, other)
 
-    monkeypatch.setattr(guard.hmac, "compare_digest", compare)
+    monkeypatch.setattr(access_control.hmac, "compare_digest", compare)
     client, token = serve(token="correct-horse-battery"), "correct-horse-battery"
     for offered, status in (("wrong", 401), (token, 200), ("", 401)):
         answer = client.get("/v1/model", headers={"authorization": f"Bearer {offered}"})

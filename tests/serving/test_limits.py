@@ -17,11 +17,11 @@ from starlette.testclient import TestClient
 
 from affekt.errors import AffektError, ConfigError
 from affekt.recognition.recognizer import Recognizer
-from affekt.serving.gate import Budget, Gate
-from affekt.serving.guard import Guard
+from affekt.serving.access_control import AccessControl
+from affekt.serving.admission import AdmissionControl, UploadBudget
 from affekt.serving.problems import RequestError
 from affekt.serving.prometheus import Metrics
-from affekt.serving.settings import Limits, Settings
+from affekt.serving.settings import Limits, ServerSettings
 from affekt.serving.uploads import receive_upload
 
 Record = Callable[..., bytes]
@@ -50,7 +50,7 @@ class TestBody:
     def test_all_uploads_together_are_bounded(self, serve: Serve, recording: Record) -> None:
         content = recording(1.0)
         client = serve(body_bytes=10**6, pending_bytes=10**6)
-        with client.app.state.engine.uploads.share() as others:  # type: ignore[attr-defined]
+        with client.app.state.service.uploads.share() as others:  # type: ignore[attr-defined]
             others.reserve(10**6 - len(content) + 1)
             answer = client.post("/v1/predict", content=content)
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
@@ -65,7 +65,7 @@ class TestSlowClient:
         request = Request({"type": "http", "method": "POST", "headers": []}, messages.__anext__)  # type: ignore[arg-type]
 
         async def upload() -> bytes:
-            with Budget(10**6).share() as share:
+            with UploadBudget(10**6).share() as share:
                 return (await receive_upload(request, Limits(**limits), share)).read()  # type: ignore[arg-type]
 
         return asyncio.run(upload())
@@ -139,8 +139,8 @@ def flac_of_silence(hours: float) -> bytes:
     return file.getvalue()
 
 
-class TestGate:
-    def test_a_full_house_refuses_and_says_when_to_come_again(
+class TestAdmissionControl:
+    def test_a_full_queue_refuses_with_retry_after(
         self, serve: Serve, recording: Record, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         entered, free = threading.Semaphore(0), threading.Event()
@@ -169,25 +169,25 @@ class TestGate:
         assert client.post("/v1/predict", content=content).status_code == 200
         assert client.get("/readyz").status_code == 200
 
-    def test_the_advice_follows_how_long_guests_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_retry_after_is_the_mean_service_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [0.0]
-        monkeypatch.setattr("affekt.serving.gate.time.monotonic", lambda: now[0])
-        gate = Gate("predictions", 1)
+        monkeypatch.setattr("affekt.serving.admission.time.monotonic", lambda: now[0])
+        admission = AdmissionControl("predictions", 1)
         for _ in range(60):
-            with gate.entered():
+            with admission.slot():
                 now[0] += 7
-        with gate.entered(), pytest.raises(RequestError) as caught:
-            gate.check()
+        with admission.slot(), pytest.raises(RequestError) as caught:
+            admission.check()
         assert caught.value.headers == {"retry-after": "7"}
 
-    def test_a_guest_who_fails_leaves_too(self) -> None:
-        gate = Gate("predictions", 1)
+    def test_a_failed_request_releases_its_slot(self) -> None:
+        admission = AdmissionControl("predictions", 1)
         for _ in range(3):
-            with pytest.raises(ZeroDivisionError), gate.entered():
+            with pytest.raises(ZeroDivisionError), admission.slot():
                 raise ZeroDivisionError
-        assert gate.inside == 0
+        assert admission.admitted == 0
 
-    def test_a_wait_beyond_the_limit_is_answered_and_not_worked_for(
+    def test_a_request_past_its_deadline_is_answered_without_work(
         self, serve: Serve, recording: Record, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         free = threading.Event()
@@ -204,65 +204,65 @@ class TestGate:
         free.set()
         assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(503, "2")}
         assert answers[0].json()["expected"] == "less than 0.1 s"
-        client.app.state.engine.close()  # type: ignore[attr-defined]
+        client.app.state.service.close()  # type: ignore[attr-defined]
         assert "affekt_batch_size_sum 0.0" in client.get("/metrics").text
 
 
-class TestGateKeepsPace:
+class TestCapacity:
     @pytest.fixture
     def now(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         """The time, which stands still unless a test moves it."""
         now = [0.0]
-        monkeypatch.setattr("affekt.serving.gate.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("affekt.serving.admission.time.monotonic", lambda: now[0])
         return now
 
     @staticmethod
-    def places_after(gate: Gate, now: list[float], guests: int, seconds_each: float) -> int:
-        """Places when some guests have left one after the other, while two more were there all the time."""
+    def capacity_after(admission: AdmissionControl, now: list[float], requests: int, seconds_each: float) -> int:
+        """Capacity after some requests have ended one by one, while two more are held all the time."""
         with ExitStack() as others:
             for _ in range(2):
-                others.enter_context(gate.entered())
-            for _ in range(guests):
-                with gate.entered():
+                others.enter_context(admission.slot())
+            for _ in range(requests):
+                with admission.slot():
                     now[0] += seconds_each
-            return gate.places
+            return admission.capacity
 
-    def test_there_are_places_for_as_many_as_can_be_served_in_time(self, now: list[float]) -> None:
-        gate = Gate("predictions", 100, wait_seconds=10, workers=1)
-        assert gate.places == 100
-        assert self.places_after(gate, now, 100, seconds_each=0.9) == 11  # 10 s / 0.9 s
-        assert self.places_after(gate, now, 100, seconds_each=0.05) == 100
+    def test_capacity_is_the_number_that_can_be_served_in_time(self, now: list[float]) -> None:
+        admission = AdmissionControl("predictions", 100, wait_seconds=10, workers=1)
+        assert admission.capacity == 100
+        assert self.capacity_after(admission, now, 100, seconds_each=0.9) == 11  # 10 s / 0.9 s
+        assert self.capacity_after(admission, now, 100, seconds_each=0.05) == 100
 
-    def test_time_in_which_nobody_waits_says_nothing_of_the_pace(self, now: list[float]) -> None:
-        gate = Gate("predictions", 100, wait_seconds=10, workers=3)
-        assert self.places_after(gate, now, 100, seconds_each=60) == 100
+    def test_time_without_a_queue_does_not_change_the_capacity(self, now: list[float]) -> None:
+        admission = AdmissionControl("predictions", 100, wait_seconds=10, workers=3)
+        assert self.capacity_after(admission, now, 100, seconds_each=60) == 100
 
-    def test_however_slow_it_is_some_can_wait(self, now: list[float]) -> None:
-        gate = Gate("predictions", 100, wait_seconds=10, workers=2)
-        assert self.places_after(gate, now, 100, seconds_each=60) == 4
-        assert gate.refusal() is None
+    def test_capacity_never_falls_below_two_rounds_of_the_workers(self, now: list[float]) -> None:
+        admission = AdmissionControl("predictions", 100, wait_seconds=10, workers=2)
+        assert self.capacity_after(admission, now, 100, seconds_each=60) == 4
+        assert admission.refusal() is None
 
-    def test_a_place_is_kept_for_who_is_on_the_way_but_not_for_long(self, now: list[float]) -> None:
-        gate = Gate("predictions", 1)
-        with gate.expected():
-            with pytest.raises(RequestError), gate.entered():
+    def test_a_reservation_holds_a_slot_for_a_second(self, now: list[float]) -> None:
+        admission = AdmissionControl("predictions", 1)
+        with admission.reserved():
+            with pytest.raises(RequestError), admission.slot():
                 pass
             now[0] += 1.01
-            with gate.entered():
+            with admission.slot():
                 pass
-        with gate.expected():
+        with admission.reserved():
             pass
-        with gate.entered():  # it is free as soon as the guest is here, or has turned back
-            assert gate.inside == 1
+        with admission.slot():  # a reservation ends with its context
+            assert admission.admitted == 1
 
 
-class TestGuard:
-    """Who is turned away before anything is done for them."""
+class TestAccessControl:
+    """Requests that are refused before their body is read."""
 
     TOKEN = "correct-horse-battery"
 
     def ask(self, method: str = "POST", path: str = "/v1/predict", **headers: str) -> tuple[int, dict[str, str]]:
-        """Status and headers while there is no place for predictions; the body must not be waited for."""
+        """Status and headers while no slot is free for predictions; the body must not be read."""
 
         async def behind(scope: object, receive: object, send: Callable[..., Any]) -> None:
             await JSONResponse({})(scope, receive, send)  # type: ignore[arg-type]
@@ -275,20 +275,23 @@ class TestGuard:
 
         sent: list[dict[str, Any]] = []
         metrics = Metrics()
-        gates = {"/v1/predict": Gate("predictions", 0), "/v1/timeline": Gate("timelines", 1)}
-        guard = Guard(behind, Settings(token=self.TOKEN), metrics, gates)  # type: ignore[arg-type]
+        admissions = {
+            "/v1/predict": AdmissionControl("predictions", 0),
+            "/v1/timeline": AdmissionControl("timelines", 1),
+        }
+        access_control = AccessControl(behind, ServerSettings(token=self.TOKEN), metrics, admissions)  # type: ignore[arg-type]
         encoded = [(name.encode(), value.encode()) for name, value in ({"host": "localhost"} | headers).items()]
         scope = {"type": "http", "method": method, "path": path, "headers": encoded}
-        asyncio.run(guard(scope, receive, send))  # type: ignore[arg-type]
+        asyncio.run(access_control(scope, receive, send))  # type: ignore[arg-type]
         self.page = metrics.page().decode()
         return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
-    def test_while_there_is_no_place_a_request_is_refused_unread(self) -> None:
+    def test_without_capacity_a_request_is_refused_unread(self) -> None:
         status, headers = self.ask(authorization=f"Bearer {self.TOKEN}")
         assert (status, headers["retry-after"], headers["x-content-type-options"]) == (429, "1", "nosniff")
         assert 'affekt_requests_total{path="/v1/predict",status="429"} 1.0' in self.page
 
-    def test_strangers_do_not_learn_how_busy_it_is(self) -> None:
+    def test_unauthorized_clients_do_not_learn_the_load(self) -> None:
         assert self.ask()[0] == 401
         key = {"authorization": f"Bearer {self.TOKEN}"}
         assert self.ask(**key, origin="https://evil.example")[0] == 403
@@ -310,11 +313,11 @@ class TestSettings:
 
     def test_senseless_settings_are_all_refused_at_once(self) -> None:
         with pytest.raises(AffektError) as caught:
-            Settings(port=70_000, threads=0, token="short", origins=("app.example",))
+            ServerSettings(port=70_000, threads=0, token="short", origins=("app.example",))
         assert [fault.what for fault in caught.value.faults] == ["port", "threads", "token", "origin"]
         assert "short" not in str(caught.value)
 
     def test_a_worker_gets_the_settings_of_its_parent(self) -> None:
-        settings = Settings("0.0.0.0", 1, Path("m.onnx"), "t" * 16, ("a",), ("http://b",), 3, Limits(streams=2))
-        assert Settings.from_json(settings.to_json(), settings.token) == settings
+        settings = ServerSettings("0.0.0.0", 1, Path("m.onnx"), "t" * 16, ("a",), ("http://b",), 3, Limits(streams=2))
+        assert ServerSettings.from_json(settings.to_json(), settings.token) == settings
         assert "t" * 16 not in settings.to_json()

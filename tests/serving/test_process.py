@@ -26,7 +26,7 @@ from websockets.asyncio.client import connect
 from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
 from affekt.serving.run import listen, make_server
-from affekt.serving.settings import Limits, Settings
+from affekt.serving.settings import Limits, ServerSettings
 
 Record = Callable[..., bytes]
 PATIENCE_SECONDS = 1.0
@@ -60,7 +60,7 @@ class Thread:
 def impatient(recognizer: Recognizer, eventually: Callable[..., bool]) -> Iterator[Thread]:
     """One that loses patience with clients after a second."""
     limits = Limits(header_seconds=PATIENCE_SECONDS, idle_seconds=PATIENCE_SECONDS, connections=CONNECTIONS)
-    settings = Settings(limits=limits)
+    settings = ServerSettings(limits=limits)
     server = make_server(create_app(recognizer, settings), settings)
     with listen("127.0.0.1", 0) as listener, ThreadPoolExecutor(1) as pool:
         listener.setsockopt(
@@ -250,7 +250,7 @@ def test_a_refused_client_can_read_why_even_while_it_is_sending(impatient: Threa
 
 def test_what_a_refused_client_asks_is_not_worked_on(impatient: Thread, held: None) -> None:
     def counted() -> list[str]:
-        page = impatient.server.config.app.state.engine.metrics.page().decode()  # type: ignore[union-attr]
+        page = impatient.server.config.app.state.service.metrics.page().decode()  # type: ignore[union-attr]
         return [line for line in page.splitlines() if line.startswith("affekt_requests_total")]
 
     before = counted()
@@ -285,7 +285,7 @@ def test_those_who_are_parted_with_are_bounded_too(
 
 
 def test_a_loop_that_is_late_takes_fewer_clients_in(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(impatient.server.lifespan.state["pulse"], "share", lambda most: 0)
+    monkeypatch.setattr(impatient.server.lifespan.state["lag"], "capacity", lambda most: 0)
     answer = answer_to(impatient)
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["expected"] == "at most 0"
@@ -294,7 +294,7 @@ def test_a_loop_that_is_late_takes_fewer_clients_in(impatient: Thread, monkeypat
 def test_a_request_refused_before_its_body_came_leaves_a_usable_connection(
     impatient: Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(impatient.server.config.app.state.engine.predictions, "_places", 0)  # type: ignore[union-attr]
+    monkeypatch.setattr(impatient.server.config.app.state.service.predictions, "_most", 0)  # type: ignore[union-attr]
     with socket.create_connection(("127.0.0.1", impatient.port), timeout=10) as client:
         client.sendall(head("/v1/predict", 2**18) + bytes(2**17))
         refused = client.recv(2**16)
@@ -307,7 +307,7 @@ def test_a_request_refused_before_its_body_came_leaves_a_usable_connection(
 
 
 def test_a_refused_body_that_does_not_end_is_parted_with(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(impatient.server.config.app.state.engine.predictions, "_places", 0)  # type: ignore[union-attr]
+    monkeypatch.setattr(impatient.server.config.app.state.service.predictions, "_most", 0)  # type: ignore[union-attr]
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", impatient.port), timeout=10) as client, suppress(ConnectionError):
         client.sendall(head("/v1/predict", 2**30))

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
 from affekt.serving.run import listen, make_server
-from affekt.serving.settings import Settings
+from affekt.serving.settings import ServerSettings
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 """Not whether what fits the description is accepted: bytes that are no recording are refused."""
@@ -28,7 +28,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 @pytest.fixture(scope="module")
 def description(recognizer: Recognizer, eventually: Callable[..., bool]) -> Iterator[object]:
     """What a server on a socket says of itself."""
-    server = make_server(create_app(recognizer, Settings()), Settings())
+    server = make_server(create_app(recognizer, ServerSettings()), ServerSettings())
     with listen("127.0.0.1", 0) as listener, ThreadPoolExecutor(1) as pool:
         running = pool.submit(server.run, sockets=[listener])
         assert eventually(lambda: server.started)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from affekt.audio.bulk_decoding import Sound, start_decoders
 from affekt.cli.framework.arguments import Option
 from affekt.data.labels import label_set
+from affekt.data.manifest import is_manifest
 from affekt.errors import ConfigError
+from affekt.runtime.outputs import refuse_overwriting
 
 if TYPE_CHECKING:
     from affekt.data.corpora.release import Note
@@ -50,6 +52,7 @@ def prepare(
     """
     if output.suffix not in SUFFIXES:
         raise ConfigError("output", got=repr(str(output)), expected=f"a name ending in {' or '.join(SUFFIXES)}")
+    _refuse_input(output, root)
     chosen = label_set(labels) if labels is not None else None
     given = {"columns": columns, "audio": audio, "pattern": pattern, "table": table, "column": column}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -65,6 +68,15 @@ def prepare(
     print(f"license: {facts.license}{f' ({facts.page})' if facts.page else ''}")
     print(f"written: {output}, with paths relative to its folder")
     return int(any(note.failed for note in notes))
+
+
+def _refuse_input(output: Path, root: Path) -> None:
+    """Refuse to write onto the table that is read, or onto a table of the release."""
+    refuse_overwriting([output], [root])
+    inside = root.is_dir() and output.resolve().is_relative_to(root.resolve())
+    if inside and output.exists() and not is_manifest(output):
+        remedy = "choose another name, or delete it first"
+        raise ConfigError("output", got=f"{output}, a file of the corpus", expected="a new file", remedy=remedy)
 
 
 def _counts(manifest: Manifest, classes: Iterable[str]) -> list[str]:

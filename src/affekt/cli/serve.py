@@ -9,7 +9,7 @@ from typing import Literal
 from affekt.errors import ConfigError
 from affekt.runtime.logs import LogFormat, log_as
 from affekt.runtime.ray_cluster import RayReplicas
-from affekt.serving.settings import TOKEN_VARIABLE, Limits, Settings
+from affekt.serving.settings import TOKEN_VARIABLE, Limits, ServerSettings
 
 
 def serve(
@@ -57,7 +57,7 @@ def serve(
 
     log_as(log_format)
     token = _token(token_file)
-    settings = Settings(host, port, model, token, hosts, origins, threads, limits or Limits())
+    settings = ServerSettings(host, port, model, token, hosts, origins, threads, limits or Limits())
     if not settings.loopback and token is None and not open_to_all:
         remedy = "set AFFEKT_TOKEN, or say --open-to-all where a proxy or firewall checks who comes in"
         raise ConfigError("host", got=f"{host} without a token", expected="a token", remedy=remedy)

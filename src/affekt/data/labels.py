@@ -8,7 +8,8 @@ probability vector, confusion matrix and checkpoint. Label sets are data: own on
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -71,7 +72,14 @@ class LabelSet:
         return tuple(self.members)
 
     def class_of(self, label: str) -> str | None:
-        """The class that a canonical label belongs to; None if the set leaves it out."""
+        """The class of a canonical label.
+
+        Args:
+            label: a canonical label, such as `excited`.
+
+        Returns:
+            The class that it belongs to; None if the set leaves it out.
+        """
         return next((name for name, labels in self.members.items() if label in labels), None)
 
 
@@ -103,6 +111,54 @@ LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType(
     }
 )
 """Built-in label sets. `iemocap4` is the paper's: *excited* is merged into *happy* (Zhou & Liu 2020, section 4.1)."""
+
+
+CONTINUOUS = frozenset({"arousal", "valence", "dominance", "activation", "intensity", "score", "rating"})
+"""Names of columns that hold measurements and no classes."""
+MOST_CODES = 20
+"""Whole numbers count as codes of classes if they are at most so many, each of at least two utterances."""
+
+
+def unusable_classes(labels: Iterable[str], column: str = "label") -> Fault | None:
+    """Why a column cannot be one of classes: it holds measurements, or something else in every row.
+
+    Args:
+        labels: the cells, one per utterance.
+        column: its name in the user's table.
+
+    Returns:
+        The fault; None if the column is usable.
+
+    >>> print(unusable_classes(["0.4", "0.1", "0.4"], "arousal"))
+    column 'arousal': got numbers (0.4, 0.1), expected classes; choose another column, or cut the numbers into classes
+    >>> unusable_classes(["0", "1", "1", "0"]) is None
+    True
+    """
+    cells = list(labels)
+    counts = Counter(cells)
+    shown = ", ".join(list(counts)[:3]) + (" ..." if len(counts) > 3 else "")
+    if cells and all(map(_is_number, counts)):
+        codes = all(cell.lstrip("+-").isdigit() for cell in counts)
+        if column.lower() in CONTINUOUS or not codes or (len(counts) > 2 and not _are_codes(counts, len(cells))):
+            remedy = "choose another column, or cut the numbers into classes"
+            return Fault(f"column {column!r}", f"numbers ({shown})", "classes", remedy)
+    own = len(set(counts) - set(EMOTIONS))
+    if own > len(cells) / 2 and (len(counts) == len(cells) >= 2 or len(cells) >= 20):
+        got = f"{len(counts):,} different labels in {len(cells):,} rows ({shown})"
+        return Fault(f"column {column!r}", got, "classes of several utterances each", "choose another column")
+    return None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _are_codes(counts: Counter[str], total: int) -> bool:
+    return len(counts) <= MOST_CODES and 2 * len(counts) <= total
 
 
 def label_set(name_or_path: str | Path) -> LabelSet:

@@ -94,7 +94,15 @@ class Manifest:
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, Any]], root: str | Path) -> Manifest:
-        """Manifest from dictionaries, one per utterance."""
+        """Make a manifest from dictionaries.
+
+        Args:
+            rows: one dictionary per utterance, by column.
+            root: folder that the audio paths are relative to.
+
+        Returns:
+            The manifest, checked.
+        """
         import pandas as pd
 
         return cls(pd.DataFrame(list(rows)), Path(root))
@@ -108,6 +116,9 @@ class Manifest:
             root: folder that the audio paths are relative to; by default the file's own folder, or the one that a file
                 of version 0.1 names.
 
+        Returns:
+            The manifest, checked.
+
         Raises:
             ManifestError: every fault of the table, each with its rows.
         """
@@ -119,6 +130,9 @@ class Manifest:
 
     def write(self, path: str | Path) -> None:
         """Write CSV or Parquet atomically, with paths relative to the file's folder, so both may move together.
+
+        Args:
+            path: file to write, with the suffix .csv or .parquet.
 
         Raises:
             ManifestError: another suffix, or audio on another drive.
@@ -157,6 +171,12 @@ class Manifest:
     def select(self, labels: LabelSet) -> Manifest:
         """Utterances whose label is in the set, relabeled to its classes; votes for a class's labels are added up.
 
+        Args:
+            labels: the label set, e.g. ``LABEL_SETS["iemocap4"]``.
+
+        Returns:
+            A new manifest.
+
         Raises:
             ManifestError: a class of the set has no utterance.
         """
@@ -173,13 +193,25 @@ class Manifest:
         return Manifest(_merge_votes(table, labels), self.root)
 
     def where(self, keep: np.ndarray | pd.Series) -> Manifest:
-        """The rows for which `keep` is true."""
+        """The rows for which `keep` is true.
+
+        Args:
+            keep: one truth value per row.
+
+        Returns:
+            A new manifest.
+        """
         return Manifest(self.table[np.asarray(keep, dtype=bool)].reset_index(drop=True), self.root)
 
     def soft_labels(self, classes: Iterable[str]) -> np.ndarray | None:
-        """Annotators' votes as a distribution over classes, float32 [utterances, classes]; None without votes.
+        """The annotators' votes as a distribution over classes.
 
-        Rows without a vote for any of the classes fall back on the row's own label.
+        Args:
+            classes: class names, in the order of the columns.
+
+        Returns:
+            float32 [utterances, classes], rows sum to 1; None if the manifest has no votes. A row without votes for
+            these classes has probability 1 for its own label.
         """
         names = list(classes)
         columns = [VOTES_PREFIX + name for name in names]
@@ -189,6 +221,22 @@ class Manifest:
         hard = np.array([[label == name for name in names] for label in self.table["label"]], np.float32)
         votes = np.where(votes.sum(1, keepdims=True) > 0, votes, hard)
         return np.asarray(votes / np.maximum(votes.sum(1, keepdims=True), 1), np.float32)
+
+
+def is_manifest(path: str | Path) -> bool:
+    """Whether :meth:`Manifest.write` wrote a file, of this version or 0.1: it has all columns."""
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            from pyarrow.parquet import read_schema
+
+            return set(COLUMNS) <= set(read_schema(path).names)
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline(1 << 16)
+            header = file.readline(1 << 16) if first.startswith(OLD_HEADER) else first
+    except (OSError, ValueError):  # not UTF-8, not Parquet
+        return False
+    return set(COLUMNS) <= set(header.strip().split(","))
 
 
 def concatenate(manifests: Iterable[Manifest]) -> Manifest:
@@ -373,21 +421,31 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return np.where(~empty.to_numpy() & np.isnan(numbers), np.inf, numbers)
 
 
-def _row_faults(column: str, found: list[tuple[int, str]], expected: str, remedy: str = "") -> list[Fault]:
-    """Faults of one kind: a line for each row, or one line for many, as a spreadsheet counts (the header is row 1).
+def row_faults(column: str, found: list[tuple[int, str]], expected: str, remedy: str = "") -> list[Fault]:
+    """Faults of one kind: a line for each row, or one line for many.
 
-    >>> print(*_row_faults("label", [(3, "nothing")], "a value"))
+    Args:
+        column: the column's name.
+        found: row number, as a spreadsheet counts (the header is row 1), and the cell.
+        expected, remedy: as of :class:`affekt.errors.Fault`.
+
+    >>> print(*row_faults("label", [(5, "nothing")], "a value"))
     row 5: label: got nothing, expected a value
-    >>> print(*_row_faults("label", [(row, "nothing") for row in range(5_000)], "a value"))
+    >>> print(*row_faults("label", [(row, "nothing") for row in range(2, 5_002)], "a value"))
     5,000 rows (2, 3, 4 and 4,997 more): label: got nothing, expected a value
     """
     if len(found) <= SHOWN:
-        return [Fault(f"row {row + 2}: {column}", got, expected, remedy) for row, got in found]
-    first = ", ".join(str(row + 2) for row, _ in found[:SHOWN])
+        return [Fault(f"row {row}: {column}", got, expected, remedy) for row, got in found]
+    first = ", ".join(str(row) for row, _ in found[:SHOWN])
     what = f"{len(found):,} rows ({first} and {len(found) - SHOWN:,} more): {column}"
     different = list(dict.fromkeys(got for _, got in found))
     got = ", ".join(different[:SHOWN]) + (" ..." if len(different) > SHOWN else "")
     return [Fault(what, got, expected, remedy)]
+
+
+def _row_faults(column: str, found: list[tuple[int, str]], expected: str, remedy: str = "") -> list[Fault]:
+    """Likewise, of rows of a data frame."""
+    return row_faults(column, [(row + 2, got) for row, got in found], expected, remedy)
 
 
 def _faults(table: pd.DataFrame) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""What all losses share: the contract, float32, and options that are checked before anything is trained."""
+"""The base class of losses: contract, float32 arithmetic, and checks of the options before training."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Alpha = float | Sequence[float]
 
 
 class Loss(nn.Module):
-    """Base of all losses: a subclass sets `head` and computes `batch_mean`.
+    """Base class of losses; a subclass sets `head` and implements `batch_mean`.
 
     Attributes:
-        head: which scores it takes, "linear" (logits W f + b) or "cosine" (cosines of f and the rows of W).
+        head: the scores that it expects: "linear" for logits W f + b, "cosine" for cosines of f and the rows of W.
 
     Args:
         classes: number of classes.
@@ -41,16 +41,44 @@ class Loss(nn.Module):
         embedding: Float[Tensor, "batch features"],
         labels: Int[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
-        """The mean loss of a batch; computed at least in float32, under autocast too."""
+        """The mean loss of a batch, computed in float32 or better, also under autocast.
+
+        Args:
+            scores: output of the network's head, [batch, classes].
+            embedding: pooled feature f, [batch, features].
+            labels: class numbers, int64 [batch].
+
+        Returns:
+            A scalar with a gradient.
+        """
         with torch.autocast(scores.device.type, enabled=False):
             return self.batch_mean(_at_least_float32(scores), _at_least_float32(embedding), labels)
 
     def batch_mean(self, scores: Tensor, embedding: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch; subclasses implement this."""
+        """The mean loss of a batch; subclasses implement it.
+
+        Args:
+            scores: float32 [batch, classes].
+            embedding: float32 [batch, features].
+            labels: class numbers, int64 [batch].
+
+        Returns:
+            A scalar with a gradient.
+
+        Raises:
+            NotImplementedError: in the base class.
+        """
         raise NotImplementedError
 
     def logits(self, scores: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
-        """What the softmax of the posteriors is taken of at test time."""
+        """The logits whose softmax gives the class probabilities at test time.
+
+        Args:
+            scores: output of the network's head, [batch, classes].
+
+        Returns:
+            Logits, [batch, classes].
+        """
         return _at_least_float32(scores)
 
 

@@ -101,6 +101,12 @@ class Results:
     def read(cls, path: str | Path) -> Results:
         """Read and check a run directory.
 
+        Args:
+            path: the run directory.
+
+        Returns:
+            The results of all finished jobs.
+
         Raises:
             ConfigError: no run directory, a broken configuration, or no finished job.
             CheckpointError: every damaged job, with the file and the remedy.
@@ -144,12 +150,25 @@ class Results:
         return {name: tuple(table["members"]) for name, table in tables.items()}
 
     def finished(self, system: str) -> list[Job]:
-        """The finished jobs of a system, by fold and seed."""
+        """The finished jobs of a system.
+
+        Args:
+            system: name of the system.
+
+        Returns:
+            Jobs, by fold and seed.
+        """
         rows = self.jobs[self.jobs["system"] == system]
         return [Job(system, int(fold), int(seed)) for fold, seed in zip(rows["fold"], rows["seed"], strict=True)]
 
     def history(self, system: str, fold: int, seed: int) -> pd.DataFrame:
-        """Losses and accuracies by epoch.
+        """Losses and accuracies of one job by epoch.
+
+        Args:
+            system, fold, seed: the job.
+
+        Returns:
+            A table with one row per epoch.
 
         Raises:
             CheckpointError: columns that are missing.
@@ -161,16 +180,37 @@ class Results:
         return table
 
     def embeddings(self, system: str, fold: int, seed: int) -> Float[NDArray[np.float32], "utterances features"] | None:
-        """Deep features of the test utterances, rows as in :meth:`of`; None where the run keeps none."""
+        """Deep features of the test utterances of one job.
+
+        Args:
+            system, fold, seed: the job.
+
+        Returns:
+            float32 [utterances, features], rows as in :meth:`of`; None if the run keeps no features.
+        """
         path = self.path / str(Job(system, fold, seed)) / EMBEDDINGS
         return np.load(path, allow_pickle=False) if path.exists() else None
 
     def features_sha256(self, job: Job) -> str:
-        """The hash that `result.json` gives the deep features, which may have been left out; empty if it gives none."""
+        """The hash of a job's deep features according to `result.json`, also where the file itself was left out.
+
+        Args:
+            job: a finished job.
+
+        Returns:
+            SHA-256 in hexadecimal; empty if there is none.
+        """
         return str(_read_json(self.path / str(job) / "result.json")["sha256"].get(EMBEDDINGS, ""))
 
     def of(self, system: str, fold: int, seed: int) -> pd.DataFrame:
-        """The predictions of one job; no rows if it is not finished."""
+        """The predictions of one job.
+
+        Args:
+            system, fold, seed: the job.
+
+        Returns:
+            A table with one row per test utterance; no rows if the job is not finished.
+        """
         table: pd.DataFrame = self.predictions.iloc[self._positions.get((system, fold, seed), [])]
         return table
 
@@ -179,7 +219,14 @@ class Results:
         return self.predictions.groupby(["system", "fold", "seed"], observed=True).indices
 
     def probabilities(self, predictions: pd.DataFrame) -> Float[NDArray[np.float64], "utterances classes"]:
-        """The posteriors of some rows of `predictions`."""
+        """The class probabilities of some rows of `predictions`.
+
+        Args:
+            predictions: rows of :attr:`predictions`.
+
+        Returns:
+            float64 [utterances, classes].
+        """
         return predictions[_probability_columns(self.classes)].to_numpy(np.float64)
 
 

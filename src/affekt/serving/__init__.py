@@ -1,7 +1,7 @@
-"""The server: recognition over HTTP and WebSockets, and a page for people.
+"""The server: recognition over HTTP and WebSockets, and a web page.
 
-`settings` says what a server may do and no more; `guard` and `connection` let in who may come, and for how long;
-`uploads` takes a recording in, `gate` bounds how many there are, `engine` and `batching` recognize them, `live` listens
-to streams, `app` joins all that to the paths of the API, and `run` gives it a socket. Audio is held in memory while its
-request lasts: it is written nowhere and logged nowhere.
+`settings` holds the configuration and every limit; `access_control` and `connection` check and time out clients;
+`admission` bounds the requests that are queued or running; `uploads` receives recordings; `service` and `batcher`
+recognize them, with a `deadline` per answer; `live` serves streams; `app` defines the paths of the API; `run` starts
+processes. Audio is held in memory for the duration of its request; it is neither stored nor logged.
 """

@@ -1,4 +1,4 @@
-"""The application: every path of the API, and what joins requests to the engine."""
+"""The application: every path of the API, and what joins requests to the service."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from affekt.recognition.recognizer import Recognizer
 from affekt.recognition.timeline import Timeline, TimelineConfig
 from affekt.runtime.cpu_affinity import available_cores
 from affekt.serving import schemas
+from affekt.serving.access_control import AccessControl
+from affekt.serving.admission import AdmissionControl
 from affekt.serving.assets import add_assets
 from affekt.serving.documentation import add_documentation
-from affekt.serving.gate import Gate
-from affekt.serving.guard import Guard
+from affekt.serving.event_loop_lag import EventLoopLag
 from affekt.serving.live import StreamQuery, serve_stream
 from affekt.serving.problems import RequestError, answer
 from affekt.serving.prometheus import CONTENT_TYPE, Metrics
-from affekt.serving.pulse import Pulse
-from affekt.serving.service import Engine
-from affekt.serving.settings import Settings
+from affekt.serving.service import RecognitionService
+from affekt.serving.settings import ServerSettings
 from affekt.serving.uploads import Upload, receive_upload
 
 Result = TypeVar("Result")
@@ -74,45 +74,45 @@ class TimelineOptions(PredictOptions):
     ] = []
 
 
-def create_app(recognizer: Recognizer, settings: Settings, runs: int | None = None) -> FastAPI:
+def create_app(recognizer: Recognizer, settings: ServerSettings, runs: int | None = None) -> FastAPI:
     """The server as an ASGI application.
 
     Args:
-        recognizer: loaded with one thread; the engine runs it in as many threads as the settings say.
+        recognizer: loaded with one thread; the service runs it in as many threads as the settings say.
         settings: limits, token, names. Where it listens is the caller's business.
         runs: of the model at a time, where it runs elsewhere; by default as many as threads.
     """
     metrics = Metrics()
     threads = settings.threads or available_cores()
-    engine = Engine(recognizer, threads, runs or threads, settings.limits, metrics)
+    service = RecognitionService(recognizer, threads, runs or threads, settings.limits, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        pulse = Pulse()
-        beating = asyncio.create_task(pulse.beat())
-        yield {"limits": settings.limits, "parting": set(), "pulse": pulse}
+        lag = EventLoopLag()
+        beating = asyncio.create_task(lag.measure())
+        yield {"limits": settings.limits, "parting": set(), "lag": lag}
         beating.cancel()
-        engine.close()
+        service.close()
 
     app = FastAPI(
         title="affekt", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    app.state.engine = engine
-    _add_recognition(app, engine)
-    _add_stream(app, engine)
-    _add_facts(app, engine)
+    app.state.service = service
+    _add_recognition(app, service)
+    _add_stream(app, service)
+    _add_facts(app, service)
     add_documentation(app)
     add_assets(app)
     _add_errors(app)
-    gates = {"/v1/predict": engine.predictions, "/v1/timeline": engine.timelines}
-    app.add_middleware(Guard, settings=settings, metrics=metrics, gates=gates)
+    admissions = {"/v1/predict": service.predictions, "/v1/timeline": service.timelines}
+    app.add_middleware(AccessControl, settings=settings, metrics=metrics, admissions=admissions)
     if settings.origins:
         headers = ["authorization", "content-type"]
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=headers)
     return app
 
 
-def _add_recognition(app: FastAPI, engine: Engine) -> None:
+def _add_recognition(app: FastAPI, service: RecognitionService) -> None:
     described: dict[str, Any] = {"openapi_extra": schemas.UPLOAD, "responses": schemas.REFUSALS}
 
     @app.post("/v1/predict", response_model=schemas.PredictionAnswer, summary="The emotion of a recording", **described)
@@ -125,36 +125,39 @@ def _add_recognition(app: FastAPI, engine: Engine) -> None:
         """
 
         async def work(upload: Upload) -> JSONResponse:
-            prediction = await engine.predict(upload, options.min_confidence, first)
+            prediction = await service.predict(upload, options.min_confidence, first)
             return JSONResponse(prediction.to_dict())
 
-        return await _with_upload(request, engine, engine.predictions, work)
+        return await _with_upload(request, service, service.predictions, work)
 
     @app.post("/v1/timeline", response_model=schemas.TimelineAnswer, summary="Emotion over time", **described)
     async def timeline(request: Request, options: Annotated[TimelineOptions, Query()]) -> Response:
         """Windows and segments of a recording of any length; other formats than json come as files."""
         config = TimelineConfig(options.window_seconds, options.hop_seconds, options.activity)
-        config.resolved(engine.recognizer.card)
+        config.resolved(service.recognizer.card)
 
         async def work(upload: Upload) -> Response:
             render = _renderer(options)
-            return await engine.timeline(upload, options.min_confidence, config, render)
+            return await service.timeline(upload, options.min_confidence, config, render)
 
-        return await _with_upload(request, engine, engine.timelines, work)
+        return await _with_upload(request, service, service.timelines, work)
 
 
 async def _with_upload(
-    request: Request, engine: Engine, gate: Gate, work: Callable[[Upload], Coroutine[Any, Any, Result]]
+    request: Request,
+    service: RecognitionService,
+    admission: AdmissionControl,
+    work: Callable[[Upload], Coroutine[Any, Any, Result]],
 ) -> Result:
-    """Take a recording in and work on it, in one of the gate's places, for as long as the client waits.
+    """Take a recording in and work on it, in one of the admission's places, for as long as the client waits.
 
     The place is taken when the recording is there, and kept only for a moment before, so that slow clients keep nobody
     out.
     """
-    with engine.uploads.share() as share:
-        with gate.expected():
-            upload = await receive_upload(request, engine.limits, share)
-        with gate.entered():
+    with service.uploads.share() as share:
+        with admission.reserved():
+            upload = await receive_upload(request, service.limits, share)
+        with admission.slot():
             return await _while_connected(request, work(upload))
 
 
@@ -189,17 +192,17 @@ def _renderer(options: TimelineOptions) -> Callable[[Timeline], Response]:
     return to_json if options.format == "json" else to_file
 
 
-def _add_stream(app: FastAPI, engine: Engine) -> None:
+def _add_stream(app: FastAPI, service: RecognitionService) -> None:
     @app.websocket("/v1/stream")
     async def stream(socket: WebSocket, options: StreamQuery) -> None:
-        await serve_stream(socket, options, engine)
+        await serve_stream(socket, options, service)
 
 
-def _add_facts(app: FastAPI, engine: Engine) -> None:
+def _add_facts(app: FastAPI, service: RecognitionService) -> None:
     @app.get("/v1/model", response_model=schemas.ModelAnswer, summary="The model's card, and this server's limits")
     async def model() -> JSONResponse:
         """What the model is, how it was made and measured, what it is not for; and what the server takes."""
-        limits = engine.limits
+        limits = service.limits
         taken = {
             "body_bytes": limits.body_bytes,
             "timeline_seconds": limits.timeline_seconds,
@@ -207,7 +210,7 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
             "timelines": limits.timelines,
             "streams": limits.streams,
         }
-        return JSONResponse({"card": engine.recognizer.card.to_dict(), "limits": taken})
+        return JSONResponse({"card": service.recognizer.card.to_dict(), "limits": taken})
 
     @app.get("/healthz", summary="Whether the process is alive")
     async def healthz() -> dict[str, str]:
@@ -215,12 +218,12 @@ def _add_facts(app: FastAPI, engine: Engine) -> None:
 
     @app.get("/readyz", summary="Whether it takes more work", responses=schemas.NOT_READY)
     async def readyz() -> dict[str, str]:
-        engine.predictions.check(status=503)
+        service.predictions.check(status=503)
         return {"status": "ready"}
 
     @app.get("/metrics", summary="Measures for Prometheus", response_class=Response)
     async def metrics() -> Response:
-        return Response(engine.metrics.page(), media_type=CONTENT_TYPE)
+        return Response(service.metrics.page(), media_type=CONTENT_TYPE)
 
 
 def _add_errors(app: FastAPI) -> None:

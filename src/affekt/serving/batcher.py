@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.serving.turn import Turn
+from affekt.serving.deadline import PendingAnswer
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    turn: Turn
+    pending: PendingAnswer
     waveform: Floats
     since: float
 
@@ -61,10 +61,10 @@ class Batcher:
         self._waiting: dict[int, list[_Waiting]] = {}  # by length; in each list, who came first is first
         self._working = 0
 
-    def submit(self, turn: Turn, waveform: Floats) -> None:
-        """Answer a turn with the model's answer to a waveform, as soon as a worker has time."""
+    def submit(self, pending: PendingAnswer, waveform: Floats) -> None:
+        """Answer a pending with the model's answer to a waveform, as soon as a worker has time."""
         with self._lock:
-            self._waiting.setdefault(len(waveform), []).append(_Waiting(turn, waveform, time.monotonic()))
+            self._waiting.setdefault(len(waveform), []).append(_Waiting(pending, waveform, time.monotonic()))
             if self._working == self._workers:
                 return
             self._working += 1
@@ -103,7 +103,7 @@ class Batcher:
         batch: list[_Waiting] = []
         while waiting and len(batch) < most:
             first = waiting.pop(0)
-            if first.turn.begin():
+            if first.pending.begin():
                 batch.append(first)
         if waiting:
             self._waiting[samples] = waiting
@@ -116,7 +116,7 @@ class Batcher:
             self._on_batch(len(batch))
             answers = self._model([waiting.waveform for waiting in batch])
             for waiting, answer in zip(batch, answers, strict=True):
-                waiting.turn.succeed(answer)
+                waiting.pending.succeed(answer)
         except Exception as error:
             for waiting in batch:
-                waiting.turn.fail(error)
+                waiting.pending.fail(error)

@@ -52,7 +52,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        most = self.app_state["pulse"].share(self._limits.connections)
+        most = self.app_state["lag"].capacity(self._limits.connections)
         if len(self.connections) > most:
             got, expected = f"{len(self.connections) - 1} of them", f"at most {most}"
             self._part(RequestError.busy(Fault("connections", got, expected, "come again in 2 s"), 2, status=503))

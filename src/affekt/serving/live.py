@@ -16,7 +16,7 @@ from affekt.audio.raw import RawGuard
 from affekt.errors import AffektError, AudioError, Fault
 from affekt.recognition.stream import Stream
 from affekt.serving.problems import RequestError, answer, problem
-from affekt.serving.service import Engine
+from affekt.serving.service import RecognitionService
 
 Floats = NDArray[np.float32]
 
@@ -70,15 +70,15 @@ class Pcm:
         return np.frombuffer(joined[:whole], self._type).astype(np.float32) * self._scale
 
 
-async def serve_stream(socket: WebSocket, options: StreamOptions, engine: Engine) -> None:
+async def serve_stream(socket: WebSocket, options: StreamOptions, service: RecognitionService) -> None:
     """Serve one stream from its handshake to its end; a stream that cannot be served is refused by HTTP instead."""
     try:
-        with engine.streams.entered():
-            stream = engine.recognizer.stream(
+        with service.streams.slot():
+            stream = service.recognizer.stream(
                 options.rate, options.hop_seconds, options.window_seconds, options.activity, options.min_confidence
             )
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-            await _Live(socket, stream, options, engine).listen()
+            await _Live(socket, stream, options, service).listen()
     except WebSocketDisconnect:
         return
     except AffektError as error:
@@ -88,11 +88,11 @@ async def serve_stream(socket: WebSocket, options: StreamOptions, engine: Engine
 class _Live:
     """An accepted stream."""
 
-    def __init__(self, socket: WebSocket, stream: Stream, options: StreamOptions, engine: Engine) -> None:
+    def __init__(self, socket: WebSocket, stream: Stream, options: StreamOptions, service: RecognitionService) -> None:
         self._socket = socket
         self._stream = stream
         self._options = options
-        self._engine = engine
+        self._engine = service
         self._pcm = Pcm(options.encoding)
 
     async def listen(self) -> None:

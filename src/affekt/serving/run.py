@@ -22,7 +22,7 @@ from affekt.runtime.ray_cluster import RayReplicas
 from affekt.serving.app import create_app
 from affekt.serving.connection import Connection
 from affekt.serving.replicas import Deployment, Replicated, deployed
-from affekt.serving.settings import TOKEN_VARIABLE, Settings
+from affekt.serving.settings import TOKEN_VARIABLE, ServerSettings
 
 SETTINGS_VARIABLE = "AFFEKT_SERVE"
 REPLICAS_VARIABLE = "AFFEKT_REPLICAS"
@@ -31,7 +31,9 @@ PING_SECONDS = 20.0
 LARGE_BYTES = 2**20  # uploads, which are not to stay
 
 
-def serve(settings: Settings, workers: int = 1, access_log: bool = False, cluster: RayReplicas | None = None) -> None:
+def serve(
+    settings: ServerSettings, workers: int = 1, access_log: bool = False, cluster: RayReplicas | None = None
+) -> None:
     """Serve until SIGTERM or Ctrl-C; then finish what is in flight.
 
     Args:
@@ -57,14 +59,14 @@ def serve(settings: Settings, workers: int = 1, access_log: bool = False, cluste
             _serve_with_workers(settings, listener, workers, access_log, place)
 
 
-def make_server(app: FastAPI, settings: Settings, access_log: bool = False) -> uvicorn.Server:
+def make_server(app: FastAPI, settings: ServerSettings, access_log: bool = False) -> uvicorn.Server:
     """uvicorn with the settings' limits."""
     return uvicorn.Server(_config(app, settings, access_log))
 
 
 def app_from_environment() -> FastAPI:
     """The application of a worker process."""
-    settings = Settings.from_json(os.environ[SETTINGS_VARIABLE], os.environ[TOKEN_VARIABLE] or None)
+    settings = ServerSettings.from_json(os.environ[SETTINGS_VARIABLE], os.environ[TOKEN_VARIABLE] or None)
     place = os.environ.get(REPLICAS_VARIABLE)
     recognizer = Recognizer.load(settings.model, threads=1)
     handler = signal.getsignal(signal.SIGTERM)  # uvicorn's, which Ray would replace
@@ -90,7 +92,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def announce(settings: Settings, listener: socket.socket, recognizer: Recognizer) -> None:
+def announce(settings: ServerSettings, listener: socket.socket, recognizer: Recognizer) -> None:
     """Say where it listens, and to whom."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
@@ -104,7 +106,7 @@ def announce(settings: Settings, listener: socket.socket, recognizer: Recognizer
     print(f"affekt: labels: {', '.join(recognizer.labels)}", flush=True)
 
 
-def _app(recognizer: Recognizer, settings: Settings, place: Deployment | None) -> FastAPI:
+def _app(recognizer: Recognizer, settings: ServerSettings, place: Deployment | None) -> FastAPI:
     give_back_blocks_of(LARGE_BYTES)
     if place is None:
         return create_app(recognizer, settings)
@@ -112,7 +114,7 @@ def _app(recognizer: Recognizer, settings: Settings, place: Deployment | None) -
 
 
 def _serve_with_workers(
-    settings: Settings, listener: socket.socket, workers: int, access_log: bool, place: Deployment | None
+    settings: ServerSettings, listener: socket.socket, workers: int, access_log: bool, place: Deployment | None
 ) -> None:
     os.environ[SETTINGS_VARIABLE] = settings.to_json()
     os.environ[TOKEN_VARIABLE] = settings.token or ""
@@ -122,7 +124,7 @@ def _serve_with_workers(
     Multiprocess(config, sockets=[listener]).run()
 
 
-def _config(app: Any, settings: Settings, access_log: bool, **options: Any) -> uvicorn.Config:
+def _config(app: Any, settings: ServerSettings, access_log: bool, **options: Any) -> uvicorn.Config:
     limits = settings.limits
     if logs_json():
         options["log_config"] = uvicorn_config()

@@ -22,12 +22,12 @@ from affekt.recognition.prediction import Prediction, Recognized
 from affekt.recognition.recognizer import Recognizer
 from affekt.recognition.stream import Stream
 from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline, whole_answer
+from affekt.serving.admission import AdmissionControl, UploadBudget
 from affekt.serving.batcher import Batcher
-from affekt.serving.gate import Budget, Gate
+from affekt.serving.deadline import PendingAnswer
 from affekt.serving.problems import RequestError
 from affekt.serving.prometheus import Metrics
 from affekt.serving.settings import Limits
-from affekt.serving.turn import Turn
 from affekt.serving.uploads import Upload
 
 Floats = NDArray[np.float32]
@@ -41,7 +41,7 @@ BLOCK_SECONDS = 10.0
 """Of a long recording, decoded at a time; between two of them a timeline can be stopped."""
 
 
-class Engine:
+class RecognitionService:
     """What the server recognizes with.
 
     Args:
@@ -57,10 +57,10 @@ class Engine:
         self.limits = limits
         self.metrics = metrics
         served = max(threads, runs)
-        self.predictions = Gate("predictions", limits.predictions, WAIT_SHARE * limits.wait_seconds, served)
-        self.timelines = Gate("timelines", limits.timelines)
-        self.streams = Gate("streams", limits.streams)
-        self.uploads = Budget(limits.pending_bytes)
+        self.predictions = AdmissionControl("predictions", limits.predictions, WAIT_SHARE * limits.wait_seconds, served)
+        self.timelines = AdmissionControl("timelines", limits.timelines)
+        self.streams = AdmissionControl("streams", limits.streams)
+        self.uploads = UploadBudget(limits.pending_bytes)
         self._closing = threading.Event()
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._models = ThreadPoolExecutor(runs, "model")
@@ -73,9 +73,9 @@ class Engine:
             round(BATCH_SECONDS * recognizer.card.sample_rate_hz),
             metrics.batch_size.observe,
         )
-        metrics.gauge("predictions_inside", "Predictions in work and waiting", lambda: self.predictions.inside)
-        metrics.gauge("timelines_inside", "Timelines in work and waiting", lambda: self.timelines.inside)
-        metrics.gauge("streams_inside", "Live streams", lambda: self.streams.inside)
+        metrics.gauge("predictions_inside", "Predictions in work and waiting", lambda: self.predictions.admitted)
+        metrics.gauge("timelines_inside", "Timelines in work and waiting", lambda: self.timelines.admitted)
+        metrics.gauge("streams_inside", "Live streams", lambda: self.streams.admitted)
         metrics.gauge("upload_bytes", "Bytes of uploads held", lambda: self.uploads.held_bytes)
 
     async def predict(self, upload: Upload, min_confidence: float | None, first: bool = False) -> Prediction:
@@ -89,19 +89,19 @@ class Engine:
             RequestError: 422 too long a recording, 503 a wait beyond the limit or too much work.
         """
         card = self.recognizer.card
-        turn, samples = Turn(self.limits.wait_seconds), 0
+        pending, samples = PendingAnswer(self.limits.wait_seconds), 0
 
         def hear() -> None:
             nonlocal samples
             waveform = self.recognizer.waveform(upload)
             samples = len(waveform)
             if samples > card.clip_samples and not first:
-                turn.succeed(None)
+                pending.succeed(None)
             else:
-                self._batcher.submit(turn, waveform[: card.clip_samples])
+                self._batcher.submit(pending, waveform[: card.clip_samples])
 
-        self._decoders.submit(turn.attempt, hear)
-        answer: Recognized | None = await turn.answer()
+        self._decoders.submit(pending.attempt, hear)
+        answer: Recognized | None = await pending.answer()
         if answer is None:
             return await self.timeline(upload, min_confidence, TimelineConfig(), whole_answer, "/v1/predict")
         seconds = min(samples, card.clip_samples) / card.sample_rate_hz

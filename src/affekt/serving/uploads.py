@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from affekt.errors import Fault
-from affekt.serving.gate import Share
+from affekt.serving.admission import UploadShare
 from affekt.serving.problems import RequestError
 from affekt.serving.settings import Limits
 
@@ -38,7 +38,7 @@ class Upload(io.BytesIO):
         self.title = title
 
 
-async def receive_upload(request: Request, limits: Limits, share: Share) -> Upload:
+async def receive_upload(request: Request, limits: Limits, share: UploadShare) -> Upload:
     """The recording in a request's body.
 
     Args:
@@ -96,7 +96,7 @@ async def _from_form(request: Request, pieces: AsyncGenerator[bytes, None]) -> U
         await form.close()
 
 
-async def _pieces(request: Request, limits: Limits, share: Share) -> AsyncGenerator[bytes, None]:
+async def _pieces(request: Request, limits: Limits, share: UploadShare) -> AsyncGenerator[bytes, None]:
     """The body as it comes, each piece within its time, all of them within the size."""
     received = 0
     while True:

@@ -142,7 +142,13 @@ class TrainConfig:
             raise ConfigError.of(faults)
 
     def stretched(self, steps_per_epoch: int) -> TrainConfig:
-        """With as many epochs as the least number of steps takes.
+        """Raise the number of epochs so that training takes at least `min_steps` steps.
+
+        Args:
+            steps_per_epoch: batches of an epoch.
+
+        Returns:
+            The configuration with `max_epochs` and `patience` stretched by the same factor.
 
         >>> config = TrainConfig(max_epochs=20, patience=10, min_steps=300)
         >>> [config.stretched(steps).max_epochs for steps in (10, 20)], config.stretched(10).patience

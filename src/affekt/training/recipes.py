@@ -33,7 +33,14 @@ class Recipe:
     balance_corpora: bool = False
 
     def apply(self, system: System) -> System:
-        """The system as this recipe trains it."""
+        """Apply the recipe's changes to a system.
+
+        Args:
+            system: any system.
+
+        Returns:
+            The system as this recipe trains it.
+        """
         if self.level and isinstance(system.features, FeatureConfig):
             system = replace(system, features=replace(system.features, level=self.level))
         if self.masked is not None and isinstance(system.network, NetworkConfig):

@@ -93,6 +93,9 @@ class System:
             classes: number of classes.
             counts: training utterances of each class, for class-balanced weights.
 
+        Returns:
+            The network and the loss.
+
         Raises:
             ConfigError: options that do not fit the number of classes, or an own network without `embedding_size`.
         """
@@ -264,6 +267,9 @@ def resolve(names: str | Iterable[str]) -> tuple[System, ...]:
 
     Args:
         names: comma-separated text or a list of system names, group names and paths ending in `.toml`.
+
+    Returns:
+        The systems.
 
     Raises:
         ConfigError: unknown names, faults of files, two systems of one name; all at once.

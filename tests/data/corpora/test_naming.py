@@ -144,7 +144,7 @@ def test_missing_recordings_are_named_where_the_corpus_is_a_grid(release: Make) 
     missing = notes["missing recordings"]
     assert len(missing.items) == CORPORA["ravdess"].utterances - 1
     assert missing.items[0] == "03-01-01-01-01-02-01"
-    assert str(missing).startswith("missing recordings: 1439 (03-01-01-01-01-02-01, 03-01-01-01-02-01-01, ")
+    assert str(missing).startswith("missing recordings: 1,439 (03-01-01-01-01-02-01, 03-01-01-01-02-01-01, ")
     assert notes["speakers"].expected == "24"
 
 

@@ -38,10 +38,12 @@ from affekt.data.corpora import (
     turev_db,
     urdu,
 )
+from affekt.data.corpora.archives import archives_in, is_archive
 from affekt.data.corpora.comparison import compare_classes, compare_release
+from affekt.data.corpora.contradictions import contradictions
 from affekt.data.corpora.inspection import Progress, inspect
-from affekt.data.corpora.release import Corpus, Note, Release, Row
-from affekt.data.labels import LabelSet
+from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
+from affekt.data.labels import LabelSet, unusable_classes
 from affekt.data.manifest import Manifest
 from affekt.errors import ConfigError, CorpusError, Fault
 
@@ -97,6 +99,7 @@ def prepare(
     """
     corpus = find_corpus(name)
     release = _read(corpus, Path(root).absolute(), options)
+    _check_classes(release, labels)
     rows = [_finished(row, corpus) for row in release.rows]
     kept = [row for row in rows if labels is None or labels.class_of(row["label"])]
     heard: list[Note] = []
@@ -108,7 +111,7 @@ def prepare(
         unusable = {row["id"] for row in kept} - {row["id"] for row in used}
         rows = [row for row in rows if row["id"] not in unusable]
     manifest = Manifest.from_rows(rows, release.root)
-    notes = [*release.notes, *heard, *compare_release(corpus, rows)]
+    notes = [*release.notes, *contradictions(kept), *heard, *compare_release(corpus, rows)]
     if labels is not None:
         manifest = manifest.select(labels)
         notes += compare_classes(corpus, labels, manifest)
@@ -129,11 +132,23 @@ def _read(corpus: Corpus, root: Path, options: Mapping[str, Any]) -> Release:
     had = f"the release is had at {corpus.page}" if corpus.page else ""
     if not (root.exists() or corpus.generated):
         raise CorpusError(f"{corpus.name}: {root}", got="nothing there", expected=corpus.layout, remedy=had)
+    if root.is_file() and is_archive(root):
+        raise CorpusError(f"{corpus.name}: {root}", got="an archive", remedy="unpack it first, and give the folder")
     release = corpus.read(root, **options)
     if not release.rows:
+        packed = noted("archives", archives_in(root), "unpack them first")
         nothing = Fault(f"{corpus.name}: {root}", got="no utterance", expected=corpus.layout, remedy=had)
-        raise CorpusError.of([nothing, *release.notes])
+        raise CorpusError.of([nothing, *packed, *release.notes])
     return release
+
+
+def _check_classes(release: Release, labels: LabelSet | None) -> None:
+    """Refuse columns of numbers or of one label per row, unless the label set names them."""
+    raw = [str(row["label"]) for row in release.rows]
+    if labels is not None and any(labels.class_of(label) for label in raw):
+        return
+    if fault := unusable_classes(raw, release.label_column):
+        raise CorpusError.of([fault])
 
 
 def _finished(row: Row, corpus: Corpus) -> Row:

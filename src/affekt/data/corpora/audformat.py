@@ -6,15 +6,16 @@ import importlib
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
-from affekt.data.corpora.files import locate
+from affekt.data.corpora.locating import locate
 from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
 from affekt.data.corpora.table import unknown_labels
 from affekt.data.corpora.vocabulary import canonical, gender
-from affekt.errors import ConfigError, CorpusError
+from affekt.data.labels import unusable_classes
+from affekt.errors import ConfigError, CorpusError, Fault
 
 HEADER = "db.yaml"
 EMOTION = "emotion"
@@ -66,21 +67,26 @@ def _contents(database: Any) -> str:
 def _release(database: Any, base: Path, table: str, column: str) -> Release:
     labels = {_segment(index): label for index, label in database[table][column].get().items()}
     names = list(dict.fromkeys(file for file, _, _ in labels))
-    files = {name: file for name, file in zip(names, locate(names, base), strict=True) if file is not None}
+    located = locate(names, base)
+    files = {name: file for name, file in zip(names, located.files, strict=True) if file is not None}
     facts = _Facts.of(database)
     rows = [
         _row(facts, segment, label, Path(os.path.relpath(files[segment[0]], base)).as_posix())
         for segment, label in labels.items()
         if segment[0] in files and isinstance(label, str)
     ]
+    if numeric := [str(label) for label in labels.values() if isinstance(label, int | float) and label == label]:
+        fault = unusable_classes(numeric, column) or Fault(f"column {column!r}", "numbers", "names of classes")
+        raise CorpusError.of([replace(fault, remedy="choose another with --table and --column")])
     unlabeled = [segment[0] for segment, label in labels.items() if not isinstance(label, str)]
     notes = [
         Note("labels read", got=f"column {column!r} of table {table!r}"),
         *noted("missing recordings", (name for name in names if name not in files), failed=True),
+        *located.notes,
         *noted("rows without a label, left out", unlabeled),
         *unknown_labels(rows),
     ]
-    return Release(rows, base, notes)
+    return Release(rows, base, notes, column)
 
 
 def _segment(index: Any) -> Segment:

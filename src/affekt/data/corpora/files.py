@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -78,36 +77,9 @@ def stem_key(path: PurePosixPath | str) -> str:
     return unicodedata.normalize("NFC", PurePosixPath(path).stem).casefold()
 
 
-def locate(paths: Sequence[str], base: Path) -> list[Path | None]:
-    """The file of each path that a table names, relative to `base`; None where there is none.
-
-    A file that is not there is taken from the same place under another suffix, or from anywhere below the base if only
-    one recording has its stem.
-    """
-    files: list[Path | None] = [Path(os.path.abspath(base / path)) if path else None for path in paths]  # noqa: PTH100
-    absent = [row for row, file in enumerate(files) if file is None or not file.is_file()]
-    below = _by_path_and_by_stem(base) if absent else {}
-    for row in absent:
-        relative = os.path.relpath(files[row] or base, base).replace("\\", "/")  # tables written on Windows
-        files[row] = below.get(_without_suffix(relative)) or below.get(stem_key(relative))
-    return files
-
-
-def _by_path_and_by_stem(base: Path) -> dict[str, Path]:
-    found = find(base)
-    stems = Counter(map(stem_key, found.files))
-    index: dict[str, Path] = {}
-    for file in found.files:
-        path = Path(os.path.abspath(base / file))  # noqa: PTH100 - links stay as they are
-        index.setdefault(_without_suffix(str(file)), path)
-        if stems[stem_key(file)] == 1:
-            index.setdefault(stem_key(file), path)
-    return index
-
-
-def _without_suffix(path: str) -> str:
-    file = PurePosixPath(path)
-    return str(file.parent / stem_key(file))
+def decodable(path: Path | PurePosixPath) -> bool:
+    """Whether a file of this suffix can be decoded; a suffix that is not known may be."""
+    return path.suffix.lower() not in NOT_DECODED
 
 
 def branches(root: Path, pattern: re.Pattern[str]) -> tuple[Path, list[Path]]:

@@ -37,13 +37,13 @@ class Note(Fault):
     warning: bool = False
 
     def __str__(self) -> str:
-        what = f"{self.what}: {len(self.items)} ({_examples(self.items)})" if self.items else self.what
+        what = f"{self.what}: {len(self.items):,} ({_examples(self.items)})" if self.items else self.what
         return str(Fault(what, self.got, self.expected, self.remedy))
 
 
 def _examples(items: tuple[str, ...]) -> str:
     shown = ", ".join(items[:EXAMPLES])
-    return f"{shown} and {len(items) - EXAMPLES} more" if len(items) > EXAMPLES else shown
+    return f"{shown} and {len(items) - EXAMPLES:,} more" if len(items) > EXAMPLES else shown
 
 
 def noted(what: str, items: Iterable[str], remedy: str = "", *, failed: bool = False) -> list[Note]:
@@ -65,11 +65,13 @@ class Release:
             :func:`affekt.data.corpora.prepare` makes them unique across corpora.
         root: folder that the paths in the rows start from.
         notes: what is missing, extra, duplicated or contradictory.
+        label_column: what the user's table calls the column of the labels.
     """
 
     rows: list[Row]
     root: Path
     notes: list[Note] = field(default_factory=list)
+    label_column: str = "label"
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,9 @@ def make_folds(
         train_corpora: under `corpus`, which may be learnt from; by default all but the tested one.
         test_corpora: under `corpus`, which are tested, one fold each; by default all.
 
+    Returns:
+        The folds with their audit.
+
     Raises:
         ProtocolError: the protocol cannot be kept with this manifest, with examples.
 

@@ -44,6 +44,9 @@ def run_experiment(
         on_epoch, on_done: called as the jobs go.
         options: of :func:`affekt.experiments.experiment.plan_experiment`: protocol, folds, seeds, labels, ...
 
+    Returns:
+        The results of all finished jobs.
+
     Raises:
         AudioError: recordings that cannot be decoded. (The command line leaves them out and says so.)
     """

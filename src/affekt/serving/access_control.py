@@ -18,10 +18,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affekt.errors import Fault
-from affekt.serving.gate import Gate
+from affekt.serving.admission import AdmissionControl
 from affekt.serving.problems import RequestError, answer
 from affekt.serving.prometheus import Metrics
-from affekt.serving.settings import Settings
+from affekt.serving.settings import ServerSettings
 
 GUARDED = ("/v1/", "/metrics")
 """What a token opens; the page, its documentation and the health checks are for everybody."""
@@ -59,22 +59,24 @@ HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.i
 log = logging.getLogger(__name__)
 
 
-class Guard:
+class AccessControl:
     """The application behind its door.
 
     Args:
         app: what is behind it.
         settings: who may ask.
         metrics: told of every answer.
-        gates: by path: whom to turn away while a house is full, before anything else is done for them.
+        admissions: by path: whom to turn away while a house is full, before anything else is done for them.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, gates: Mapping[str, Gate]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, metrics: Metrics, admissions: Mapping[str, AdmissionControl]
+    ) -> None:
         self._app = app
         self._settings = settings
         self._hosts = settings.known_hosts
         self._metrics = metrics
-        self._gates = gates
+        self._admissions = admissions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -149,13 +151,13 @@ class Guard:
 
     def _full(self, scope: Scope) -> RequestError | None:
         """A request for work, of which there is as much as there may be."""
-        gate = self._gates.get(scope["path"])
-        return gate.refusal() if gate and scope.get("method") == "POST" else None
+        admission = self._admissions.get(scope["path"])
+        return admission.refusal() if admission and scope.get("method") == "POST" else None
 
     def _name(self, scope: Scope) -> str:
         """The path's name in measures: one of ours, so that their number is bounded."""
         path = scope["path"]
-        return str(path if path in self._gates else getattr(scope.get("route"), "path", "other"))
+        return str(path if path in self._admissions else getattr(scope.get("route"), "path", "other"))
 
 
 def _offered_tokens(scope: Scope, headers: Headers) -> Iterator[str]:
