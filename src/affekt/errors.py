@@ -32,6 +32,27 @@ class Fault:
         return f"{line}; {self.remedy}" if self.remedy else line
 
 
+def gathered(faults: Iterable[Fault], shown: int = 3) -> list[Fault]:
+    """Faults in few lines: those that say the same of more than `shown` things become one, with their number.
+
+    >>> for fault in gathered(Fault(f"{n}.wav", "no such file") for n in range(5_000)):
+    ...     print(fault)
+    5,000 times (0.wav, 1.wav, 2.wav and 4,997 more): got no such file
+    """
+    alike: dict[tuple[str, str, str], list[Fault]] = {}
+    for fault in faults:
+        alike.setdefault((fault.got, fault.expected, fault.remedy), []).append(fault)
+    lines: list[Fault] = []
+    for (got, expected, remedy), group in alike.items():
+        if len(group) <= shown:
+            lines += group
+            continue
+        first = ", ".join(fault.what for fault in group[:shown])
+        what = f"{len(group):,} times ({first} and {len(group) - shown:,} more)"
+        lines.append(Fault(what, got, expected, remedy))
+    return lines
+
+
 class AffektError(Exception):
     """Base of all errors that a user can mend.
 

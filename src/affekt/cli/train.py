@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from affekt.cli.framework.arguments import Option
 from affekt.cli.shared import TrainChanges, changed_recipe, make_model_progress, one_system
 from affekt.data.labels import label_set
+from affekt.errors import Fault, gathered
 from affekt.recognition.models import BUNDLED_CHECKPOINT
-from affekt.runtime.logs import LogFormat, log_as
+from affekt.runtime.logs import LogFormat, log_as, say
 
 if TYPE_CHECKING:
     from affekt.training.checkpoint import Checkpoint
+    from affekt.training.fitted import TrainingInterrupted
+
+INTERRUPTED = 130  # as shells count: 128 + SIGINT
 
 
 def train(
@@ -26,6 +32,7 @@ def train(
     init: str | None = None,
     seed: int = 0,
     license: str = "",
+    force: bool = False,
     device: str = "auto",
     cache: Path | None = None,
     train: TrainChanges | None = None,
@@ -34,47 +41,77 @@ def train(
 ) -> int:
     """Train one model for use, calibrate it, and export it to ONNX.
 
+    Ctrl-C keeps the best epoch; the same command resumes.
+
     Args:
-        manifest: utterances, as `affekt prepare` writes them; a table of own recordings needs id, path and label.
-        out: folder for model.safetensors, model.onnx, history and validation measures.
-        system: name of a system, or a TOML file with one.
+        manifest: utterances, as `affekt prepare` writes them; a table of your own needs the columns id, path and label.
+        out: folder for model.safetensors, model.onnx, the history of epochs and the validation measures.
+        system: name of a system, or a TOML file that defines one.
         recipe: robust or paper.
         labels: label set; by default every label of the manifest is a class.
-        init: model to start from: bundled, or a checkpoint. The classes may be others.
-        seed: of every random choice.
-        license: of the weights, for the model card.
+        init: model to start from: bundled, or a checkpoint. Its classes may differ.
+        seed: seed of every random choice.
+        license: license of the weights, for the model card.
+        force: train again in the folder of a finished model, and replace it.
         device: auto, cpu, cuda or mps.
-        cache: where decoded audio is kept.
+        cache: folder of the decoded audio.
         train: changes to the recipe's training, e.g. --train.max-epochs 20.
-        log_format: json: a line for every event on standard error, for programs, and no progress bars.
+        log_format: json: one line per event on standard error, for programs, and no progress bars.
         config: TOML file with values for these options.
     """
     from affekt.data.manifest import Manifest
-    from affekt.experiments.train_model import train_model
+    from affekt.experiments.train_model import VALIDATION, WEIGHTS, train_model
     from affekt.export.onnx_file import export_checkpoint
+    from affekt.training.fitted import TrainingInterrupted
 
     log_as(log_format)
     chosen = changed_recipe(recipe, train)
-    with make_model_progress(chosen.train.max_epochs) as progress:
-        made, measures = train_model(
-            Manifest.read(manifest),
-            one_system(system),
-            out,
-            recipe=chosen,
-            labels=label_set(labels) if labels else None,
-            start=_start(init),
-            seed=seed,
-            device=device,
-            cache=cache,
-            license=license,
-            on_progress=progress.on_progress,
-            on_epoch=progress.on_model_epoch,
-        )
+    try:
+        with make_model_progress(chosen.train.max_epochs) as progress:
+            made, measures = train_model(
+                Manifest.read(manifest),
+                one_system(system),
+                out,
+                recipe=chosen,
+                labels=label_set(labels) if labels else None,
+                start=_start(init),
+                seed=seed,
+                device=device,
+                cache=cache,
+                license=license,
+                force=force,
+                on_progress=progress.on_progress,
+                on_epoch=progress.on_model_epoch,
+                on_left_out=_say_left_out,
+            )
+    except TrainingInterrupted as stop:
+        say(_interrupted(stop, out / WEIGHTS))
+        return INTERRUPTED
     export_checkpoint(made, out / "model.onnx", measures={"validation": measures})
     print(f"validation on {made.provenance['validation']}")
-    print(f"UA {measures['ua']:.3f}, WA {measures['wa']:.3f} (it chose the epoch and the temperature: it flatters)")
+    print(
+        f"UA {measures['ua']:.3f}, WA {measures['wa']:.3f} (optimistic: this set also chose the epoch and temperature)"
+    )
+    if made.provenance["left_out"]:
+        print(f"left out: {made.provenance['left_out']:,} recordings, named in {out / VALIDATION}")
+    print(f"license of the weights: {license or 'not stated; state it with --license'}")
     print(f"affekt predict --model {out / 'model.onnx'} RECORDING...")
     return 1 if made.provenance["left_out"] else 0
+
+
+def _say_left_out(faults: Sequence[Fault]) -> None:
+    """Name the recordings that cannot be used; in one line where many have the same fault."""
+    for fault in gathered(faults):
+        say(f"left out: {fault}", **asdict(fault))
+
+
+def _interrupted(stop: TrainingInterrupted, weights: Path) -> str:
+    best, epochs = stop.fitted.best_epoch, len(stop.fitted.history)
+    ua = stop.fitted.history[best - 1].validation_ua
+    return (
+        f"interrupted after epoch {epochs}; the best epoch so far, {best} (validation UA {ua:.3f}), is kept in "
+        f"{weights}; the same command resumes, and `affekt export {weights} -o model.onnx` exports it as it is"
+    )
 
 
 def _start(init: str | None) -> Checkpoint | None:

@@ -1,7 +1,7 @@
 """One model for use: trained on all utterances but those of the validation speakers, calibrated on these.
 
-An experiment asks how good a system is; this makes the model that somebody runs. It has no test part, so it reports
-validation measures and calls them so: they chose the epoch and the temperature, and flatter it.
+An experiment estimates how good a system is; :func:`train_model` makes the model that somebody runs. It has no test
+part. It reports validation measures, which are optimistic: the same utterances chose the epoch and the temperature.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import pandas as pd
 import tomli_w
 
 from affekt.config import as_table
-from affekt.data.labels import LabelSet
+from affekt.data import training_audio
+from affekt.data.labels import LabelSet, unusable_classes
 from affekt.data.manifest import Manifest
 from affekt.data.protocols import make_folds
-from affekt.errors import ConfigError
+from affekt.errors import ConfigError, Fault
 from affekt.experiments.experiment import Data, load_data
 from affekt.measures import metrics
 from affekt.runtime.atomic_files import write_bytes
@@ -28,13 +29,16 @@ from affekt.runtime.devices import choose_device
 from affekt.runtime.environment import environment
 from affekt.runtime.seeds import derive_seed
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.fitted import Epoch, Fitted, Subset
+from affekt.training.fitted import Epoch, Fitted, Subset, TrainingInterrupted
 from affekt.training.fitting import fit
 from affekt.training.recipes import Recipe, find_recipe
 from affekt.training.scoring import score
 from affekt.training.systems import System
 
-VALIDATION_FOLDS = 5  # one of so many folds validates
+VALIDATION_FOLDS = 5  # one of them validates
+STATE, WEIGHTS, HISTORY, VALIDATION = "state.pt", "model.safetensors", "history.csv", "validation.json"
+FILES = (WEIGHTS, "model.onnx", HISTORY, VALIDATION, "config.toml")
+"""What a finished training leaves; a folder with any of them and without STATE is not written to."""
 
 
 def train_model(
@@ -49,75 +53,115 @@ def train_model(
     device: str = "auto",
     cache: Path | None = None,
     license: str = "",
+    force: bool = False,
     on_progress: Callable[[str, int, int], object] = lambda what, done, total: None,
     on_epoch: Callable[[Epoch], object] = lambda epoch: None,
+    on_left_out: Callable[[Sequence[Fault]], object] = lambda faults: None,
 ) -> tuple[Checkpoint, dict[str, Any]]:
     """Train, calibrate and write `model.safetensors`, `history.csv`, `validation.json` and `config.toml` into `out`.
 
+    Ctrl-C writes the best epoch so far, and the same call resumes.
+
     Args:
-        manifest: the utterances; those of about a fifth of the speakers validate (of the utterances, where no speakers
-            are known).
+        manifest: the utterances. About a fifth of the speakers validate (a fifth of the utterances, where speakers are
+            not known).
         system: network, loss, features.
-        out: folder; an interrupted training in it goes on.
+        out: folder; an interrupted training in it is resumed.
         recipe: a name in :data:`affekt.training.recipes.RECIPES`, or an own recipe.
         labels: which labels are classes; by default all.
         start: trained model to start from (fine-tuning); its network replaces the system's, its output layer is new.
         seed: of every random choice.
         device, cache: as in :func:`affekt.experiments.experiment.plan_experiment`.
-        license: of the weights, for the model card.
-        on_progress, on_epoch: called with how far it is.
+        license: of the weights, for the model card; empty: not stated.
+        force: train again in the folder of a finished model, and replace it.
+        on_progress: called with the name of a step, how much of it is done, and of how much.
+        on_epoch: called after each epoch.
+        on_left_out: called before the training with the recordings that cannot be used.
 
     Returns:
         The checkpoint, and the validation measures.
+
+    Raises:
+        ConfigError: `out` holds a finished model, or the labels or speakers do not allow a training.
+        AudioError: no recording can be decoded.
+        TrainingInterrupted: Ctrl-C after the first epoch.
     """
-    recipe = find_recipe(recipe)
+    recipe, out = find_recipe(recipe), Path(out)
     system = recipe.apply(system)
     if start is not None:
         system = replace(system, network=start.system.network, features=start.system.features)
-    out = Path(out)
+    _check_labels(manifest, labels)
+    _check_folder(out, force)
     out.mkdir(parents=True, exist_ok=True)
     data, hashes, failures = load_data(manifest, [system], labels, cache, choose_device(device), on_progress)
+    on_left_out(failures)
     train, validation, line = _split(data, hashes, seed)
-    fitted = fit(
-        system,
-        data.clips[system.features],
-        data.balanced(train) if recipe.balance_corpora else train,
-        validation,
-        len(data.classes),
-        recipe.train,
-        derive_seed(data.manifest.name, "model", seed, system.name),
-        choose_device(device),
-        state=out / "state.pt",
-        start=start,
-        on_epoch=on_epoch,
-    )
-    temperature, measures = _validate(fitted, data, validation, recipe, device)
-    provenance = _provenance(data, train, recipe, seed, start) | {
-        "license": license,
-        "validation": line,
-        "left_out": len(failures),
-    }
-    weights, loss_weights = fitted.network.state_dict(), fitted.loss.state_dict()
-    made = Checkpoint(system, data.classes, fitted.normalizer, weights, loss_weights, temperature, provenance)
-    held_out = [data.manifest.ids[row] for row in validation.rows]
-    _write(out, made, fitted, recipe, {**measures, "ids": held_out})
-    return made, measures
+    facts = _provenance(data, hashes, train, recipe, seed, start)
+    facts |= {"validation": line, "left_out": len(failures)} | ({"license": license} if license else {})
+
+    def keep(fitted: Fitted, more: dict[str, Any]) -> tuple[Checkpoint, dict[str, Any]]:
+        temperature, measures = _validate(fitted, data, validation, recipe, device)
+        weights, loss_weights = fitted.network.state_dict(), fitted.loss.state_dict()
+        made = Checkpoint(system, data.classes, fitted.normalizer, weights, loss_weights, temperature, facts | more)
+        held_out = [data.manifest.ids[row] for row in validation.rows]
+        left_out = [str(fault) for fault in failures]
+        _write(out, made, fitted, recipe, {**measures, "ids": held_out, "left_out": left_out})
+        return made, measures
+
+    try:
+        fitted = fit(
+            system,
+            data.clips[system.features],
+            data.balanced(train) if recipe.balance_corpora else train,
+            validation,
+            len(data.classes),
+            recipe.train,
+            derive_seed(data.manifest.name, "model", seed, system.name),
+            choose_device(device),
+            state=out / STATE,
+            start=start,
+            on_epoch=on_epoch,
+        )
+    except TrainingInterrupted as stop:
+        keep(stop.fitted, {"interrupted_after_epoch": len(stop.fitted.history)})
+        raise
+    kept = keep(fitted, {})
+    (out / STATE).unlink(missing_ok=True)
+    return kept
 
 
-def _provenance(data: Data, train: Subset, recipe: Recipe, seed: int, start: Checkpoint | None) -> dict[str, Any]:
-    """Where a model comes from."""
+def _check_labels(manifest: Manifest, labels: LabelSet | None) -> None:
+    """Refuse numbers and one label per row, unless a label set names them."""
+    if labels is None and (fault := unusable_classes(manifest.labels)):
+        raise ConfigError.of([fault])
+
+
+def _check_folder(out: Path, force: bool) -> None:
+    """Refuse a folder that holds something finished."""
+    there = [name for name in FILES if (out / name).exists()]
+    if there and not force and not (out / STATE).exists():
+        got = "a finished model" if WEIGHTS in there else f"other files of that name: {', '.join(there)}"
+        remedy = "choose another folder with -o, or train again with --force"
+        raise ConfigError(f"folder {out}", got=got, expected="a new folder", remedy=remedy)
+
+
+def _provenance(
+    data: Data, hashes: Sequence[str], train: Subset, recipe: Recipe, seed: int, start: Checkpoint | None
+) -> dict[str, Any]:
+    """Where a model comes from; the recordings of the validation part count as seen, since they chose the epoch."""
     facts = {
         "corpora": data.manifest.name,
         "recipe": recipe.name,
         "seed": seed,
         "training_utterances": len(train.rows),
         "affekt": environment()["affekt"],
+        training_audio.KEY: training_audio.describe(data.manifest.table["corpus"].tolist(), hashes),
     }
     return facts if start is None else facts | {"started_from": dict(start.provenance)}
 
 
 def _split(data: Data, hashes: Sequence[str], seed: int) -> tuple[Subset, Subset, str]:
-    """Training and validation part, by speakers where they are known; and how, in words."""
+    """Training and validation part, by speakers where they are known, and a line that says how."""
     speakers = set(data.manifest.table["speaker"])
     by_speaker = "" not in speakers and len(speakers) >= VALIDATION_FOLDS
     corpora = data.manifest.table["corpus"].to_numpy()
@@ -143,7 +187,7 @@ def _split(data: Data, hashes: Sequence[str], seed: int) -> tuple[Subset, Subset
 def _validate(
     fitted: Fitted, data: Data, validation: Subset, recipe: Recipe, device: str
 ) -> tuple[float, dict[str, Any]]:
-    """Temperature, and measures of the validation part with it."""
+    """The temperature, and the validation measures with it."""
     exact = replace(recipe.train, precision="float32")
     scored = score(fitted, data.clips[fitted.system.features], validation.rows, exact, choose_device(device))
     temperature = metrics.fit_temperature(scored.logits, validation.labels)
@@ -166,8 +210,7 @@ def _validate(
 def _write(out: Path, made: Checkpoint, fitted: Fitted, recipe: Recipe, validation: dict[str, Any]) -> None:
     history = pd.DataFrame([asdict(epoch) for epoch in fitted.history])
     table = {"recipe": as_table(recipe), "system": made.system.to_dict(), "provenance": dict(made.provenance)}
-    made.save(out / "model.safetensors")
-    write_bytes(out / "history.csv", history.to_csv(index=False).encode())
+    made.save(out / WEIGHTS)
+    write_bytes(out / HISTORY, history.to_csv(index=False).encode())
     write_bytes(out / "config.toml", tomli_w.dumps(table).encode())
-    write_bytes(out / "validation.json", (json.dumps(validation, indent=2, sort_keys=True) + "\n").encode())
-    (out / "state.pt").unlink(missing_ok=True)
+    write_bytes(out / VALIDATION, (json.dumps(validation, indent=2, sort_keys=True) + "\n").encode())

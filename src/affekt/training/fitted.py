@@ -61,3 +61,15 @@ class Fitted:
     normalizer: Normalizer
     history: list[Epoch]
     best_epoch: int
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a training that had finished an epoch.
+
+    Attributes:
+        fitted: the best epoch's network so far.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__(f"interrupted after epoch {len(fitted.history)}")
+        self.fitted = fitted

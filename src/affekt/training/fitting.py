@@ -32,7 +32,7 @@ from affekt.runtime.seeds import derive_seed, generator
 from affekt.training.augmentation import augment
 from affekt.training.checkpoint import Checkpoint
 from affekt.training.config import AugmentConfig, TrainConfig
-from affekt.training.fitted import Epoch, Fitted, Subset
+from affekt.training.fitted import Epoch, Fitted, Subset, TrainingInterrupted
 from affekt.training.mixup import Mixed, mix
 from affekt.training.optimizer import copied, make_average, make_optimizer, make_schedule, move_options
 from affekt.training.scoring import Scored, score
@@ -71,16 +71,22 @@ def fit(
 
     Raises:
         ConfigError: the training diverged, or an adversary without speakers to name.
+        TrainingInterrupted: Ctrl-C, once an epoch is finished; the same call with the same `state` resumes.
     """
     device = torch.device(device)
     with allocator.kept():
         run = _Run(system, clips, train, validation, classes, config, seed, device, start)
         if state is not None and state.exists():
             run.restore(state)
-        while not run.finished:
-            on_epoch(run.step())
-            if state is not None:
-                run.save(state)
+        try:
+            while not run.finished:
+                on_epoch(run.step())
+                if state is not None:
+                    run.save(state)
+        except KeyboardInterrupt as stop:
+            if not run.best:
+                raise
+            raise TrainingInterrupted(run.kept()) from stop
         return run.fitted()
 
 
@@ -189,8 +195,8 @@ class _Run:
         monitor = self.config.monitor
         if self.history and epoch.value(monitor) <= self.history[self.best_epoch - 1].value(monitor):
             return
-        self.best_epoch = epoch.epoch
         self.best = copy.deepcopy({"network": self.judged.state_dict(), "loss": self.loss.state_dict()})
+        self.best_epoch = epoch.epoch
 
     def _train_epoch(self, number: int) -> tuple[float, float]:
         """Mean loss and accuracy over the epoch's batches, as the training saw them."""
@@ -270,11 +276,16 @@ class _Run:
 
     def fitted(self) -> Fitted:
         """The best network once finished, the current one before."""
-        network, loss = self.judged, self.loss
         if self.finished:
-            network, loss = copied(network), copy.deepcopy(loss)
-            network.load_state_dict(self.best["network"])
-            loss.load_state_dict(self.best["loss"])
+            return self.kept()
+        network, loss = self.judged.eval(), self.loss
+        return Fitted(self.system, network, loss, self.normalizer, list(self.history), self.best_epoch)
+
+    def kept(self) -> Fitted:
+        """The best network so far."""
+        network, loss = copied(self.judged), copy.deepcopy(self.loss)
+        network.load_state_dict(self.best["network"])
+        loss.load_state_dict(self.best["loss"])
         return Fitted(self.system, network.eval(), loss, self.normalizer, list(self.history), self.best_epoch)
 
     def _parts(self) -> dict[str, Any]:
