@@ -24,7 +24,7 @@ from affekt.config import as_table, merge
 from affekt.data.manifest import Manifest, concatenate
 from affekt.data.protocols import Fold, make_folds
 from affekt.errors import AffektError, ConfigError
-from affekt.experiments.experiment import Data, load_data
+from affekt.experiments.loading import Data, load_data
 from affekt.features.clips import Clips
 from affekt.report.numbers import interval, percent, points, spread
 from affekt.results.ablation import REFERENCE, Ablation

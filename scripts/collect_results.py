@@ -9,15 +9,12 @@ run that was only planned (`affekt experiment --plan`) the plan and the costs ar
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
-from affekt.experiments.experiment import STATE
 from affekt.report import write_report
-from affekt.results import Results, summarize, write_geometry, write_summary
+from affekt.results import Results, RunDirectory, summarize, write_geometry
+from affekt.results.run_directory import GEOMETRY
 from affekt.runtime.atomic_files import write_bytes
-
-LEFT_BEHIND = shutil.ignore_patterns("*.safetensors", "*.npy", STATE, ".*", "corpus", "cache", "figures", "report.*")
 
 
 def collect(run: Path, target: Path) -> None:
@@ -25,15 +22,14 @@ def collect(run: Path, target: Path) -> None:
 
     Drawings of deep features that an earlier copy has and this run has no more are kept.
     """
-    begun = any(run.glob("*/fold-*/seed-*/result.json"))
-    results = Results.read(run) if begun else None
+    directory = RunDirectory(run)
+    results = Results.read(run) if directory.has_results else None
     drawn = {path.name: path.read_bytes() for path in target.glob("figures/projection-*.svg")}
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(run, target, ignore=LEFT_BEHIND)
+    directory.copy_published(target)
     if results is None:
         return
-    write_geometry(results, target / "geometry.csv")
-    write_summary(summarize(results), target / "summary.json")
+    write_geometry(results, target / GEOMETRY)
+    RunDirectory(target).write_summary(summarize(results))
     write_report(results, target, ("markdown",))
     for name, content in drawn.items():
         if not (target / "figures" / name).exists():

@@ -20,8 +20,9 @@ from affekt.errors import ConfigError
 from affekt.features.clips import Clips
 from affekt.report.markdown import render
 from affekt.report.study_text import describe_study
-from affekt.results import Results, file_sha256, summarize
+from affekt.results import Results, summarize
 from affekt.results.ablation import REFERENCE, Ablation
+from affekt.results.run_directory import file_sha256
 from affekt.results.study import Study
 from affekt.training.config import TrainConfig
 from affekt.training.recipes import RECIPES, Recipe

@@ -30,7 +30,7 @@ from affekt.config import as_table, load, merge
 from affekt.data.protocols import Fold
 from affekt.errors import ConfigError
 from affekt.experiments import experiment
-from affekt.experiments.experiment import Job
+from affekt.experiments.plan import TrainingJob
 from affekt.runtime.cpu_affinity import available_cores
 from affekt.training.config import AugmentConfig, TrainConfig
 from affekt.training.fitted import Epoch
@@ -187,7 +187,7 @@ def test_another_experiment_s_folder(run: Any) -> None:
     answer = run("--plan", "--train.learning-rate", 0.5, "--fold-seed", 3)
     assert answer.code == 2
     lines = [line.partition("config.toml: ")[2] for line in answer.err.splitlines()]
-    end = ", as it was begun; choose another folder with -o"
+    end = ", as it was started; choose another folder with -o"
     assert lines == [f"fold_seed: got 3, expected 0{end}", f"recipe.train.learning_rate: got 0.5, expected 0.002{end}"]
 
 
@@ -247,7 +247,7 @@ def test_flags_still_change_what_a_run_s_configuration_says(
 def test_a_second_protocol_or_recipe_is_refused_in_the_folder_of_the_first(run: Any, tmp_path: Path) -> None:
     assert run("--plan").code == 0
     before = (tmp_path / "run" / "config.toml").read_bytes()
-    end = "as it was begun; choose another folder with -o"
+    end = "as it was started; choose another folder with -o"
     answer = run("--plan", "--protocol", "speaker")
     assert answer.code == 2
     assert f"protocol: got 'speaker', expected 'random', {end}" in answer.err
@@ -350,8 +350,8 @@ def test_jobs_side_by_side() -> None:
             side_by_side(wrong, "cpu")
 
 
-def make_job(number: int) -> Job:
-    return Job(System(f"system-{number}"), Fold(0, (), (), ()), 0, Path())
+def make_job(number: int) -> TrainingJob:
+    return TrainingJob(System(f"system-{number}"), Fold(0, (), (), ()), 0, Path())
 
 
 def make_epoch(number: int) -> Epoch:

@@ -15,7 +15,7 @@ import pytest
 from affekt.config import load
 from affekt.data.manifest import COLUMNS, Manifest
 from affekt.errors import ManifestError
-from affekt.experiments.experiment import plan_experiment
+from affekt.experiments.plan import plan_experiment
 from affekt.training.recipes import Recipe
 from affekt.training.systems import resolve
 

@@ -17,7 +17,8 @@ from affekt.config import load
 from affekt.data.manifest import Manifest
 from affekt.experiments import costs
 from affekt.experiments.costs import Cost, device_name, estimate, measure, write_costs
-from affekt.experiments.experiment import Experiment, plan_experiment, run_jobs
+from affekt.experiments.jobs import run_jobs
+from affekt.experiments.plan import Experiment, plan_experiment
 from affekt.features.clips import Clips
 from affekt.training import fitting
 from affekt.training.config import TrainConfig

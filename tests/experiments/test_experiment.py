@@ -28,7 +28,9 @@ from affekt.data.labels import LABEL_SETS
 from affekt.data.manifest import Manifest
 from affekt.data.waveform_store import WaveformStore
 from affekt.errors import AffektError, CheckpointError, ConfigError, Fault
-from affekt.experiments.experiment import Data, Experiment, Job, finish, plan_experiment, run_job, run_jobs, take
+from affekt.experiments.jobs import finish, run_job, run_jobs, take
+from affekt.experiments.loading import Data
+from affekt.experiments.plan import Experiment, TrainingJob, plan_experiment
 from affekt.features.log_mel import LogMel
 from affekt.results import Results
 from affekt.training.checkpoint import Checkpoint
@@ -266,7 +268,7 @@ def test_an_utterance_that_is_another_now_is_named(
     table.loc[0, column] = value
     lines = faults_of(lambda: plan(copy, manifest=Manifest(table, bursts)))
     assert lines[0].startswith(f"s0-angry-0: {column}: got '{value}', expected '")
-    assert "as it was begun" in lines[0]
+    assert "as it was started" in lines[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", None])
@@ -286,9 +288,9 @@ def test_utterances_that_are_gone_are_named(copy: Path, plan: Any, bursts: Path)
     with pytest.raises(AffektError) as raised:
         plan(copy, manifest=few)
     lines = [str(fault) for fault in raised.value.faults]
-    assert lines[0].startswith("s0-neutral-0: got nothing, expected an utterance, as it was begun")
-    assert sum("as it was begun" in line and "nothing" in line for line in lines) == 20
-    assert "24 more utterances: got others, expected those that it was begun with" in lines
+    assert lines[0].startswith("s0-neutral-0: got nothing, expected an utterance, as it was started")
+    assert sum("as it was started" in line and "nothing" in line for line in lines) == 20
+    assert "24 more utterances: got others, expected those that it was started with" in lines
 
 
 def test_what_a_killed_process_left_is_cleared(copy: Path, plan: Any) -> None:
@@ -310,7 +312,7 @@ def test_a_job_goes_on_from_its_last_epoch(copy: Path, finished: Path, plan: Any
     (copy / "summary.json").unlink()
     experiment, _ = plan(copy)
 
-    def kill(job: Job, epoch: Epoch) -> None:
+    def kill(job: TrainingJob, epoch: Epoch) -> None:
         if epoch.epoch == 3:
             raise KilledError
 
@@ -382,9 +384,10 @@ def test_another_experiment_is_refused_with_all_differences(copy: Path, plan: An
     systems = (System("baseline"), System("focal", loss="am-softmax"))
     lines = faults_of(lambda: plan(copy, recipe=recipe, systems=systems, folds=3, fold_seed=7, threads=2))
     config = copy / "config.toml"
-    assert f"{config}: folds: got 3, expected 2, as it was begun; choose another folder with -o" in lines
+    assert f"{config}: folds: got 3, expected 2, as it was started; choose another folder with -o" in lines
     assert (
-        f"{config}: recipe.train.max_epochs: got 9, expected 3, as it was begun; choose another folder with -o" in lines
+        f"{config}: recipe.train.max_epochs: got 9, expected 3, as it was started; choose another folder with -o"
+        in lines
     )
     named = [line.removeprefix(f"{config}: ").partition(":")[0] for line in lines]
     expected = ["folds", "fold_seed", "threads", "recipe.train.augment.warp", "recipe.train.max_epochs"]
@@ -411,7 +414,7 @@ def test_the_same_names_with_other_content_are_refused(
         (tmp_path / "folds.json").write_text(json.dumps(folds))
         options["protocol"] = tmp_path / "folds.json"
     lines = faults_of(lambda: plan(copy, manifest=Manifest(table, root), **options))
-    expected = f"{copy / 'config.toml'}: got other recordings, labels or folds, expected those that it was begun with"
+    expected = f"{copy / 'config.toml'}: got other recordings, labels or folds, expected those that it was started with"
     assert lines[-1] == f"{expected}; choose another folder with -o"
     named = {line.partition(": got")[0] for line in lines[:-1]}
     changed = [f"s0-angry-{take}: label" for take in (0, 1)] + [f"s5-neutral-{take}: label" for take in (0, 1)]
@@ -552,9 +555,7 @@ def test_the_recipe_says_whether_training_is_balanced(
     recipe = replace(load(Recipe, bursts / "recipe.toml"), balance_corpora=balance)
     experiment, _ = plan(tmp_path / "run", manifest=Manifest(table, bursts), recipe=recipe)
     parts = []
-    monkeypatch.setattr(
-        "affekt.experiments.experiment.fit", lambda *given, **_: parts.extend(given[2:4]) or fit(*given)
-    )
+    monkeypatch.setattr("affekt.experiments.jobs.fit", lambda *given, **_: parts.extend(given[2:4]) or fit(*given))
     run_job(experiment, experiment.jobs[0])
     train, validation = (np.bincount(part.rows, minlength=48) for part in parts)
     assert set(train[:42]) == {0, 1} == set(validation)

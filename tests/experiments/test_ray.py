@@ -36,7 +36,8 @@ from affekt import cli
 from affekt.config import load
 from affekt.data.manifest import Manifest
 from affekt.errors import AffektError, ConfigError
-from affekt.experiments.experiment import Experiment, Job, finish, plan_experiment
+from affekt.experiments.jobs import finish
+from affekt.experiments.plan import Experiment, TrainingJob, plan_experiment
 from affekt.experiments.workers import RayJobs, run_on_ray, run_parallel
 from affekt.experiments.workers.ray import FILES, Shipment, _Driver, work
 from affekt.recognition import bulk
@@ -177,14 +178,14 @@ class Watch:
         self.epochs: list[tuple[str, int]] = []
         self.done: list[str] = []
 
-    def on_epoch(self, job: Job, epoch: Epoch) -> None:
+    def on_epoch(self, job: TrainingJob, epoch: Epoch) -> None:
         self.epochs.append((job.name, epoch.epoch))
         reached = {name for name, number in self.epochs if number >= 3} - set(self.done)
         if len(reached) == 2 and not self.struck:
             self.struck = True
             self.strike()
 
-    def on_done(self, job: Job) -> None:
+    def on_done(self, job: TrainingJob) -> None:
         self.done.append(job.name)
 
 

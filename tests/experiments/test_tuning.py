@@ -123,7 +123,7 @@ def test_the_command(bursts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[
     assert [line[:4] for line in printed.out.splitlines() if line.startswith("[")] == ["[1] ", "[2] "]
     assert printed.out.splitlines()[-1].endswith(f"--config {tmp_path / 'out' / 'best.toml'}")
     assert cli.main([*words, "--seed", "1"]) == 2
-    assert "search.json: got another search, expected the one that was begun here" in capfd.readouterr().err
+    assert "search.json: got another search, expected the one that was started here" in capfd.readouterr().err
     words[words.index("--system") + 1] = "table2"
     assert cli.main(words) == 2
     assert "system: got 14 systems, expected one" in capfd.readouterr().err

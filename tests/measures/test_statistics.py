@@ -286,7 +286,7 @@ def test_the_interval_of_a_rank_correlation_covers_the_truth() -> None:
 
 
 def test_means_that_were_taken_out_widen_the_interval() -> None:
-    """Pairs of uncorrelated values, centerd in groups of two: half the pairs know nothing that the others do not."""
+    """Pairs of uncorrelated values, centered in groups of two: half the pairs know nothing that the others do not."""
     rng, covered, narrow = np.random.default_rng(0), [], []
     for _ in range(600):
         values = rng.normal(size=(2, 20, 2))

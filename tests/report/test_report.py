@@ -15,7 +15,8 @@ from affekt.errors import ConfigError
 from affekt.report import FORMATS, html, latex, markdown, numbers, quoted, write_report
 from affekt.report.content import describe
 from affekt.report.document import Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
-from affekt.results import Results, file_sha256, summarize
+from affekt.results import Results, summarize
+from affekt.results.run_directory import file_sha256
 
 SYNTHETIC = "SYNTHETIC AUDIO: says nothing about real speech"
 

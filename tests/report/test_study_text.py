@@ -18,7 +18,8 @@ from affekt.report.answers import command
 from affekt.report.document import Code, Document, Heading, Paragraph, Table
 from affekt.report.study_text import INTEGRATION, describe_study
 from affekt.results import fuse
-from affekt.results import study as asked
+from affekt.results import study as study_plan
+from affekt.results import study_questions as asked
 from affekt.results.ablation import Ablation
 from affekt.results.study import Planned, Study
 from affekt.training.systems import GROUPS, SYSTEMS
@@ -37,7 +38,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Path
     run = make_run(folder / "emodb-random", systems=systems)
     costs = {"training": 0.01, "scoring": 0.002, "front_end": 0.001, "recognition": 0.002}
     costs |= {"job_hours": 0.5, "longest_job_hours": 1.25}
-    (run / "costs.json").write_text(json.dumps({"Z80, 1 thread": dict.fromkeys(asked.SYSTEMS, costs)}))
+    (run / "costs.json").write_text(json.dumps({"Z80, 1 thread": dict.fromkeys(study_plan.SYSTEMS, costs)}))
     for recipe in ("paper", "robust"):
         name = f"emodb-speaker{'-robust' if recipe == 'robust' else ''}"
         run = make_run(folder / name, systems=("baseline", "compact"), seeds=1)
@@ -143,7 +144,7 @@ def test_what_was_not_run_has_its_command(document: Document) -> None:
         assert "Not run: " in section(empty, start)
         assert "affekt experiment " in section(empty, start)
     assert "python scripts/ablation.py nemo.csv" in section(empty, "Speakers who were never heard")
-    assert f"0 of {12 * 15 * len(asked.SYSTEMS):,} jobs" in section(empty, "What is measured")
+    assert f"0 of {12 * 15 * len(study_plan.SYSTEMS):,} jobs" in section(empty, "What is measured")
 
 
 def test_the_commands_are_the_program_s(document: Document) -> None:
@@ -166,7 +167,7 @@ def test_the_commands_are_the_program_s(document: Document) -> None:
 
 def test_what_is_left_has_hours_where_costs_are_known(document: Document) -> None:
     rows = {row[0]: row for row in table(document, "Jobs that are left").rows}
-    jobs = 15 * len(asked.SYSTEMS)
+    jobs = 15 * len(study_plan.SYSTEMS)
     left = jobs - 6 * 6
     assert rows["emodb-random"] == (
         "emodb-random", "36", str(left), f"{left * 0.5:.1f}", f"{left * 1.25:.1f}", "Z80, 1 thread"

@@ -14,7 +14,7 @@ import sklearn.metrics
 
 from affekt.errors import ConfigError
 from affekt.report import write_report
-from affekt.results import Job, Results, fuse, summarize, write_geometry
+from affekt.results import JobKey, Results, fuse, summarize, write_geometry
 from affekt.results.fusion import _voted
 
 CLASSES = ["angry", "happy", "neutral", "sad"]
@@ -46,7 +46,7 @@ def test_rows_are_paired_by_utterance_and_not_by_place(run: Path) -> None:
     turned = Results.read(run)
     rows = (turned.predictions["system"] == "b") & (turned.predictions["fold"] == 0)
     turned.predictions.loc[rows] = turned.predictions.loc[rows][::-1].to_numpy()
-    voted = _voted(turned, [Job("a", 0, 0), Job("b", 0, 0)])
+    voted = _voted(turned, [JobKey("a", 0, 0), JobKey("b", 0, 0)])
     np.testing.assert_allclose(posteriors(voted).astype(float), posteriors(straight), atol=1e-6)
 
 

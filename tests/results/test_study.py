@@ -16,7 +16,8 @@ import sklearn.metrics
 
 from affekt.errors import AffektError, CheckpointError
 from affekt.measures import statistics
-from affekt.results import fuse, result_digest, study
+from affekt.results import RunDirectory, fuse, study, study_questions
+from affekt.results.run_directory import result_digest
 from affekt.results.study import Planned, Run, Study
 from affekt.training.systems import GROUPS
 
@@ -69,7 +70,7 @@ def test_runs_are_found_by_corpus_protocol_and_recipe(both: Study) -> None:
 
 
 def test_claims_are_gains_over_folds_with_holm(run: Run) -> None:
-    rows = study.claims(run)
+    rows = study_questions.claims(run)
     assert [(row["proposal"], row["system"]) for row in rows] == [
         ("AM-softmax", "am-softmax"),
         ("focal", "focal"),
@@ -88,19 +89,19 @@ def test_claims_are_gains_over_folds_with_holm(run: Run) -> None:
 @pytest.mark.parametrize(("shift", "verdict"), [(0.1, "reached"), (-0.1, "refuted"), (0.041, "reached")])
 def test_verdicts(run: Run, monkeypatch: pytest.MonkeyPatch, shift: float, verdict: str) -> None:
     row = {"difference": shift, "low": shift - 0.0005, "high": shift + 0.0005, "p": 0.01}
-    monkeypatch.setattr(study, "gain", lambda *arguments: dict(row))
-    assert {found["verdict"] for found in study.claims(run)} == {verdict}
+    monkeypatch.setattr(study_questions, "gain", lambda *arguments: dict(row))
+    assert {found["verdict"] for found in study_questions.claims(run)} == {verdict}
 
 
 def test_alphas_compare_what_was_run(run: Run) -> None:
-    (row,) = study.alphas(run)
+    (row,) = study_questions.alphas(run)
     assert (row["gamma"], row["system"], row["other"]) == (2, "focal-g2-a4", "focal-g2-a1")
     expected = (ua_by_fold(run, "focal-g2-a4") - ua_by_fold(run, "focal-g2-a1")).mean()
     assert row["difference"] == pytest.approx(expected)
 
 
 def test_spreads_are_components_of_the_jobs_ua(run: Run) -> None:
-    row = next(row for row in study.spreads(run) if row["system"] == "focal")
+    row = next(row for row in study_questions.spreads(run) if row["system"] == "focal")
     table = run.results.jobs[run.results.jobs["system"] == "focal"].pivot(index="fold", columns="seed", values="ua")
     parts = statistics.variance_components(table.to_numpy().tolist())
     assert row["seeds"]["value"] == pytest.approx(np.sqrt(parts.within.value))
@@ -118,7 +119,7 @@ def test_sampling_is_what_drawing_the_utterances_anew_does(run: Run) -> None:
             hits = (said["label"].astype(str) == said["predicted"].astype(str)).to_numpy()
             recalls.append(hits[rng.integers(len(hits), size=(4_000, len(hits)))].mean(1))
         variances.append(np.mean(recalls, axis=0).var())
-    assert study.sampling_deviation(run, "baseline") == pytest.approx(np.sqrt(np.mean(variances)), rel=0.03)
+    assert study_questions.sampling_deviation(run, "baseline") == pytest.approx(np.sqrt(np.mean(variances)), rel=0.03)
 
 
 def test_stopping_sees_the_epochs_around_the_kept_one() -> None:
@@ -126,18 +127,18 @@ def test_stopping_sees_the_epochs_around_the_kept_one() -> None:
     found = []
     for _ in range(400):
         ua = 0.5 + 0.01 * np.arange(30) + rng.normal(0, 0.05, size=30)
-        values = study.stopping(pd.DataFrame({"epoch": np.arange(1, 31), "validation_ua": ua}), 12)
+        values = study_questions.stopping(pd.DataFrame({"epoch": np.arange(1, 31), "validation_ua": ua}), 12)
         assert values is not None
         found.append(values[0] ** 2)
         assert values[1] == pytest.approx(ua[11] - ua[29])
     assert np.mean(found) == pytest.approx(0.05**2, rel=0.1)  # the slope is taken out
-    assert study.stopping(pd.DataFrame({"epoch": [1, 2, 3], "validation_ua": [0.1, 0.2, 0.3]}), 2) is None
-    assert study.stopping(pd.DataFrame({"epoch": [1, 2, 3, 4]}), 2) is None
+    assert study_questions.stopping(pd.DataFrame({"epoch": [1, 2, 3], "validation_ua": [0.1, 0.2, 0.3]}), 2) is None
+    assert study_questions.stopping(pd.DataFrame({"epoch": [1, 2, 3, 4]}), 2) is None
 
 
 def test_a_random_split_flatters_by_the_difference_of_pooled_ua(both: Study) -> None:
     random, speaker = both.runs[:2]
-    rows = {row["system"]: row for row in study.flattery(random, speaker)}
+    rows = {row["system"]: row for row in study_questions.flattery(random, speaker)}
     assert list(rows) == ["baseline", "focal", "lstm"]
     pooled = []
     for each in (random, speaker):
@@ -148,12 +149,12 @@ def test_a_random_split_flatters_by_the_difference_of_pooled_ua(both: Study) -> 
     assert (row["random"], row["speaker"]) == pytest.approx(pooled)
     assert row["gap"] == pytest.approx(pooled[0] - pooled[1])
     assert row["low"] < row["gap"] < row["high"]
-    same = study.flattery(random, random)
+    same = study_questions.flattery(random, random)
     assert {(row["gap"], row["low"], row["high"]) for row in same} == {(0.0, 0.0, 0.0)}  # speakers are drawn together
 
 
 def test_compactness_ranks_jobs_within_their_folds(run: Run) -> None:
-    answer = study.compactness(run)
+    answer = study_questions.compactness(run)
     jobs = run.measures
     centered = jobs[["ua", "fisher_ratio"]] - jobs.groupby("fold")[["ua", "fisher_ratio"]].transform("mean")
     expected = scipy.stats.spearmanr(centered["ua"], centered["fisher_ratio"]).statistic
@@ -168,12 +169,12 @@ def test_compactness_ranks_jobs_within_their_folds(run: Run) -> None:
 def test_the_best_for_their_price_are_those_that_nothing_dominates() -> None:
     prices = {"a": (0.5, 10), "b": (0.6, 20), "c": (0.55, 20), "d": (0.6, 30), "e": (0.7, None), "f": (0.5, 10)}
     rows: list[dict[str, Any]] = [{"system": name, "ua": ua, "price": price} for name, (ua, price) in prices.items()]
-    found = {row["system"]: study._undominated(row, rows, "price") for row in rows}
+    found = {row["system"]: study_questions._undominated(row, rows, "price") for row in rows}
     assert found == {"a": True, "b": True, "c": False, "d": False, "e": None, "f": True}
 
 
 def test_trade_offs_have_times_where_they_were_measured(run: Run) -> None:
-    rows = {row["system"]: row for row in study.trade_offs(run)}
+    rows = {row["system"]: row for row in study_questions.trade_offs(run)}
     assert rows["focal"]["milliseconds"] == pytest.approx(3.0)
     assert rows["lstm"]["milliseconds"] is rows["lstm"]["best_for_milliseconds"] is None
     assert rows["combined"]["parameters"] == 380_548
@@ -182,11 +183,11 @@ def test_trade_offs_have_times_where_they_were_measured(run: Run) -> None:
 
 def test_the_robust_recipe_meets_every_rival_on_the_same_folds(both: Study) -> None:
     _, speaker, robust = both.runs
-    rows = study.contest(robust, speaker)
+    rows = study_questions.contest(robust, speaker)
     assert [(row["system"], row["other"]) for row in rows] == [("compact", "lstm"), ("compact", "baseline")]
     expected = (ua_by_fold(robust, "compact") - ua_by_fold(speaker, "lstm")).mean()
     assert rows[0]["difference"] == pytest.approx(expected)
-    assert [row["other"] for row in study.contest(robust, robust)] == ["lstm"]
+    assert [row["other"] for row in study_questions.contest(robust, robust)] == ["lstm"]
 
 
 def test_the_fused_system_is_judged_too_if_it_is_small(
@@ -195,11 +196,13 @@ def test_the_fused_system_is_judged_too_if_it_is_small(
     speaker = both.runs[1]
     path = make_run(tmp_path / "robust", systems=("lstm", "compact"), gain=0.3)
     fuse(as_part(path, "speaker", "robust"), ["lstm", "compact"])
-    assert {row["system"] for row in study.contest(Run.read(path), speaker)} == {"compact"}  # 760,584 parameters
+    assert {row["system"] for row in study_questions.contest(Run.read(path), speaker)} == {
+        "compact"
+    }  # 760,584 parameters
     for result in path.glob("fused/*/*/result.json"):
-        small = json.loads(result.read_text()) | {"parameters": study.MOST_PARAMETERS}
+        small = json.loads(result.read_text()) | {"parameters": study_questions.MOST_PARAMETERS}
         result.write_text(json.dumps(small | {"digest": result_digest(small)}))
-    rows = study.contest(Run.read(path), speaker)
+    rows = study_questions.contest(Run.read(path), speaker)
     assert [(row["system"], row["other"]) for row in rows] == [
         ("fused", "lstm"),
         ("fused", "baseline"),
@@ -227,13 +230,13 @@ def test_permutations_exchange_predictions_within_speakers(both: Study) -> None:
         ]
         gains.append(ua(own[0]) - ua(own[1]))
     expected = np.mean(np.abs(gains) >= abs(gains[0]) - 1e-12)
-    assert study.permutation_p(robust, "compact", speaker, "lstm") == pytest.approx(expected)
+    assert study_questions.permutation_p(robust, "compact", speaker, "lstm") == pytest.approx(expected)
     assert 0 < expected < 1
 
 
 def test_runs_on_other_folds_are_not_paired(both: Study, tmp_path: Path, make_run: Callable[..., Path]) -> None:
     other = Run.read(make_run(tmp_path / "other", systems=("baseline",), utterances=90))
-    assert study.gain(both.runs[1], "focal", other, "baseline") is None
+    assert study_questions.gain(both.runs[1], "focal", other, "baseline") is None
 
 
 def test_what_remains_of_a_part(both: Study) -> None:
@@ -281,11 +284,11 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path, folder: Path) -> None
     for text in ("[]", "3", '{"Z80": 3}', '{"Z80": {"baseline": {"training": 1}}}', "[" * 100_000):
         (broken / "costs.json").write_text(text)
         with pytest.raises(CheckpointError, match=r"costs\.json: got .* expected device -> system -> training"):
-            study.read_costs(broken)
+            RunDirectory(broken).read_costs()
     (broken / "costs.json").write_text("{}")
     shutil.rmtree(broken / "focal")
     shutil.rmtree(broken / "baseline")
     shutil.rmtree(broken / "lstm")
     (broken / "config.toml").write_text("x = 3\n")
-    with pytest.raises(AffektError, match=r"config\.toml: got something else, expected the plan of an experiment"):
+    with pytest.raises(AffektError, match=r"config\.toml: got something else, expected the configuration"):
         Study.read([broken])

@@ -15,7 +15,8 @@ import sklearn.metrics
 
 from affekt.errors import ConfigError
 from affekt.measures import metrics, statistics
-from affekt.results import Results, file_sha256, summarize, write_summary
+from affekt.results import Results, summarize, write_summary
+from affekt.results.run_directory import file_sha256
 
 
 @pytest.fixture(scope="module")

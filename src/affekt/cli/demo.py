@@ -29,7 +29,7 @@ def demo(*, out: Annotated[Path, Option("-o")] = Path("runs/demo"), folds: int =
         jobs: number of trainings at a time; by default one per core.
     """
     from affekt.data.corpora import prepare, synthetic
-    from affekt.experiments.experiment import plan_experiment
+    from affekt.experiments.plan import plan_experiment
     from affekt.training.recipes import RECIPES
     from affekt.training.systems import resolve
 

@@ -22,7 +22,7 @@ from affekt.runtime.logs import LogFormat, log_as, say
 from affekt.runtime.ray_cluster import RayJobs
 
 if TYPE_CHECKING:
-    from affekt.experiments.experiment import Experiment
+    from affekt.experiments.plan import Experiment
 
 
 def experiment(
@@ -75,7 +75,7 @@ def experiment(
         config: TOML file with values for these options, or another run's config.toml to repeat that run.
     """
     from affekt.data.manifest import Manifest
-    from affekt.experiments.experiment import plan_experiment
+    from affekt.experiments.plan import plan_experiment
     from affekt.training.systems import resolve
 
     log_as(log_format)

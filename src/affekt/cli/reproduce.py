@@ -43,7 +43,7 @@ def reproduce(
         cache: folder for decoded audio; by default ~/.cache/affekt.
     """
     from affekt.data.corpora import prepare
-    from affekt.experiments.experiment import plan_experiment
+    from affekt.experiments.plan import plan_experiment
     from affekt.training.systems import resolve
 
     workers = side_by_side(jobs, device)

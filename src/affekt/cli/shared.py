@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from affekt.experiments.costs import Cost
-    from affekt.experiments.experiment import Experiment, Job
+    from affekt.experiments.plan import Experiment, TrainingJob
     from affekt.experiments.workers import Engine
     from affekt.training.fitted import Epoch
     from affekt.training.recipes import Recipe
@@ -101,7 +101,7 @@ def one_system(name: str) -> System:
 
 def side_by_side(jobs: int | None, device: str) -> int:
     """Number of jobs that run at a time: as given, or the default of the device."""
-    from affekt.experiments.experiment import default_jobs
+    from affekt.experiments.jobs import default_jobs
 
     if jobs is None:
         return default_jobs(device)
@@ -168,7 +168,7 @@ def print_estimate(planned: Experiment, workers: int, costs: Mapping[str, Cost] 
 
 def conclude(planned: Experiment) -> None:
     """Write the summary and the report, and print the table."""
-    from affekt.experiments.experiment import finish
+    from affekt.experiments.jobs import finish
     from affekt.report import write_report
     from affekt.report.terminal import print_table
     from affekt.results import summarize
@@ -237,14 +237,14 @@ class ExperimentProgress:
         self.total = total
         self.jobs = self.bar.add_task("jobs", total=total)
 
-    def on_epoch(self, job: Job, epoch: Epoch) -> None:
+    def on_epoch(self, job: TrainingJob, epoch: Epoch) -> None:
         """A job has finished an epoch."""
         if job.name not in self.steps:
             self.steps[job.name] = self.bar.add_task(f"  {job.name}", total=self.max_epochs)
         description = f"  {job.name}: validation accuracy {epoch.validation_accuracy:.3f}"
         self.bar.update(self.steps[job.name], completed=epoch.epoch, description=description)
 
-    def on_done(self, job: Job) -> None:
+    def on_done(self, job: TrainingJob) -> None:
         """A job is finished, now or in an earlier run."""
         self.done += 1
         if job.name in self.steps:
@@ -266,11 +266,11 @@ class LoggedProgress(ExperimentProgress):
         super().__init__(max_epochs)
         self.bar.disable = True
 
-    def on_epoch(self, job: Job, epoch: Epoch) -> None:
+    def on_epoch(self, job: TrainingJob, epoch: Epoch) -> None:
         """A job has finished an epoch."""
         say("epoch", logging.INFO, job=job.name, **asdict(epoch))
 
-    def on_done(self, job: Job) -> None:
+    def on_done(self, job: TrainingJob) -> None:
         """A job is finished, now or in an earlier run."""
         self.done += 1
         say("job done", logging.INFO, job=job.name, done=self.done, jobs=self.total)

@@ -6,7 +6,6 @@ The same steps tell what a system costs who uses it: milliseconds to recognize a
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,12 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from affekt.experiments.experiment import Experiment, Job
+from affekt.experiments.plan import Experiment, TrainingJob
 from affekt.features.clips import Clips, batches_per_epoch
 from affekt.features.log_mel import FrontEnd
-from affekt.results.study import COSTS, read_costs
-from affekt.runtime.atomic_files import write_bytes
-from affekt.runtime.devices import choose_device
+from affekt.results.run_directory import RunDirectory
+from affekt.runtime.devices import choose_device, torch_threads
 from affekt.runtime.environment import environment
 from affekt.training.config import TrainConfig
 from affekt.training.fitted import Fitted, Subset
@@ -74,7 +72,7 @@ class Estimate:
         longest_hours: of all, if every job ran to its last epoch.
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[TrainingJob, ...]
     costs: Mapping[str, Cost]
     hours: Mapping[str, float]
     typical_hours: float
@@ -91,7 +89,7 @@ def estimate(experiment: Experiment, workers: int, costs: Mapping[str, Cost] | N
     return Estimate(jobs, costs, hours, longest * typical_share(experiment.recipe.train), longest)
 
 
-def job_hours(cost: Cost, job: Job) -> float:
+def job_hours(cost: Cost, job: TrainingJob) -> float:
     """Of a job that does not stop early."""
     return cost.job_seconds(len(job.fold.train), len(job.fold.validation), cost.epochs) / 3600
 
@@ -106,19 +104,15 @@ def measure(experiment: Experiment, systems: Iterable[System]) -> dict[str, Cost
 
     Systems that differ in nothing but the loss are timed once: beside a network a loss costs next to nothing.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(experiment.threads)
     timed: dict[str, Cost] = {}
     costs = {}
-    try:
+    with torch_threads(experiment.threads):
         for system in systems:
             kind = repr((system.network, system.network_options, system.features, system.segments))
             if kind not in timed:
                 timed[kind] = _measure(experiment, system)
             costs[system.name] = timed[kind]
-        return costs
-    finally:
-        torch.set_num_threads(threads)
+    return costs
 
 
 def _measure(experiment: Experiment, system: System) -> Cost:
@@ -199,17 +193,12 @@ def _seconds(work: Callable[[], object], clock: Clock, times: int = 3) -> float:
 
 def write_costs(experiment: Experiment, costs: Mapping[str, Cost]) -> Path:
     """Add costs to the run directory's `costs.json`: device -> system -> seconds, and the hours of a job of each."""
-    known = read_costs(experiment.out)
     share = typical_share(experiment.recipe.train)
     rows = {}
     for name, cost in costs.items():
         longest = float(np.mean([job_hours(cost, job) for job in experiment.jobs if job.system.name == name]))
         rows[name] = asdict(cost) | {"job_hours": share * longest, "longest_job_hours": longest}
-    device = device_name(experiment)
-    known[device] = known.get(device, {}) | rows
-    path = experiment.out / COSTS
-    write_bytes(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
-    return path
+    return RunDirectory(experiment.out).add_costs(device_name(experiment), rows)
 
 
 def device_name(experiment: Experiment) -> str:

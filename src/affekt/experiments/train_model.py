@@ -22,7 +22,7 @@ from affekt.data.labels import LabelSet, unusable_classes
 from affekt.data.manifest import Manifest
 from affekt.data.protocols import make_folds
 from affekt.errors import ConfigError, Fault
-from affekt.experiments.experiment import Data, load_data
+from affekt.experiments.loading import Data, load_data
 from affekt.measures import metrics
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import choose_device
@@ -71,7 +71,7 @@ def train_model(
         labels: which labels are classes; by default all.
         start: trained model to start from (fine-tuning); its network replaces the system's, its output layer is new.
         seed: of every random choice.
-        device, cache: as in :func:`affekt.experiments.experiment.plan_experiment`.
+        device, cache: as in :func:`affekt.experiments.plan.plan_experiment`.
         license: of the weights, for the model card; empty: not stated.
         force: train again in the folder of a finished model, and replace it.
         on_progress: called with the name of a step, how much of it is done, and of how much.

@@ -31,11 +31,11 @@ from affekt.data.labels import LabelSet
 from affekt.data.manifest import Manifest
 from affekt.data.protocols import FoldPlan, make_folds
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
-from affekt.experiments.experiment import Data, load_data, torch_threads
+from affekt.experiments.loading import Data, load_data
 from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
 from affekt.runtime.atomic_files import write_bytes
-from affekt.runtime.devices import choose_device
+from affekt.runtime.devices import choose_device, torch_threads
 from affekt.runtime.seeds import derive_seed
 from affekt.training.fitting import fit
 from affekt.training.recipes import RECIPES, Recipe, find_recipe
@@ -410,7 +410,7 @@ def _write_plan(search: Search, out: Path) -> None:
     path = out / "search.json"
     if path.exists() and path.read_bytes() != text:
         got, remedy = "another search", "choose another folder with -o"
-        raise ConfigError(str(path), got=got, expected="the one that was begun here", remedy=remedy)
+        raise ConfigError(str(path), got=got, expected="the one that was started here", remedy=remedy)
     write_bytes(path, text)
     search.plan.write(out / "folds.json")
 

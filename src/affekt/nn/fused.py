@@ -178,9 +178,9 @@ class _FirstFunction(torch.autograd.Function):
         total = sums.sum(0, dtype=torch.float64)
         products, d_beta = total[:9], total[9]  # of d with the patches, and of d alone
         rstd = (variance + ctx.eps).rsqrt()
-        centerd = products - torch.outer(patch_mean, d_beta)
-        d_gamma = (taps * centerd).sum(0) * rstd  # d times the normalized convolution
-        d_taps = gamma * rstd * (centerd - covariance @ taps * rstd * d_gamma)
+        centered = products - torch.outer(patch_mean, d_beta)
+        d_gamma = (taps * centered).sum(0) * rstd  # d times the normalized convolution
+        d_taps = gamma * rstd * (centered - covariance @ taps * rstd * d_gamma)
         d_weight = d_taps.T.reshape(-1, 1, 3, 3).float()
         return (
             None,

@@ -58,8 +58,8 @@ def weighted_deviation(
     ([[0.0]], [0.0, 0.0, 0.0])
     """
     differences = _at_least_float32(sequence) - sequence[:, :1].detach()
-    centerd = differences - weighted_mean(differences, weights)[:, None]
-    variance = weighted_mean(centerd.square(), weights)
+    centered = differences - weighted_mean(differences, weights)[:, None]
+    variance = weighted_mean(centered.square(), weights)
     varies = variance > 0
     return torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 0.0)
 

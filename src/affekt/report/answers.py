@@ -10,7 +10,8 @@ import numpy as np
 from affekt.report import numbers, plots, verdicts
 from affekt.report.content import GEOMETRY
 from affekt.report.document import Block, Code, Figure, Heading, Panel, Paragraph, Table
-from affekt.results import study as asked
+from affekt.results import study as study_plan
+from affekt.results import study_questions as asked
 from affekt.results.study import Planned, Study
 
 Row = Mapping[str, Any]
@@ -23,7 +24,7 @@ READINGS = {
 }
 
 
-def command(part: Planned, systems: str = "study", seeds: int = asked.SEEDS) -> str:
+def command(part: Planned, systems: str = "study", seeds: int = study_plan.SEEDS) -> str:
     """What runs a part of the study, or goes on with it.
 
     >>> print(command(Planned("emodb", "speaker", "paper", {}), "headline", 1))
@@ -32,11 +33,11 @@ def command(part: Planned, systems: str = "study", seeds: int = asked.SEEDS) -> 
     recipe = f" --recipe {part.recipe}" if part.recipe != "paper" else ""
     return (
         f"affekt experiment {part.corpus}.csv -o runs/{part.name} --systems {systems} --protocol {part.protocol} "
-        f"--folds {asked.FOLDS} --seeds {seeds}{recipe}"
+        f"--folds {study_plan.FOLDS} --seeds {seeds}{recipe}"
     )
 
 
-def not_run(what: str, parts: Sequence[Planned], systems: str, seeds: int = asked.SEEDS) -> Iterator[Block]:
+def not_run(what: str, parts: Sequence[Planned], systems: str, seeds: int = study_plan.SEEDS) -> Iterator[Block]:
     """What is missing, and the commands that bring it."""
     yield Paragraph(f"Not run: {what}.")
     yield Code("\n".join(command(part, systems, seeds) for part in parts))
@@ -167,7 +168,7 @@ def _spread_row(name: str, row: Row) -> tuple[str, ...]:
 
 
 def _headline() -> list[Planned]:
-    return [Planned("emodb", protocol, "paper", {}) for protocol in asked.PROTOCOLS]
+    return [Planned("emodb", protocol, "paper", {}) for protocol in study_plan.PROTOCOLS]
 
 
 def _deviation(row: Row | None) -> str:
@@ -181,8 +182,8 @@ def flattery(study: Study) -> Iterator[Block]:
     yield Heading("(d) How far does a random split flatter?")
     pairs = [
         (corpus, recipe, study.run(corpus, "random", recipe), study.run(corpus, "speaker", recipe))
-        for recipe in asked.RECIPES
-        for corpus in asked.CORPORA
+        for recipe in study_plan.RECIPES
+        for corpus in study_plan.CORPORA
     ]
     found = [
         (corpus, recipe, row)

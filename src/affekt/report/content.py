@@ -19,8 +19,8 @@ from affekt.report.document import (
     Table,
 )
 from affekt.report.terminal import SYNTHETIC
-from affekt.results import Job, Results
-from affekt.results.reading import codes
+from affekt.results import JobKey, Results
+from affekt.results.run_results import codes
 from affekt.results.summary import LEAST_UTTERANCES
 
 Summary = Mapping[str, Any]
@@ -233,14 +233,14 @@ def _association(summary: Summary) -> str:
     return f" Rank correlation with UA over the systems (Spearman): {listed}."
 
 
-def _one_job_each(results: Results, systems: Iterable[str]) -> list[Job]:
+def _one_job_each(results: Results, systems: Iterable[str]) -> list[JobKey]:
     """The first fold and seed that all systems have finished; where there is none, the first job of each."""
     finished = [results.finished(name) for name in systems]
     shared = set.intersection(*({(job.fold, job.seed) for job in jobs} for jobs in finished))
     return [next(job for job in jobs if not shared or (job.fold, job.seed) == min(shared)) for jobs in finished]
 
 
-def _projected(results: Results, job: Job, method: str) -> Iterator[Panel]:
+def _projected(results: Results, job: JobKey, method: str) -> Iterator[Panel]:
     embeddings = results.embeddings(*job)
     if embeddings is not None:
         title = f"{job.system}, fold {job.fold}, seed {job.seed}"

@@ -9,7 +9,8 @@ from affekt.report import answers, numbers, plots, quoted, verdicts
 from affekt.report.comparison import recognition_table
 from affekt.report.content import paper_tables
 from affekt.report.document import Block, Code, Document, Figure, Heading, Listing, Panel, Paragraph, Table
-from affekt.results import study as asked
+from affekt.results import study as study_plan
+from affekt.results import study_questions as asked
 from affekt.results.ablation import Ablation
 from affekt.results.study import Planned, Run, Study
 
@@ -144,13 +145,13 @@ def _independence(study: Study, ablations: Sequence[Ablation]) -> Iterator[Block
         yield _ablation_table(ablation)
     if not ablations:
         yield Paragraph("Not run: the ablation.")
-        commands = (f"python scripts/ablation.py {corpus}.csv -o results/ablation" for corpus in asked.CORPORA)
+        commands = (f"python scripts/ablation.py {corpus}.csv -o results/ablation" for corpus in study_plan.CORPORA)
         yield Code("\n".join(commands))
     yield from _contests(study)
 
 
 def _contests(study: Study) -> Iterator[Block]:
-    trained = {corpus: study.run(corpus, "speaker", "robust") for corpus in asked.CORPORA}
+    trained = {corpus: study.run(corpus, "speaker", "robust") for corpus in study_plan.CORPORA}
     rows = [
         _contest_row(corpus, rival, row)
         for corpus, robust in trained.items()
@@ -215,7 +216,7 @@ def _ablation_table(ablation: Ablation) -> Table:
 
 def _limits(study: Study) -> Iterator[Block]:
     yield Heading("Limits")
-    few = [run.planned.name for run in study.runs if len(run.results.seeds) < asked.SEEDS]
+    few = [run.planned.name for run in study.runs if len(run.results.seeds) < study_plan.SEEDS]
     items = [
         "Acted speech of few speakers; the paper's corpus, IEMOCAP, is not among them, since its license is personal.",
         "Prior systems are our readings of their papers, trained by one recipe and not by their own.",
@@ -223,22 +224,24 @@ def _limits(study: Study) -> Iterator[Block]:
         "Times depend on the machine and on what else it does; parameters do not.",
     ]
     if few:
-        items.insert(0, f"Fewer than {asked.SEEDS} seeds: {', '.join(few)}. Single trainings differ by points.")
+        items.insert(0, f"Fewer than {study_plan.SEEDS} seeds: {', '.join(few)}. Single trainings differ by points.")
     yield Listing("What these figures cannot say", tuple(items))
 
 
 def _rest(study: Study) -> Iterator[Block]:
     yield Heading("What is measured and what is still to run")
-    parts = [asked.remaining(part, run) for part, run in study.parts()]
+    parts = [study_plan.remaining(part, run) for part, run in study.parts()]
     finished, expected = (sum(row[key] for row in parts) for key in ("finished", "expected"))
     yield Paragraph(
         f"{numbers.count(finished)} of {numbers.count(expected)} jobs of the study are finished: "
-        f"{len(asked.SYSTEMS)} systems, {asked.FOLDS} folds, {asked.SEEDS} seeds, {len(asked.PROTOCOLS)} protocols, "
-        f"{len(asked.CORPORA)} corpora, {len(asked.RECIPES)} recipes. A command goes on where it was interrupted; "
+        f"{len(study_plan.SYSTEMS)} systems, {study_plan.FOLDS} folds, {study_plan.SEEDS} seeds, "
+        f"{len(study_plan.PROTOCOLS)} protocols, "
+        f"{len(study_plan.CORPORA)} corpora, {len(study_plan.RECIPES)} recipes. "
+        "A command goes on where it was interrupted; "
         "--plan prints its jobs with their hours on the device at hand and keeps them in costs.json. First the "
         "manifests, from the corpora's releases:"
     )
-    prepared = (f"affekt prepare {name} CORPORA/{name} -o {name}.csv --labels iemocap4" for name in asked.CORPORA)
+    prepared = (f"affekt prepare {name} CORPORA/{name} -o {name}.csv --labels iemocap4" for name in study_plan.CORPORA)
     yield Code("\n".join(prepared))
     yield Table(
         "Jobs that are left.",

@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from affekt.report import Tracker
-from affekt.results import Job, Results
-from affekt.results.reading import file_sha256
+from affekt.results import JobKey, Results
+from affekt.results.run_directory import file_sha256
 
 MEASURES = ("wa", "ua", "macro_f1")
 NOT_MEASURES = ("epoch",)
@@ -98,9 +98,9 @@ def _runs(client: Any, experiment: str) -> Iterator[Any]:
             return
 
 
-def _jobs(results: Results) -> Iterator[tuple[Job, pd.DataFrame, dict[str, Any]]]:
+def _jobs(results: Results) -> Iterator[tuple[JobKey, pd.DataFrame, dict[str, Any]]]:
     for row in results.jobs.to_dict("records"):
-        job = Job(str(row["system"]), int(row["fold"]), int(row["seed"]))
+        job = JobKey(str(row["system"]), int(row["fold"]), int(row["seed"]))
         yield job, results.history(*job), {str(name): value for name, value in row.items()}
 
 

@@ -1,21 +1,19 @@
-"""Run directories, read back: what was measured, and what it amounts to."""
+"""Run directories, read back and checked: measures per job, summaries, fusion, and studies of several runs."""
 
 from affekt.results.fusion import fuse
 from affekt.results.geometry import write_geometry
-from affekt.results.reading import DIGEST, FUSIONS, FoldSizes, Job, Results, damage, file_sha256, result_digest
-from affekt.results.summary import measure_jobs, summarize, write_summary
+from affekt.results.run_directory import JobDirectory, JobKey, RunDirectory, write_summary
+from affekt.results.run_results import FoldSizes, Results
+from affekt.results.summary import measure_jobs, summarize
 
 __all__ = [
-    "DIGEST",
-    "FUSIONS",
     "FoldSizes",
-    "Job",
+    "JobDirectory",
+    "JobKey",
     "Results",
-    "damage",
-    "file_sha256",
+    "RunDirectory",
     "fuse",
     "measure_jobs",
-    "result_digest",
     "summarize",
     "write_geometry",
     "write_summary",

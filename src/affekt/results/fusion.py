@@ -7,7 +7,6 @@ validation part for its epoch and temperature, so the fused system keeps to the 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,26 +15,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tomli_w
-from filelock import FileLock
 
-from affekt.config import read_toml, sealed
 from affekt.errors import ConfigError, Fault
 from affekt.measures import metrics
-from affekt.results.reading import (
-    DIGEST,
-    FUSIONS,
+from affekt.results.run_directory import (
+    HISTORY,
     HISTORY_COLUMNS,
     NEEDED,
     PREDICTION_COLUMNS,
+    PREDICTIONS,
     PROBABILITY_PREFIX,
-    Job,
-    Results,
-    codes,
-    file_sha256,
-    result_digest,
+    JobKey,
 )
-from affekt.runtime.atomic_files import write_bytes
+from affekt.results.run_results import Results, codes
 
 
 def fuse(path: str | Path, members: Sequence[str], name: str = "fused") -> Results:
@@ -66,8 +58,8 @@ def fuse(path: str | Path, members: Sequence[str], name: str = "fused") -> Resul
         got, remedy = "no fold and seed that all members have finished", "go on with the experiment"
         raise ConfigError(f"system {name}", got=got, expected="at least one", remedy=remedy)
     for fold, seed in shared:
-        _write_job(results, [Job(member, fold, seed) for member in members], Job(name, fold, seed))
-    _note(path, members, name)
+        _write_job(results, [JobKey(member, fold, seed) for member in members], JobKey(name, fold, seed))
+    results.directory.add_fusion(name, members)
     return Results.read(path)
 
 
@@ -93,13 +85,12 @@ def _shared_jobs(results: Results, members: Sequence[str]) -> list[tuple[int, in
     return sorted(set.intersection(*finished))
 
 
-def _write_job(results: Results, members: Sequence[Job], job: Job) -> None:
+def _write_job(results: Results, members: Sequence[JobKey], job: JobKey) -> None:
     """The files of one fused job, its `result.json` last."""
-    folder = results.path / str(job)
-    folder.mkdir(parents=True, exist_ok=True)
+    directory = results.directory.job(job)
     table = _voted(results, members)
-    write_bytes(folder / "history.csv", pd.DataFrame(columns=list(HISTORY_COLUMNS)).to_csv(index=False).encode())
-    write_bytes(folder / "predictions.csv", table.to_csv(index=False).encode())
+    history = pd.DataFrame(columns=list(HISTORY_COLUMNS))
+    directory.write({HISTORY: history.to_csv(index=False).encode(), PREDICTIONS: table.to_csv(index=False).encode()})
     rows = results.jobs.set_index(["system", "fold", "seed"]).loc[list(map(tuple, members))]
     result = {
         **job._asdict(),
@@ -110,13 +101,11 @@ def _write_job(results: Results, members: Sequence[Job], job: Job) -> None:
         "epochs": 0,
         "seconds": round(float(rows["seconds"].sum()), 3),
         **metrics.described(_confusion(results, table), results.classes),
-        "sha256": {file: file_sha256(folder / file) for file in NEEDED},
     }
-    result[DIGEST] = result_digest(result)
-    write_bytes(folder / "result.json", (json.dumps(result, indent=2, sort_keys=True) + "\n").encode())
+    directory.write_result(result, NEEDED)
 
 
-def _voted(results: Results, members: Sequence[Job]) -> pd.DataFrame:
+def _voted(results: Results, members: Sequence[JobKey]) -> pd.DataFrame:
     """The predictions of the mean posterior, rows as the first member has them."""
     tables = [results.of(*member).set_index("id") for member in members]
     ids = tables[0].index
@@ -131,12 +120,3 @@ def _confusion(results: Results, table: pd.DataFrame) -> Any:
     typed = {name: pd.Categorical(table[name], categories=list(results.classes)) for name in ("label", "predicted")}
     numbers = pd.DataFrame(typed)
     return metrics.confusion_matrix(codes(numbers, "label"), codes(numbers, "predicted"), len(results.classes))
-
-
-def _note(path: Path, members: Sequence[str], name: str) -> None:
-    """Tell the run's configuration of the fused system."""
-    with FileLock(path / ".lock"):
-        plan = read_toml(path / "config.toml")
-        plan["experiment"]["systems"] = list(dict.fromkeys([*plan["experiment"]["systems"], name]))
-        plan[FUSIONS] = plan.get(FUSIONS, {}) | {name: {"members": list(members), "rule": "mean posterior"}}
-        write_bytes(path / "config.toml", sealed(tomli_w.dumps(plan)))

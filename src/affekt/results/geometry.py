@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from affekt.errors import CheckpointError, Fault
 from affekt.measures import metrics
-from affekt.results.reading import Job, Results, codes
+from affekt.results.run_directory import GEOMETRY, JobKey
+from affekt.results.run_results import Results, codes
 from affekt.runtime.atomic_files import write_bytes
 
 MEASURES = ("fisher_ratio", "silhouette", "cosine_within", "cosine_between")
-FILE = "geometry.csv"
 COLUMNS = ("system", "fold", "seed", "features_sha256", *MEASURES)
 
 
-def geometry(results: Results, job: Job, labels: Int[NDArray[np.int64], " utterances"]) -> dict[str, float]:
+def geometry(results: Results, job: JobKey, labels: Int[NDArray[np.int64], " utterances"]) -> dict[str, float]:
     """How compact and separated the deep features of a job's test utterances are; NaN where nothing is known.
 
     Raises:
@@ -46,9 +46,9 @@ def write_geometry(results: Results, path: str | Path) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def _published(results: Results, job: Job) -> dict[str, float]:
+def _published(results: Results, job: JobKey) -> dict[str, float]:
     """The job's row of the table beside the run, if there is one."""
-    path = results.path / FILE
+    path = results.path / GEOMETRY
     unknown = dict.fromkeys(MEASURES, float("nan"))
     if not path.exists():
         return unknown

@@ -15,10 +15,8 @@ questions and are never mixed:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,8 +27,8 @@ from numpy.typing import NDArray
 from affekt.errors import ConfigError
 from affekt.measures import metrics, statistics
 from affekt.results import geometry
-from affekt.results.reading import Job, Results, codes
-from affekt.runtime.atomic_files import write_bytes
+from affekt.results.run_directory import JobKey
+from affekt.results.run_results import Results, codes
 
 FORMAT = 1
 RECOGNITION = tuple(metrics.MEASURES)
@@ -88,12 +86,6 @@ def summarize(
     return dict(plain(summary))
 
 
-def write_summary(summary: Mapping[str, Any], path: str | Path) -> None:
-    """Write a summary as canonical JSON, atomically: equal summaries are equal files."""
-    text = json.dumps(summary, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
-
-
 def _baseline(results: Results, systems: Sequence[str], wanted: str | None) -> str:
     if wanted is None:
         return "baseline" if "baseline" in systems else systems[0]
@@ -126,7 +118,7 @@ def _facts(results: Results, baseline: str) -> dict[str, Any]:
 def measure_jobs(results: Results) -> pd.DataFrame:
     """A row per job: its recognition, recomputed from its predictions, and the geometry of its features."""
     rows = []
-    for job in map(Job._make, results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None)):
+    for job in map(JobKey._make, results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None)):
         predictions = results.of(*job)
         labels, predicted = codes(predictions, "label"), codes(predictions, "predicted")
         scores = metrics.scores(metrics.confusion_matrix(labels, predicted, len(results.classes)))

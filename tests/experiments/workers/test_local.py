@@ -25,7 +25,8 @@ from torch import Tensor
 from affekt.config import load
 from affekt.data.manifest import Manifest
 from affekt.errors import AffektError, AudioError, Fault
-from affekt.experiments.experiment import Experiment, Job, finish, plan_experiment
+from affekt.experiments.jobs import finish
+from affekt.experiments.plan import Experiment, TrainingJob, plan_experiment
 from affekt.experiments.workers import local as workers
 from affekt.experiments.workers import run_experiment, run_parallel
 from affekt.training.fitted import Epoch
@@ -38,7 +39,8 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from affekt.config import load
-from affekt.experiments.experiment import finish, plan_experiment
+from affekt.experiments.jobs import finish
+from affekt.experiments.plan import plan_experiment
 from affekt.data.manifest import Manifest
 from affekt.training.recipes import Recipe
 from affekt.training.systems import resolve
@@ -113,7 +115,7 @@ def test_two_workers_give_the_numbers_of_one_though_one_of_them_is_killed(
     done: list[str] = []
     killed: list[int] = []
 
-    def on_epoch(job: Job, epoch: Epoch) -> None:
+    def on_epoch(job: TrainingJob, epoch: Epoch) -> None:
         epochs.append(f"{job.name}:{epoch.epoch}")
         if not killed and epoch.epoch == 2:
             victims = [child.pid for child in multiprocessing.active_children()]
@@ -181,7 +183,7 @@ class Actor:
 
     experiment: Experiment
     play: ClassVar[dict[str, tuple[str, object]]] = {}
-    job: Job | None = None
+    job: TrainingJob | None = None
 
     def __post_init__(self) -> None:
         self.pipe, self.theirs = multiprocessing.Pipe()

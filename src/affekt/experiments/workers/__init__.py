@@ -13,7 +13,8 @@ from typing import Any
 
 from affekt.data.manifest import Manifest
 from affekt.errors import AudioError
-from affekt.experiments.experiment import finish, plan_experiment
+from affekt.experiments.jobs import finish
+from affekt.experiments.plan import plan_experiment
 from affekt.experiments.workers.engine import Engine, OnDone, OnEpoch
 from affekt.experiments.workers.local import run_parallel
 from affekt.experiments.workers.ray import run_on_ray
@@ -42,7 +43,7 @@ def run_experiment(
         workers: jobs side by side on this machine; own classes then have to be importable from a module.
         engine: where the jobs run instead, e.g. ``partial(run_on_ray, cluster=RayJobs("auto"))``.
         on_epoch, on_done: called as the jobs go.
-        options: of :func:`affekt.experiments.experiment.plan_experiment`: protocol, folds, seeds, labels, ...
+        options: of :func:`affekt.experiments.plan.plan_experiment`: protocol, folds, seeds, labels, ...
 
     Returns:
         The results of all finished jobs.

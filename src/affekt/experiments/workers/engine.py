@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from affekt.experiments.experiment import Experiment, Job
+from affekt.experiments.plan import Experiment, TrainingJob
 from affekt.training.fitted import Epoch
 
-OnEpoch = Callable[[Job, Epoch], object]
-OnDone = Callable[[Job], object]
+OnEpoch = Callable[[TrainingJob, Epoch], object]
+OnDone = Callable[[TrainingJob], object]
 
 
 class Engine(Protocol):
@@ -24,13 +24,13 @@ class Engine(Protocol):
     """
 
     def __call__(
-        self, experiment: Experiment, jobs: Sequence[Job], on_epoch: OnEpoch = ..., on_done: OnDone = ...
+        self, experiment: Experiment, jobs: Sequence[TrainingJob], on_epoch: OnEpoch = ..., on_done: OnDone = ...
     ) -> None:
         """Return when every job is done or has failed."""
         ...
 
 
-def still_open(jobs: Sequence[Job], on_done: OnDone) -> list[Job]:
+def still_open(jobs: Sequence[TrainingJob], on_done: OnDone) -> list[TrainingJob]:
     """The jobs that are to be run; the others are reported."""
     left = []
     for job in jobs:

@@ -18,7 +18,8 @@ from typing import Any
 import torch.multiprocessing as multiprocessing
 
 from affekt.errors import AffektError, Fault
-from affekt.experiments.experiment import Experiment, Job, faults_of, run_jobs, take
+from affekt.experiments.jobs import faults_of, run_jobs, take
+from affekt.experiments.plan import Experiment, TrainingJob
 from affekt.experiments.workers.engine import OnDone, OnEpoch, still_open
 
 ATTEMPTS = 2
@@ -27,7 +28,7 @@ CLOSED = (EOFError, ConnectionError)  # of a pipe whose other end is gone
 
 def run_parallel(
     experiment: Experiment,
-    jobs: Sequence[Job],
+    jobs: Sequence[TrainingJob],
     workers: int,
     on_epoch: OnEpoch = lambda job, epoch: None,
     on_done: OnDone = lambda job: None,
@@ -54,21 +55,21 @@ class _Worker:
         with _sigint_held():
             self.process.start()
         theirs.close()
-        self.job: Job | None = None
+        self.job: TrainingJob | None = None
 
 
 class _Pool:
     def __init__(
         self,
         experiment: Experiment,
-        jobs: Sequence[Job],
+        jobs: Sequence[TrainingJob],
         workers: int,
         on_epoch: OnEpoch,
         on_done: OnDone,
     ) -> None:
         self.experiment, self.on_epoch, self.on_done = experiment, on_epoch, on_done
         self.waiting = list(jobs)
-        self.held: list[Job] = []
+        self.held: list[TrainingJob] = []
         self.deaths: dict[str, int] = {}
         self.faults: list[Fault] = []
         self.size = workers
@@ -169,7 +170,7 @@ def _work(experiment: Experiment, pipe: Any) -> None:
             pipe.send(_attempt(experiment, pipe.recv(), pipe))
 
 
-def _attempt(experiment: Experiment, job: Job, pipe: Any) -> tuple[str, object]:
+def _attempt(experiment: Experiment, job: TrainingJob, pipe: Any) -> tuple[str, object]:
     try:
         taken = take(experiment, job, lambda job, epoch: pipe.send(("epoch", epoch)))
     except CLOSED:

@@ -26,19 +26,20 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from affekt.errors import AffektError, ConfigError, Fault
-from affekt.experiments.experiment import FEATURE_FILES, STATE, Experiment, Job, faults_of, run_job
+from affekt.experiments.jobs import faults_of, run_job
+from affekt.experiments.plan import Experiment, TrainingJob
 from affekt.experiments.workers.engine import OnDone, OnEpoch, still_open
 from affekt.features.clips import Clips
 from affekt.features.log_mel import FrontEnd
-from affekt.results import damage
+from affekt.results.run_directory import RESULT, STATE, TRAINED
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import choose_device
 from affekt.runtime.environment import LIBRARIES
 from affekt.runtime.ray_cluster import RayJobs, check_libraries, check_room, connected, libraries
 from affekt.training.fitted import Epoch
 
-FILES = (*FEATURE_FILES, "result.json")
-"""What a job writes; `result.json` last."""
+FILES = (*TRAINED, RESULT)
+"""Files of a job in the order of writing: `result.json` last."""
 MOST_IN_FLIGHT = 256
 """Jobs that Ray knows of; each holds a lock here, and a lock is an open file."""
 LAST_WORDS = ("done", "failed", "broken")
@@ -46,7 +47,7 @@ LAST_WORDS = ("done", "failed", "broken")
 
 def run_on_ray(
     experiment: Experiment,
-    jobs: Sequence[Job],
+    jobs: Sequence[TrainingJob],
     on_epoch: OnEpoch = lambda job, epoch: None,
     on_done: OnDone = lambda job: None,
     *,
@@ -112,7 +113,7 @@ class Shipment:
 class _Run:
     """A job on the cluster, and the lock that we hold for it here."""
 
-    job: Job
+    job: TrainingJob
     lock: FileLock
 
 
@@ -130,7 +131,7 @@ class _Driver:
         self.deaths: dict[str, int] = {}
         self.faults: list[Fault] = []
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[TrainingJob]) -> None:
         """First all jobs that are free, then those that another process held."""
         try:
             held = self._round(jobs, wait=False)
@@ -142,7 +143,7 @@ class _Driver:
         if self.faults:
             raise AffektError.of(self.faults)
 
-    def _round(self, jobs: Sequence[Job], wait: bool) -> list[Job]:
+    def _round(self, jobs: Sequence[TrainingJob], wait: bool) -> list[TrainingJob]:
         waiting, held = deque(jobs), []
         while waiting or self.running:
             while waiting and len(self.running) < MOST_IN_FLIGHT:
@@ -155,12 +156,11 @@ class _Driver:
                     self._listen(stream)
         return held
 
-    def _start(self, job: Job, wait: bool) -> bool:
+    def _start(self, job: TrainingJob, wait: bool) -> bool:
         """Send a job out unless it is done; False where another process holds it."""
-        job.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(job.folder / ".lock")
+        lock = job.directory.lock(wait)
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock.acquire()
         except Timeout:
             return False
         if job.done:
@@ -171,7 +171,7 @@ class _Driver:
         return True
 
     def _send(self, run: _Run) -> None:
-        state = run.job.folder / STATE
+        state = run.job.directory.state
         kept = state.read_bytes() if state.exists() else None
         stream = self.work.remote(self.shipment, run.job.name, kept, self.cluster.state_seconds, self.libraries)
         self.running[stream] = run
@@ -190,7 +190,7 @@ class _Driver:
         if kind == "epoch":
             self.on_epoch(run.job, content)
         elif kind == "state":
-            write_bytes(run.job.folder / STATE, content)
+            run.job.directory.write({STATE: content})
         elif kind == "done":
             self._deliver(stream, content)
         elif kind == "failed":
@@ -201,12 +201,11 @@ class _Driver:
     def _deliver(self, stream: Any, files: Mapping[str, bytes]) -> None:
         """Write a job's files, `result.json` last, and check them against it."""
         job = self.running[stream].job
-        for name in FILES:
-            write_bytes(job.folder / name, files[name])
-        if faults := damage(job.folder):
+        job.directory.write({name: files[name] for name in FILES})
+        if faults := job.directory.damage():
             self._lost(stream, str(faults[0]))
             return
-        (job.folder / STATE).unlink(missing_ok=True)
+        job.directory.discard_state()
         self._end(stream, [])
         self.on_done(job)
 

@@ -60,8 +60,8 @@ def log_mel(graph: Graph, config: FeatureConfig, waveform: str, frames: str | ND
 
 def normalize(graph: Graph, normalizer: Normalizer, features: str) -> str:
     """(x - mean) / std for each band."""
-    centerd = graph.op("Sub", features, np.array(normalizer.mean, np.float32))
-    return graph.op("Div", centerd, np.array(normalizer.std, np.float32))
+    centered = graph.op("Sub", features, np.array(normalizer.mean, np.float32))
+    return graph.op("Div", centered, np.array(normalizer.std, np.float32))
 
 
 def _frames(graph: Graph, config: FeatureConfig, waveform: str, frames: str | NDArray[np.int64]) -> str:

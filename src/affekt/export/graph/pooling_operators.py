@@ -107,7 +107,7 @@ def _weighted_mean(graph: Graph, sequence: States, weights: str) -> str:
 def _mean_and_deviation(graph: Graph, sequence: States, weights: str) -> str:
     """[mu; sigma] (eq. 5), sigma as sqrt(sum_t a_t (h_t - mu)^2)."""
     mu = _weighted_mean(graph, sequence, weights)
-    centerd = graph.op("Sub", sequence.states, graph.op("Unsqueeze", mu, ints(1)))
-    squares = States(graph.op("Mul", centerd, centerd), sequence.last, sequence.valid)
+    centered = graph.op("Sub", sequence.states, graph.op("Unsqueeze", mu, ints(1)))
+    squares = States(graph.op("Mul", centered, centered), sequence.last, sequence.valid)
     sigma = graph.op("Sqrt", _weighted_mean(graph, squares, weights))
     return graph.op("Concat", mu, sigma, axis=1)

@@ -31,7 +31,7 @@ class Descriptors(Framing):
     """Energy, cepstra 1-12, zero-crossing rate, voicing, pitch; then harmonicity; then the slopes of all.
 
     Attributes:
-        window_seconds, hop_seconds: of energy, cepstra and zero crossings; pitch has a longer window, centerd alike.
+        window_seconds, hop_seconds: of energy, cepstra and zero crossings; pitch has a longer window, centered alike.
         harmonicity: whether the harmonics-to-noise ratio is among them.
         log_pitch: pitch as its logarithm, interpolated where unvoiced; else in Hz, 0 where unvoiced.
         deltas: whether the slope of each contour follows it.

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from affekt.errors import AffektError, CheckpointError, ConfigError
-from affekt.results import Job, Results, damage, file_sha256, result_digest
+from affekt.results import JobDirectory, JobKey, Results
+from affekt.results.run_directory import file_sha256, result_digest
 
 JOB = "focal/fold-1/seed-0"
 
@@ -78,8 +79,13 @@ def test_jobs_without_a_result_are_missing_not_wrong(tmp_path: Path, make_run: C
     run = make_run(tmp_path / "run", systems=("baseline", "focal"), left_out=("focal/fold-0/seed-1",))
     (run / JOB / "result.json").unlink()  # killed while it was written
     results = Results.read(run)
-    assert results.missing == (Job("focal", 0, 1), Job("focal", 1, 0))
-    assert results.finished("focal") == [Job("focal", 0, 0), Job("focal", 1, 1), Job("focal", 2, 0), Job("focal", 2, 1)]
+    assert results.missing == (JobKey("focal", 0, 1), JobKey("focal", 1, 0))
+    assert results.finished("focal") == [
+        JobKey("focal", 0, 0),
+        JobKey("focal", 1, 1),
+        JobKey("focal", 2, 0),
+        JobKey("focal", 2, 1),
+    ]
     assert results.of("focal", 1, 0).empty
 
 
@@ -89,7 +95,7 @@ def test_one_flipped_bit_is_refused_by_name(run: Path, name: str) -> None:
     message = refusal(run)
     assert message.startswith(f"{run / JOB / name}: got sha256 ")
     assert message.endswith(f"delete {run / JOB} and run the experiment again")
-    assert [fault.what for fault in damage(run / JOB)] == [str(run / JOB / name)]
+    assert [fault.what for fault in JobDirectory(run / JOB).damage()] == [str(run / JOB / name)]
 
 
 def test_no_bit_of_the_measures_can_be_flipped_unseen(run: Path) -> None:
