@@ -107,7 +107,7 @@ def test_evaluate(run_directory: Path, manifest: Path, tmp_path: Path, capsys: p
     code, out, err = call(capsys, "evaluate", tmp_path / "m.onnx", manifest, "-o", output, "--diagram", diagram)
     assert code == 1
     assert err.count("affekt: failed: ") == 2
-    assert "1 utterances have labels that the model lacks" in err
+    assert "1 utterances have labels that are no classes of the model (surprised 1)" in err
     assert "made: 9 utterances; intervals: 95 %, over 3 speakers" in out
     found = json.loads(output.read_text())
     assert np.sum(found["confusion"]["counts"]) == found["utterances"] == 9

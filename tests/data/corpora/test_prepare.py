@@ -12,9 +12,9 @@ import pytest
 
 from affekt.data.corpora import CORPORA, prepare
 from affekt.data.corpora.comparison import compare_classes
-from affekt.data.corpora.vocabulary import WORDS, canonical
 from affekt.data.labels import EMOTIONS, LABEL_SETS, LabelSet
 from affekt.data.manifest import Manifest
+from affekt.data.vocabulary import WORDS, canonical
 from affekt.errors import AffektError, ConfigError, CorpusError, ManifestError
 
 Make = Callable[..., Path]

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from affekt.data.corpora.locating import locate
 from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
 from affekt.data.corpora.table import unknown_labels
-from affekt.data.corpora.vocabulary import canonical, gender
 from affekt.data.labels import unusable_classes
+from affekt.data.vocabulary import canonical, gender
 from affekt.errors import ConfigError, CorpusError, Fault
 
 HEADER = "db.yaml"

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from affekt.data.corpora.files import EXTRACT, find
 from affekt.data.corpora.release import Corpus, Release, Row, noted
 from affekt.data.corpora.table import unknown_labels
-from affekt.data.corpora.vocabulary import canonical
 from affekt.data.manifest import TEXT_COLUMNS
+from affekt.data.vocabulary import canonical
 from affekt.errors import ConfigError
 
 TOLD_BY_NAME = tuple(sorted(set(TEXT_COLUMNS) - {"id", "path", "label", "raw_label", "corpus"}))

@@ -31,8 +31,8 @@ from pathlib import Path
 
 from affekt.data.corpora.files import Found, branches, find, stem_key
 from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
-from affekt.data.corpora.vocabulary import canonical
 from affekt.data.manifest import VOTES_PREFIX
+from affekt.data.vocabulary import canonical
 
 FOLDER = re.compile(r"Session[1-5]", re.IGNORECASE)
 HEADER = re.compile(r"\[\s*[\d.]+\s*-\s*[\d.]+\s*\]\s+(?P<turn>\S+)\s+(?P<label>\S+)\s+\[.*")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from affekt.data.corpora.files import EXTRACT, Found, branches, find, stem_key
 from affekt.data.corpora.release import Note, Release, Row, noted
-from affekt.data.corpora.vocabulary import canonical
+from affekt.data.vocabulary import canonical
 
 NO_FOLDER = re.compile(r"(?!)")
 

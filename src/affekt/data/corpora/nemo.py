@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from affekt.data.corpora.files import find, stem_key
 from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
-from affekt.data.corpora.vocabulary import gender
+from affekt.data.vocabulary import gender
 from affekt.errors import CorpusError
 
 TABLE = "data.tsv"

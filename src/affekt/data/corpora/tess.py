@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from affekt.data.corpora.naming import read_by_name
 from affekt.data.corpora.release import Corpus, Release, Row
-from affekt.data.corpora.vocabulary import canonical
+from affekt.data.vocabulary import canonical
 
 NAME = re.compile(
     r"(?P<speaker>OAF|YAF|OA)_(?P<word>[a-z]+)_(?P<emotion>angry|disgust|fear|happy|neutral|ps|sad)", re.IGNORECASE

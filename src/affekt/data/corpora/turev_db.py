@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from affekt.data.corpora.naming import read_by_name
 from affekt.data.corpora.release import Corpus, Release, Row
-from affekt.data.corpora.vocabulary import canonical
+from affekt.data.vocabulary import canonical
 
 FOLDER = re.compile(r"Sound Source", re.IGNORECASE)
 NAME = re.compile(r"(?P<speaker>\d{4})_(?P<emotion>[a-z]+)_(?P<word>\w+)", re.IGNORECASE)
