@@ -14,9 +14,9 @@ import uvicorn
 
 from affekt import cli
 from affekt.cli.shared import LoggedProgress, ModelProgress, make_model_progress, make_progress
-from affekt.runtime import logs
-from affekt.runtime.logs import LOG, AccessFormatter, JsonFormatter, log_as, say
+from affekt.runtime.logs import LOG, JsonFormatter, log_as, say
 from affekt.serving import run as serving
+from affekt.serving.access_log import logging_config
 
 
 @pytest.fixture(autouse=True)
@@ -96,17 +96,6 @@ def test_programs_get_no_bars() -> None:
         assert progress.bar.disable
 
 
-def test_requests_in_records() -> None:
-    arguments = ("127.0.0.1:5000", "POST", "/v1/predict?x=1", "1.1", 422)
-    record = logging.makeLogRecord({"msg": '%s - "%s %s HTTP/%s" %d', "args": arguments, "levelname": "INFO"})
-    line = json.loads(AccessFormatter().format(record))
-    assert line.pop("time")
-    facts = {"client": "127.0.0.1:5000", "method": "POST", "path": "/v1/predict?x=1", "status": 422}
-    assert line == {"level": "info", "message": "request"} | facts
-    other = logging.makeLogRecord({"msg": "started", "levelname": "INFO"})
-    assert json.loads(AccessFormatter().format(other))["message"] == "started"
-
-
 def test_the_server_says_where_it_listens(
     small_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,12 +109,11 @@ def test_the_server_says_where_it_listens(
     assert line["message"] == "listening"
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", line["url"])
     assert (line["reach"], line["token"], line["labels"]) == (
-        "this machine alone",
+        "this machine only",
         False,
         ["angry", "happy", "neutral", "sad"],
     )
-    assert started[0].log_config == logs.uvicorn_config()
-    assert started[0].access_log
+    assert started[0].log_config == logging_config(access_log=True, as_json=True)
     assert cli.main(words) == 0
     assert capfd.readouterr().out.startswith("affekt: listening at http://127.0.0.1:")
-    assert started[1].log_config != logs.uvicorn_config()
+    assert started[1].log_config == logging_config(access_log=True, as_json=False)

@@ -164,11 +164,11 @@ def test_a_head_that_trickles_is_refused_in_the_same_time(impatient: Thread) -> 
     assert time.monotonic() - started < 5
 
 
-def test_a_silent_client_is_parted_with(impatient: Thread) -> None:
+def test_a_silent_client_is_disconnected(impatient: Thread) -> None:
     assert answer_to(impatient) == b""
 
 
-def test_a_second_head_that_does_not_end_is_parted_with_too(impatient: Thread) -> None:
+def test_a_second_head_that_does_not_end_is_disconnected_too(impatient: Thread) -> None:
     answer = answer_to(impatient, b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", b"GET /hea", pause_seconds=0.2)
     assert answer.count(b"HTTP/1.1 ") == 1
 
@@ -193,7 +193,7 @@ def test_a_body_too_large_is_refused_though_the_client_goes_on_sending(impatient
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_does_not_read_is_parted_with(impatient: Thread, eventually: Callable[..., bool]) -> None:
+def test_a_client_that_does_not_read_is_disconnected(impatient: Thread, eventually: Callable[..., bool]) -> None:
     before = impatient.connections
     with socket.create_connection(("127.0.0.1", impatient.port), timeout=5) as client:
         client.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" * 1_200)  # some 12 MB of answers
@@ -258,30 +258,30 @@ def test_what_a_refused_client_asks_is_not_worked_on(impatient: Thread, held: No
     assert counted() == before
 
 
-def test_a_refused_client_that_stays_is_parted_with(
+def test_a_refused_client_that_stays_is_disconnected(
     impatient: Thread, held: None, eventually: Callable[..., bool]
 ) -> None:
-    parting = impatient.server.lifespan.state["parting"]
+    closing = impatient.server.lifespan.state["closing"]
     with socket.create_connection(("127.0.0.1", impatient.port), timeout=10) as client:
-        assert eventually(lambda: len(parting) == 1)
+        assert eventually(lambda: len(closing) == 1)
         assert impatient.connections == CONNECTIONS  # it takes nobody's place
-        assert eventually(lambda: not parting)
+        assert eventually(lambda: not closing)
         assert client.recv(2**16).startswith(b"HTTP/1.1 503 ")
 
 
-def test_those_who_are_parted_with_are_bounded_too(
+def test_connections_that_are_closing_are_bounded_too(
     impatient: Thread, held: None, eventually: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("affekt.serving.connection.REFUSED_SECONDS", 20.0)
-    parting = impatient.server.lifespan.state["parting"]
+    closing = impatient.server.lifespan.state["closing"]
     with ExitStack() as stack:
         refused = [
             stack.enter_context(socket.create_connection(("127.0.0.1", impatient.port), timeout=10))
             for _ in range(CONNECTIONS)
         ]
         assert all(client.recv(2**16).startswith(b"HTTP/1.1 503 ") for client in refused)
-        assert len(parting) == CONNECTIONS // 2
-    assert eventually(lambda: not parting)  # as soon as they leave
+        assert len(closing) == CONNECTIONS // 2
+    assert eventually(lambda: not closing)  # as soon as they leave
 
 
 def test_a_loop_that_is_late_takes_fewer_clients_in(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_a_request_refused_before_its_body_came_leaves_a_usable_connection(
     assert b"HTTP/1.1 200 " in rest
 
 
-def test_a_refused_body_that_does_not_end_is_parted_with(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_body_that_does_not_end_is_disconnected(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(impatient.server.config.app.state.service.predictions, "_most", 0)  # type: ignore[union-attr]
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", impatient.port), timeout=10) as client, suppress(ConnectionError):

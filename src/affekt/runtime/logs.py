@@ -34,19 +34,6 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class AccessFormatter(JsonFormatter):
-    """uvicorn's record of a request: address, method, path and status, each under its name."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line; other records than uvicorn's as they are."""
-        arguments = record.args
-        if isinstance(arguments, tuple) and len(arguments) == 5:
-            client, method, path, _, status = arguments
-            facts = {"client": client, "method": method, "path": path, "status": status}
-            record = logging.makeLogRecord(vars(record) | {"msg": "request", "args": (), "facts": facts})
-        return super().format(record)
-
-
 class _StandardError(logging.StreamHandler[TextIO]):
     """Writes to what standard error is when it writes, which tests and notebooks change."""
 
@@ -80,24 +67,3 @@ def say(message: str, level: int = logging.WARNING, **facts: Any) -> None:
         LOG.log(level, message, extra={"facts": facts})
     else:
         print(f"affekt: {message}", file=sys.stderr)
-
-
-def uvicorn_config() -> dict[str, Any]:
-    """uvicorn's logging as JSON, in the form of `logging.config`."""
-    handlers = {
-        name: {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": name}
-        for name in ("error", "access")
-    }
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {
-            "error": {"()": "affekt.runtime.logs.JsonFormatter"},
-            "access": {"()": "affekt.runtime.logs.AccessFormatter"},
-        },
-        "handlers": handlers,
-        "loggers": {
-            "uvicorn.error": {"handlers": ["error"], "level": "ERROR", "propagate": False},
-            "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
-        },
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from affekt.errors import Fault
@@ -20,6 +20,10 @@ RESERVED_SECONDS = 1.0
 """A request whose body is still arriving reserves a slot for so long, so that slow clients block nobody."""
 
 
+def _ignore(_: float) -> None:
+    """The default of `on_change`."""
+
+
 class AdmissionControl:
     """Admits a bounded number of requests and refuses the others with a Retry-After.
 
@@ -33,6 +37,7 @@ class AdmissionControl:
         capacity: most requests that are queued or running.
         wait_seconds: longest wait in the queue.
         workers: requests that run at a time; the others are queued.
+        on_change: told the number of requests that are queued or running, whenever it changes.
 
     >>> admission = AdmissionControl("predictions", capacity=1)
     >>> with admission.slot(), admission.slot():
@@ -41,8 +46,16 @@ class AdmissionControl:
     affekt.serving.problems.RequestError: predictions: got 1 queued or running, expected fewer than 1; retry after 1 s
     """
 
-    def __init__(self, what: str, capacity: int, wait_seconds: float = math.inf, workers: int = 1) -> None:
+    def __init__(
+        self,
+        what: str,
+        capacity: int,
+        wait_seconds: float = math.inf,
+        workers: int = 1,
+        on_change: Callable[[float], None] = _ignore,
+    ) -> None:
         self.what = what
+        self._on_change = on_change
         self.admitted = 0
         self.mean_seconds = FIRST_GUESS_SECONDS
         self._most = capacity
@@ -81,6 +94,7 @@ class AdmissionControl:
         if self.admitted == self._workers:
             self._interval_start = start
         self.admitted += 1
+        self._on_change(self.admitted)
         try:
             yield
         finally:
@@ -91,6 +105,7 @@ class AdmissionControl:
             self._interval_seconds += (1 - SMOOTHING) * (now - self._interval_start - self._interval_seconds)
             self._interval_start = now
         self.admitted -= 1
+        self._on_change(self.admitted)
         self.mean_seconds += (1 - SMOOTHING) * (now - start - self.mean_seconds)
 
     def check(self, status: int = 429) -> None:
@@ -121,11 +136,22 @@ class AdmissionControl:
 
 
 class UploadBudget:
-    """A bound on the bytes that all uploads together hold in memory."""
+    """A bound on the bytes that all uploads together hold in memory.
 
-    def __init__(self, most_bytes: int) -> None:
+    Args:
+        most_bytes: the bound.
+        on_change: told the number of bytes held, whenever it changes.
+    """
+
+    def __init__(self, most_bytes: int, on_change: Callable[[float], None] = _ignore) -> None:
         self.most_bytes = most_bytes
         self.held_bytes = 0
+        self._on_change = on_change
+
+    def add(self, count: int) -> None:
+        """Hold so many bytes more; fewer, if negative."""
+        self.held_bytes += count
+        self._on_change(self.held_bytes)
 
     def share(self) -> UploadShare:
         """The share of one upload, empty at first."""
@@ -152,12 +178,12 @@ class UploadShare:
             got = f"{self._budget.held_bytes / 2**20:.0f} MiB of uploads in memory"
             expected = f"at most {self._budget.most_bytes / 2**20:.0f} MiB"
             raise RequestError.busy(Fault("uploads", got, expected, "retry after 2 s"), 2)
-        self._budget.held_bytes += more
+        self._budget.add(more)
         self._held_bytes += more
 
     def __enter__(self) -> UploadShare:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._budget.held_bytes -= self._held_bytes
+        self._budget.add(-self._held_bytes)
         self._held_bytes = 0

@@ -1,4 +1,4 @@
-"""The application: every path of the API, and what joins requests to the service."""
+"""The application: the paths of the API and their connection to the recognition service."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from affekt.serving.uploads import Upload, receive_upload
 Result = TypeVar("Result")
 
 CLIENT_LEFT = 499
-"""Counted, never sent: nginx's number for it."""
+"""Status in metrics and logs for a client that disconnected, as in nginx; never sent."""
 TEXT_FORMATS = {
     "csv": "text/csv; charset=utf-8",
     "audacity": "text/plain; charset=utf-8",
@@ -47,40 +47,48 @@ TEXT_FORMATS = {
     "rttm": "text/plain; charset=utf-8",
     "html": "text/html; charset=utf-8",
 }
-"""Timelines as files; they are sent as attachments, so that no browser shows them as this server's pages."""
-DESCRIPTION = "Emotions of recordings and live streams: named, calibrated probabilities, and an honest *unsure*."
+"""Timelines as files. They are sent as attachments: no browser shows them as pages of this server."""
+DESCRIPTION = (
+    "Speech emotion recognition for recordings and live streams: calibrated probabilities, *unsure* below a threshold."
+)
 
 
 class PredictOptions(BaseModel):
-    """What a client may ask of an answer."""
+    """Options of a prediction."""
 
     min_confidence: Annotated[
-        float | None, Field(ge=0, le=1, description="Mark answers below it as unsure; by default the model's threshold")
+        float | None,
+        Field(ge=0, le=1, description="Answers below it are marked unsure; by default the model's threshold"),
     ] = None
 
 
 class TimelineOptions(PredictOptions):
-    """What a client may ask of a timeline."""
+    """Options of a timeline."""
 
-    window_seconds: Annotated[float | None, Field(ge=0.1, le=60, description="What is heard at a time")] = None
-    hop_seconds: Annotated[float | None, Field(ge=0.1, le=60, description="From one window to the next")] = None
-    activity: Annotated[str, Field(max_length=20, description="How speech is found: energy, silero or none")] = "energy"
+    window_seconds: Annotated[float | None, Field(ge=0.1, le=60, description="Length of a window")] = None
+    hop_seconds: Annotated[float | None, Field(ge=0.1, le=60, description="Step between windows")] = None
+    activity: Annotated[str, Field(max_length=20, description="Voice activity detector: energy, silero or none")] = (
+        "energy"
+    )
     format: Annotated[
-        Literal["json", "csv", "audacity", "textgrid", "rttm", "html"], Field(description="Of the answer")
+        Literal["json", "csv", "audacity", "textgrid", "rttm", "html"], Field(description="Format of the answer")
     ] = "json"
     include: Annotated[
         list[Literal["envelope", "csv", "audacity", "textgrid", "rttm"]],
-        Field(max_length=5, description="With json: also the waveform's envelope, and these formats as text"),
+        Field(max_length=5, description="With json: also the waveform's envelope and these formats as text"),
     ] = []
 
 
-def create_app(recognizer: Recognizer, settings: ServerSettings, runs: int | None = None) -> FastAPI:
+def create_app(
+    recognizer: Recognizer, settings: ServerSettings, runs: int | None = None, access_log: bool = False
+) -> FastAPI:
     """The server as an ASGI application.
 
     Args:
-        recognizer: loaded with one thread; the service runs it in as many threads as the settings say.
-        settings: limits, token, names. Where it listens is the caller's business.
-        runs: of the model at a time, where it runs elsewhere; by default as many as threads.
+        recognizer: loaded with one thread; the service runs it in as many threads as the settings state.
+        settings: limits, token, names. The address to listen on is the caller's task.
+        runs: batches that the model works on in parallel if it runs on other machines; by default one per thread.
+        access_log: log one line per request, see :mod:`affekt.serving.access_log`.
     """
     metrics = Metrics()
     threads = settings.threads or available_cores()
@@ -89,9 +97,9 @@ def create_app(recognizer: Recognizer, settings: ServerSettings, runs: int | Non
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         lag = EventLoopLag()
-        beating = asyncio.create_task(lag.measure())
-        yield {"limits": settings.limits, "parting": set(), "lag": lag}
-        beating.cancel()
+        measuring = asyncio.create_task(lag.measure())
+        yield {"limits": settings.limits, "closing": set(), "lag": lag}
+        measuring.cancel()
         service.close()
 
     app = FastAPI(
@@ -105,7 +113,14 @@ def create_app(recognizer: Recognizer, settings: ServerSettings, runs: int | Non
     add_assets(app)
     _add_errors(app)
     admissions = {"/v1/predict": service.predictions, "/v1/timeline": service.timelines}
-    app.add_middleware(AccessControl, settings=settings, metrics=metrics, admissions=admissions)
+    app.add_middleware(
+        AccessControl,
+        settings=settings,
+        metrics=metrics,
+        admissions=admissions,
+        model=recognizer.identity,
+        access_log=access_log,
+    )
     if settings.origins:
         headers = ["authorization", "content-type"]
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=headers)
@@ -113,9 +128,15 @@ def create_app(recognizer: Recognizer, settings: ServerSettings, runs: int | Non
 
 
 def _add_recognition(app: FastAPI, service: RecognitionService) -> None:
-    described: dict[str, Any] = {"openapi_extra": schemas.UPLOAD, "responses": schemas.REFUSALS}
+    upload: dict[str, Any] = {"openapi_extra": schemas.UPLOAD}
 
-    @app.post("/v1/predict", response_model=schemas.PredictionAnswer, summary="The emotion of a recording", **described)
+    @app.post(
+        "/v1/predict",
+        response_model=schemas.PredictionAnswer,
+        summary="The emotion of a recording",
+        responses=schemas.PREDICTION,
+        **upload,
+    )
     async def predict(
         request: Request, options: Annotated[PredictOptions, Query()], first: bool = False
     ) -> JSONResponse:
@@ -130,9 +151,15 @@ def _add_recognition(app: FastAPI, service: RecognitionService) -> None:
 
         return await _with_upload(request, service, service.predictions, work)
 
-    @app.post("/v1/timeline", response_model=schemas.TimelineAnswer, summary="Emotion over time", **described)
+    @app.post(
+        "/v1/timeline",
+        response_model=schemas.TimelineAnswer,
+        summary="Emotion over time",
+        responses=schemas.TIMELINE,
+        **upload,
+    )
     async def timeline(request: Request, options: Annotated[TimelineOptions, Query()]) -> Response:
-        """Windows and segments of a recording of any length; other formats than json come as files."""
+        """Windows and segments of a recording of any length. Formats other than json are sent as files."""
         config = TimelineConfig(options.window_seconds, options.hop_seconds, options.activity)
         config.resolved(service.recognizer.card)
 
@@ -149,10 +176,10 @@ async def _with_upload(
     admission: AdmissionControl,
     work: Callable[[Upload], Coroutine[Any, Any, Result]],
 ) -> Result:
-    """Take a recording in and work on it, in one of the admission's places, for as long as the client waits.
+    """Receive a recording and work on it in a slot of the admission control, for as long as the client waits.
 
-    The place is taken when the recording is there, and kept only for a moment before, so that slow clients keep nobody
-    out.
+    The slot is taken once the whole body has arrived; before, it is only reserved for a moment, so that slow clients
+    block nobody.
     """
     with service.uploads.share() as share:
         with admission.reserved():
@@ -162,7 +189,7 @@ async def _with_upload(
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of some work, which is cancelled when the client leaves."""
+    """The result of some work, which is cancelled when the client disconnects."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -199,9 +226,14 @@ def _add_stream(app: FastAPI, service: RecognitionService) -> None:
 
 
 def _add_facts(app: FastAPI, service: RecognitionService) -> None:
-    @app.get("/v1/model", response_model=schemas.ModelAnswer, summary="The model's card, and this server's limits")
+    @app.get(
+        "/v1/model",
+        response_model=schemas.ModelAnswer,
+        summary="Model card and server limits",
+        responses=schemas.MODEL,
+    )
     async def model() -> JSONResponse:
-        """What the model is, how it was made and measured, what it is not for; and what the server takes."""
+        """The model card (training data, measures, intended use) and the limits of this server."""
         limits = service.limits
         taken = {
             "body_bytes": limits.body_bytes,
@@ -210,18 +242,20 @@ def _add_facts(app: FastAPI, service: RecognitionService) -> None:
             "timelines": limits.timelines,
             "streams": limits.streams,
         }
-        return JSONResponse({"card": service.recognizer.card.to_dict(), "limits": taken})
+        return JSONResponse(
+            {"model": service.recognizer.identity, "card": service.recognizer.card.to_dict(), "limits": taken}
+        )
 
-    @app.get("/healthz", summary="Whether the process is alive")
+    @app.get("/healthz", summary="Liveness of the process")
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/readyz", summary="Whether it takes more work", responses=schemas.NOT_READY)
+    @app.get("/readyz", summary="Whether the server accepts more work", responses=schemas.NOT_READY)
     async def readyz() -> dict[str, str]:
         service.predictions.check(status=503)
         return {"status": "ready"}
 
-    @app.get("/metrics", summary="Measures for Prometheus", response_class=Response)
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def metrics() -> Response:
         return Response(service.metrics.page(), media_type=CONTENT_TYPE)
 
@@ -251,7 +285,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _query_refusal(errors: Any) -> RequestError:
-    """All that is wrong with a query, from pydantic's list."""
+    """All faults of a query, from pydantic's list."""
     faults = [
         Fault(f"query: {error['loc'][-1]}", json.dumps(error.get("input"), default=str)[:100], error["msg"])
         for error in errors

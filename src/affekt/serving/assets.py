@@ -1,4 +1,4 @@
-"""The page's files: read once at the start, each with a path of its own, so that no path of a client is ever opened."""
+"""The page's files, read once at the start. Each has a fixed route, so that no path of a client is ever opened."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Asset:
 
     @property
     def tag(self) -> str:
-        """What a browser shows to learn whether its copy is still good."""
+        """The ETag."""
         return f'"{hashlib.sha256(self.content).hexdigest()[:16]}"'
 
     async def answer(self, request: Request) -> Response:
-        """The file, or 304 for a browser that has it."""
+        """The file, or 304 if the browser has it."""
         headers = {"etag": self.tag, "cache-control": "no-cache"}
         if self.tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -41,7 +41,7 @@ class Asset:
 
 
 def add_assets(app: FastAPI) -> None:
-    """The page at `/`, and what it consists of under `/page/`."""
+    """The page at `/` and its files under `/page/`."""
     for file in (files("affekt.serving") / "page").iterdir():
         asset = Asset(file.read_bytes(), TYPES[file.name.rpartition(".")[2]])
         app.add_route("/" if file.name == INDEX else f"/page/{file.name}", asset.answer, include_in_schema=False)

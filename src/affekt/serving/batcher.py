@@ -1,9 +1,9 @@
-"""Micro-batches: recordings that come within a few milliseconds are recognized in one run of the model.
+"""Dynamic batching: recordings that arrive within a few milliseconds are recognized in one run of the model.
 
-Only recordings of equal length share a run. So nothing is padded, and an answer is the same bit for bit whoever else
-asks at the moment; on a CPU a mixed batch would not be faster either (see docs/serving.md). While all workers are busy
-a batch goes on growing, so the batches get larger as the load does. A worker that is done takes the next batch by
-itself: the event loop, which is busiest when this matters, has no part in it.
+Only recordings of equal length share a batch. So nothing is padded, and an answer does not depend on other requests,
+bit for bit; on a CPU a mixed batch would not be faster either (see docs/serving.md). While all workers are busy the
+waiting batches grow, so the batch size follows the load. A worker takes its next batch itself: the event loop, which is
+the bottleneck under load, is not involved.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class _Waiting:
 
 
 class Batcher:
-    """Collects waveforms [samples] and gives each its row of the model's answers. Any thread may submit.
+    """Collects waveforms [samples] into batches and passes on the answers. Thread-safe.
 
     Args:
         model: from waveforms to one answer each; called in the pool.
         pool: with at least `workers` threads.
-        workers: runs at a time.
+        workers: runs in parallel.
         wait_seconds: how long the first of a batch waits for others.
-        most_samples: of all recordings of a batch together; a longer recording is a batch by itself.
-        on_batch: told the size of each batch.
+        most_samples: of a whole batch; a longer recording is a batch of its own.
+        on_batch: called with the size of each batch.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Batcher:
         self._most_samples = most_samples
         self._on_batch = on_batch
         self._lock = threading.Lock()  # over all below
-        self._waiting: dict[int, list[_Waiting]] = {}  # by length; in each list, who came first is first
+        self._waiting: dict[int, list[_Waiting]] = {}  # by length, the earliest first
         self._working = 0
 
     def submit(self, pending: PendingAnswer, waveform: Floats) -> None:
-        """Answer a pending with the model's answer to a waveform, as soon as a worker has time."""
+        """Queue a waveform; a worker sets the model's answer to it."""
         with self._lock:
             self._waiting.setdefault(len(waveform), []).append(_Waiting(pending, waveform, time.monotonic()))
             if self._working == self._workers:
@@ -71,7 +71,7 @@ class Batcher:
         self._pool.submit(self._work)
 
     def _work(self) -> None:
-        """One batch; then the pool's next job, which may be somebody else's."""
+        """Run one batch, then leave the thread to the pool's next job."""
         try:
             self._run(self._next_batch())
         finally:
@@ -82,10 +82,10 @@ class Batcher:
             if not self._waiting:
                 self._working -= 1
                 return
-        self._pool.submit(self._work)  # which a closed pool refuses: then nobody waits any more
+        self._pool.submit(self._work)  # a closed pool refuses it: nobody waits then
 
     def _next_batch(self) -> list[_Waiting]:
-        """Those of one length, of which one has waited longest, once it had the time to find company."""
+        """The waveforms of the length that has waited longest, once it has waited long enough to form a batch."""
         while True:
             with self._lock:
                 if not self._waiting:
@@ -97,7 +97,7 @@ class Batcher:
             time.sleep(early_seconds)
 
     def _taken(self, samples: int) -> list[_Waiting]:
-        """As many of a length as fit into a batch, without those that nobody wants any more."""
+        """As many waveforms of a length as fit into a batch, without those that are no longer wanted."""
         most = max(1, self._most_samples // samples)
         waiting = self._waiting.pop(samples)
         batch: list[_Waiting] = []

@@ -1,8 +1,8 @@
-"""One client's connection: uvicorn's HTTP/1.1 over h11, with an end to all waiting.
+"""A client's connection: uvicorn's HTTP/1.1 over h11, with timeouts.
 
-uvicorn bounds headers in size but not in time, waits for a silent client for ever, and keeps an answer for a client
-that does not read it. Here each connection has one timer, set while nothing is in work: a client that has not sent a
-whole request's head by then, or does not go on reading its answer, is parted with.
+uvicorn bounds the size of headers but not the time, waits for a silent client forever, and keeps an answer for a client
+that does not read it. Here each connection has one timer, set while the server waits for the client: a client that has
+not sent a complete head by then, or stops reading its answer, is disconnected.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from affekt.serving.problems import RequestError, problem
 from affekt.serving.settings import Limits
 
 REFUSED_SECONDS = 1.0
-"""For a client that was refused at once to read why."""
-PARTING_SHARE = 0.5
-"""Of the connections there may be, so many more are kept for that; with both, the usual 1,024 open files are enough."""
+"""Time for a refused client to read the reason."""
+CLOSING_SHARE = 0.5
+"""Further connections, as a share of the limit, that are only being closed. All fit into the usual 1,024 files."""
 
 
 class Connection(H11Protocol):
     """uvicorn's protocol with timeouts and a bounded number of connections.
 
-    The limits come in the application's lifespan state, under `limits`; under `parting` is an empty set at first.
+    The limits are in the application's lifespan state under `limits`, an empty set under `closing`.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _unread_bytes = 0
-    _parted = False
+    _refused = False
 
     @property
     def _limits(self) -> Limits:
@@ -40,14 +40,14 @@ class Connection(H11Protocol):
         return limits
 
     @property
-    def _parting(self) -> set[Connection]:
-        """Those of all connections that are refused and not yet gone."""
-        parting: set[Connection] = self.app_state["parting"]
-        return parting
+    def _closing(self) -> set[Connection]:
+        """Connections that are refused and not yet closed."""
+        closing: set[Connection] = self.app_state["closing"]
+        return closing
 
     @property
-    def _clients_turn(self) -> bool:
-        """Whether nothing happens here until the client sends, or reads."""
+    def _waits_for_client(self) -> bool:
+        """Whether nothing happens until the client sends or reads."""
         return self.cycle is None or self.cycle.response_complete or self.flow.write_paused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -55,12 +55,12 @@ class Connection(H11Protocol):
         most = self.app_state["lag"].capacity(self._limits.connections)
         if len(self.connections) > most:
             got, expected = f"{len(self.connections) - 1} of them", f"at most {most}"
-            self._part(RequestError.busy(Fault("connections", got, expected, "come again in 2 s"), 2, status=503))
+            self._refuse(RequestError.busy(Fault("connections", got, expected, "retry after 2 s"), 2, status=503))
         else:
             self._watch()
 
     def data_received(self, data: bytes) -> None:
-        if not self.transport.is_closing() and not self._parted:
+        if not self.transport.is_closing() and not self._refused:
             super().data_received(data)
             self._watch()
 
@@ -78,7 +78,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._parting.discard(self)
+        self._closing.discard(self)
         self._stop_watching()
 
     def handle_websocket_upgrade(self, event: object) -> None:
@@ -86,8 +86,8 @@ class Connection(H11Protocol):
         super().handle_websocket_upgrade(event)  # type: ignore[arg-type]
 
     def _watch(self) -> None:
-        """Set the timer when it becomes the client's turn, and stop it when it no longer is."""
-        if not self._clients_turn:
+        """Set the timer while the server waits for the client, and stop it otherwise."""
+        if not self._waits_for_client:
             self._stop_watching()
         elif self._timer is None:
             self._unread_bytes = self.transport.get_write_buffer_size()
@@ -99,24 +99,24 @@ class Connection(H11Protocol):
             self._timer = None
 
     def _on_time(self) -> None:
-        """The client had its time: it goes, unless it is still reading a long answer."""
+        """Time out: disconnect, unless the client is still reading a long answer."""
         self._timer = None
         unread = self.transport.get_write_buffer_size()
         if 0 < unread < self._unread_bytes:
             self._watch()
         elif not unread and self.cycle is None and self.conn.trailing_data[0]:
             got = f"no whole request within {self._limits.header_seconds:g} s"
-            self._part(RequestError.because(408, Fault("request", got, "a request line and headers", "send faster")))
+            self._refuse(RequestError.because(408, Fault("request", got, "a request line and headers", "send faster")))
         else:
             self.transport.abort()
 
-    def _part(self, refusal: RequestError) -> None:
-        """Say why, and close as soon as the client has closed its side.
+    def _refuse(self, refusal: RequestError) -> None:
+        """Send the reason, and close as soon as the client has closed its side.
 
-        What it still sends is read and forgotten: a connection that is closed with something unread is reset, and then
-        the client may never see the answer. Where too many are being parted with, the next ones are closed at once.
+        Until then its data is read and discarded: closing a connection with unread data resets it, and the client may
+        never see the answer. Where too many connections are being closed, further ones are closed at once.
         """
-        self._parted = True
+        self._refused = True
         self._stop_watching()
         self.connections.discard(self)
         body = json.dumps(problem(refusal)).encode()
@@ -125,9 +125,9 @@ class Connection(H11Protocol):
         lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
         lines += [f"{name}: {value}" for name, value in {**fields, **refusal.headers}.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
-        if len(self._parting) < PARTING_SHARE * self._limits.connections:
-            self._parting.add(self)
-            with suppress(OSError):  # one that has left
+        if len(self._closing) < CLOSING_SHARE * self._limits.connections:
+            self._closing.add(self)
+            with suppress(OSError):  # already disconnected
                 self.transport.write_eof()
         else:
             self.transport.close()

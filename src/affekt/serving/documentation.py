@@ -1,6 +1,6 @@
-"""The API's pages: `/openapi.json` for programs and `/docs` for people, who need no network to read it.
+"""The API reference at `/docs`: plain HTML made from the OpenAPI description, without scripts of other servers.
 
-FastAPI's own page loads its scripts from elsewhere; this one is plain HTML, made from the same description.
+FastAPI's own page loads its scripts from a content delivery network.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ EXAMPLES = {
     "/metrics": "curl {base}/metrics",
 }
 STREAM_TEXT = (
-    "A WebSocket. Send binary messages of raw mono samples of any length; for every hop comes a text message with one "
-    "line of JSON, like the answer of /v1/predict. Samples that cannot be used cost one line with what, got, expected "
-    "and remedy, and the stream goes on. The text message end is answered with a normal close once all before it is "
+    "A WebSocket. Send binary messages of raw mono samples of any length; each hop is answered by a text message: one "
+    "line of JSON, like the answer of /v1/predict. Unusable samples are answered with what, got, expected "
+    "and remedy, and the stream continues. The text message end closes the stream once all samples are "
     "answered. Browsers, which cannot send headers here, give the token as a subprotocol: affekt, bearer.TOKEN."
 )
 HEAD = """<!DOCTYPE html>
@@ -53,18 +53,18 @@ def render(description: Mapping[str, Any], base: str) -> str:
     parts = [HEAD, f"<p>{escape(title)}. {escape(description['info']['description'].replace('*', ''))}</p>"]
     parts.append("<p>For programs: <a href='/openapi.json'>/openapi.json</a>. Errors are JSON: <code>what</code>,")
     parts.append("<code>got</code>, <code>expected</code>, <code>remedy</code>; <code>also</code> lists others.")
-    parts.append("A server with a token wants <code>Authorization: Bearer TOKEN</code> for /v1 and /metrics.</p>")
+    parts.append("A server with a token needs <code>Authorization: Bearer TOKEN</code> for /v1 and /metrics.</p>")
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
             parts += _operation(method.upper(), path, operation, base)
             if path == "/v1/timeline":
                 parts += _operation("WS", "/v1/stream", _stream_operation(), base)
-    parts += ["<section><h2>Refusals</h2>", *_table("Status", _refusals(description)), "</section>"]
+    parts += ["<section><h2>Error statuses</h2>", *_table("Status", _refusals(description)), "</section>"]
     return "\n".join([*parts, "</main></body></html>"])
 
 
 def _refusals(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every status but 200 and what it means, once."""
+    """Every error status with its meaning."""
     operations = (operation for methods in description["paths"].values() for operation in methods.values())
     found = {status: said["description"] for operation in operations for status, said in operation["responses"].items()}
     return ((status, text) for status, text in sorted(found.items()) if status != "200")

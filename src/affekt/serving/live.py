@@ -92,12 +92,12 @@ class _Live:
         self._socket = socket
         self._stream = stream
         self._options = options
-        self._engine = service
+        self._service = service
         self._pcm = Pcm(options.encoding)
 
     async def listen(self) -> None:
         """Answer samples until the client ends, leaves, falls silent or sends anything else."""
-        idle_seconds = self._engine.limits.stream_idle_seconds
+        idle_seconds = self._service.limits.stream_idle_seconds
         while True:
             try:
                 async with asyncio.timeout(idle_seconds):
@@ -128,9 +128,9 @@ class _Live:
         try:
             for start in range(0, len(samples), size):
                 piece = samples[start : start + size]
-                for prediction in await self._engine.feed(self._stream, piece):
+                for prediction in await self._service.feed(self._stream, piece):
                     await self._send(prediction.to_dict())
-                self._engine.metrics.audio_seconds.labels("/v1/stream").inc(len(piece) / rate)
+                self._service.metrics.audio_seconds.labels("/v1/stream").inc(len(piece) / rate)
         except AudioError as error:
             await self._send(problem(error))
 
@@ -141,7 +141,7 @@ class _Live:
     async def _send(self, value: dict[str, Any]) -> None:
         """Send one line; a client that does not read is disconnected."""
         try:
-            async with asyncio.timeout(self._engine.limits.stream_idle_seconds):
+            async with asyncio.timeout(self._service.limits.stream_idle_seconds):
                 await self._socket.send_text(json.dumps(value) + "\n")
         except TimeoutError as error:
             raise WebSocketDisconnect(CLOSED_POLICY) from error

@@ -1,4 +1,4 @@
-"""Errors as answers: a status, and a JSON body that says what is wrong, what was got and expected, and the remedy."""
+"""Errors as HTTP answers: a status and a JSON body with what, got, expected and remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAULT_FIELDS = tuple(field.name for field in fields(Fault))
 
 
 class RequestError(AffektError):
-    """A request that is answered with an error.
+    """An error answer to a request.
 
     Attributes:
         status: of the HTTP answer.
@@ -27,7 +27,7 @@ class RequestError(AffektError):
 
     @classmethod
     def because(cls, status: int, *faults: Fault, headers: Mapping[str, str] | None = None) -> Self:
-        """One with a status and one fault or several."""
+        """An error with a status and one or more faults."""
         refusal = cls.of(faults)
         refusal.status = status
         refusal.headers = headers or {}
@@ -35,7 +35,7 @@ class RequestError(AffektError):
 
     @classmethod
     def busy(cls, fault: Fault, retry_after_seconds: float, status: int = 429) -> Self:
-        """Not now: the client should come again after some seconds."""
+        """A temporary refusal with a Retry-After."""
         return cls.because(status, fault, headers={"retry-after": str(max(1, math.ceil(retry_after_seconds)))})
 
 
@@ -51,7 +51,7 @@ def problem(error: AffektError) -> dict[str, Any]:
 
 
 def answer(error: AffektError) -> JSONResponse:
-    """The HTTP answer to an error; what a library refuses about a recording or an option is 422."""
+    """The HTTP answer to an error; 422 for errors of recordings and options that the library raises."""
     if isinstance(error, RequestError):
         return JSONResponse(problem(error), error.status, dict(error.headers))
     return JSONResponse(problem(error), 422)

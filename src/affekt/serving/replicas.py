@@ -1,9 +1,9 @@
-"""The model on many machines: replicas of it on a Ray cluster, by Ray Serve, which replaces those that die.
+"""The model on several machines: replicas on a Ray cluster, managed by Ray Serve, which replaces those that die.
 
-The server stays where it is, with its limits, its token and its page. It takes recordings in and decodes them; only
-samples travel, in batches of half a minute at most, which nodes hold in memory while they work on them. The batches are
-those that the server would run by itself, and so are the answers, bit for bit. A batch whose replica dies goes to
-another one. Serve's own way in is closed: no node listens for clients.
+The HTTP server itself stays on its machine, with limits, token and page. It receives and decodes recordings and sends
+samples to the replicas, in batches of at most half a minute that nodes hold in memory only while they work on them. The
+batches are those of a local server, and so are the answers, bit for bit. A batch whose replica dies is sent to another
+one. Ray Serve's own HTTP proxy is disabled: no node listens for clients.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ from affekt.serving.problems import RequestError
 Floats = NDArray[np.float32]
 
 PREFIX = "affekt-"
-"""Of the names of our applications on a cluster; the rest is the driver's job there."""
+"""Prefix of our applications' names on a cluster; the rest is the driver's job id."""
 RUNS_PER_REPLICA = 2
-"""Batches that a replica has at a time: while one is recognized, the next one is on its way."""
+"""Batches that a replica holds at a time: one is recognized while the next one arrives."""
 PATIENCE_SECONDS = 30.0
-"""For the answer to a batch, from whichever replica."""
+"""Timeout of a batch, over all attempts."""
 START_SECONDS = 120.0
-"""For all replicas to be there."""
+"""Timeout for all replicas to start."""
 HEALTH_SECONDS = 1.0
-"""How often Serve looks whether a replica is alive."""
+"""Period of the health checks."""
 POLL_SECONDS = 0.2
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
-"""What Serve logs, in files on the nodes."""
+"""Logging of Ray Serve, in files on the nodes."""
 RETRY_AFTER_SECONDS = 5
 
 
 class Replica:
-    """On a node: the model, and nothing of who asks.
+    """The model on a node. It knows nothing about the clients.
 
     Args:
-        model: where Ray's object store has its file, once on each node however many replicas are there.
-        name: how messages name it.
-        versions: of the libraries where the command was given.
+        model: reference to the file in Ray's object store, which holds it once per node.
+        name: of the model in messages.
+        versions: of the libraries on the server's machine.
     """
 
     def __init__(self, model: Any, name: str, versions: Mapping[str, str]) -> None:
@@ -70,7 +70,7 @@ class Replica:
         self._recognizer = Recognizer(ray.get(model), name, threads=1)
 
     def recognize(self, waveforms: Sequence[Floats]) -> Recognized | AffektError:
-        """The model's answers; an error is given back, since one that is raised would be wrapped."""
+        """The model's answers. An error is returned: Ray would wrap one that is raised."""
         try:
             return self._recognizer.probabilities(waveforms)
         except AffektError as error:
@@ -79,13 +79,13 @@ class Replica:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Replicas that are there, as any process finds them.
+    """Running replicas, as a worker process finds them.
 
     Attributes:
         address: of the cluster.
-        application: their name on it.
-        replicas: how many there should be.
-        attempts: that a batch has, if its replica dies each time.
+        application: their name on the cluster.
+        replicas: their number.
+        attempts: per batch, if its replica dies each time.
     """
 
     address: str
@@ -95,7 +95,7 @@ class Deployment:
 
     @property
     def runs(self) -> int:
-        """Batches that are worth sending at a time."""
+        """Batches to send in parallel."""
         return RUNS_PER_REPLICA * self.replicas
 
     def to_json(self) -> str:
@@ -107,7 +107,7 @@ class Deployment:
 
 
 class Replicated(Recognizer):
-    """A recognizer that decodes here and runs its model on replicas; this process stays connected to the cluster."""
+    """A recognizer that decodes locally and runs its model on replicas. This process stays connected to the cluster."""
 
     def __init__(self, recognizer: Recognizer, deployment: Deployment) -> None:
         super().__init__(recognizer.content, recognizer.name, threads=1)
@@ -116,7 +116,7 @@ class Replicated(Recognizer):
         self._attempts = deployment.attempts
 
     def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
-        """The answers of whichever replica has time.
+        """The answers of the first free replica.
 
         Raises:
             RequestError: 503, no replica answered.
@@ -128,13 +128,13 @@ class Replicated(Recognizer):
                 raise answer
             if answer is not None:
                 return answer
-        got, remedy = "no answer: they died, or have too much to do", f"come again in {RETRY_AFTER_SECONDS} s"
+        got, remedy = "no answer: they died or are overloaded", f"retry after {RETRY_AFTER_SECONDS} s"
         raise RequestError.busy(Fault("replicas of the model", got, remedy=remedy), RETRY_AFTER_SECONDS, status=503)
 
     _beside_others = probabilities
 
     def _attempt(self, waveforms: Sequence[Floats], seconds: float) -> Recognized | AffektError | None:
-        """What one replica says, None if it died or has not answered in time; a defect of ours is raised."""
+        """The answer of one replica; None if it died or timed out. An internal error is raised."""
         from ray.serve.exceptions import RayServeException
 
         response = self._model.recognize.remote(waveforms)
@@ -163,7 +163,7 @@ def deployed(recognizer: Recognizer, cluster: RayReplicas) -> Iterator[Deploymen
         place = Deployment(context.gcs_address, PREFIX + context.get_job_id(), count, cluster.attempts)
         serve.start(proxy_location="Disabled", logging_config=QUIET)
         _sweep(ray, serve)
-        model = ray.put(recognizer.content)  # which stays there as long as this name does
+        model = ray.put(recognizer.content)  # kept as long as this reference
         try:
             _deploy(serve, place, (model, recognizer.name, libraries(*LIBRARIES)))
             yield place
@@ -183,7 +183,7 @@ def _import_serve() -> Any:
 
 
 def _count(ray: Any, wanted: int | None) -> int:
-    """How many replicas there are to be.
+    """The number of replicas to start.
 
     Raises:
         ConfigError: more than the cluster could ever hold.
@@ -200,7 +200,7 @@ def _deploy(serve: Any, place: Deployment, arguments: tuple[Any, ...]) -> None:
     """Start all replicas and wait for them.
 
     Raises:
-        AffektError: they fail, or do not come.
+        AffektError: they fail or do not start in time.
     """
     model = serve.deployment(
         Replica,
@@ -219,7 +219,7 @@ def _deploy(serve: Any, place: Deployment, arguments: tuple[Any, ...]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not _all_there(serve, place):
         if time.monotonic() > deadline:
-            raise _not_started(f"not all {place.replicas} after {START_SECONDS:g} s", "is the cluster at work?")
+            raise _not_started(f"not all {place.replicas} after {START_SECONDS:g} s", "check the load of the cluster")
         time.sleep(POLL_SECONDS)
 
 
@@ -227,7 +227,7 @@ def _all_there(serve: Any, place: Deployment) -> bool:
     application = serve.status().applications[place.application]
     if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
         messages = [deployment.message for deployment in application.deployments.values()]
-        raise _not_started(_reason("\n".join(messages)), "are all nodes installed alike?")
+        raise _not_started(_reason("\n".join(messages)), "check that all nodes have the same packages")
     return bool(application.status == "RUNNING")
 
 
@@ -247,7 +247,7 @@ def _reason(message: str) -> str:
 
 
 def _sweep(ray: Any, serve: Any) -> None:
-    """Take away what servers left behind that were killed: their replicas would hold their CPUs for ever."""
+    """Delete the applications of servers that were killed: their replicas would keep their CPUs."""
     alive = {job["JobID"] for job in ray._private.state.jobs() if not job["IsDead"]}
     for name in serve.status().applications:
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in alive:
@@ -255,8 +255,8 @@ def _sweep(ray: Any, serve: Any) -> None:
 
 
 def _leave(ray: Any, serve: Any, application: str) -> None:
-    """Take replicas away; Serve itself stays, it may be somebody else's as well."""
+    """Delete the replicas. Ray Serve itself keeps running, as others may use it."""
     from ray.serve.exceptions import RayServeException
 
-    with suppress(ray.exceptions.RayError, RayServeException):  # the cluster may be gone, and they with it
+    with suppress(ray.exceptions.RayError, RayServeException):  # the cluster may be gone
         serve.delete(application)

@@ -17,15 +17,18 @@ from uvicorn.supervisors import Multiprocess
 from affekt.errors import ConfigError
 from affekt.recognition.recognizer import Recognizer
 from affekt.runtime.allocator import give_back_blocks_of
-from affekt.runtime.logs import logs_json, say, uvicorn_config
+from affekt.runtime.logs import logs_json, say
 from affekt.runtime.ray_cluster import RayReplicas
+from affekt.serving.access_log import logging_config
 from affekt.serving.app import create_app
 from affekt.serving.connection import Connection
+from affekt.serving.prometheus import shared_by_workers
 from affekt.serving.replicas import Deployment, Replicated, deployed
 from affekt.serving.settings import TOKEN_VARIABLE, ServerSettings
 
 SETTINGS_VARIABLE = "AFFEKT_SERVE"
 REPLICAS_VARIABLE = "AFFEKT_REPLICAS"
+ACCESS_LOG_VARIABLE = "AFFEKT_ACCESS_LOG"
 LARGEST_HEAD_BYTES = 2**16
 PING_SECONDS = 20.0
 LARGE_BYTES = 2**20  # uploads, which are not to stay
@@ -39,8 +42,8 @@ def serve(
     Args:
         settings: what to serve, where, to whom.
         workers: processes, each with the settings' limits for itself.
-        access_log: a line on standard error for each request: address, path and status.
-        cluster: where the model runs; None: in each process.
+        access_log: log one line per request on standard error.
+        cluster: the Ray cluster that runs the model; None: each process runs it.
 
     Raises:
         CheckpointError: no model, or none of ours.
@@ -54,7 +57,7 @@ def serve(
             signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # uvicorn sends it on at its end
         announce(settings, listener, recognizer)
         if workers == 1:
-            make_server(_app(recognizer, settings, place), settings, access_log).run(sockets=[listener])
+            make_server(_app(recognizer, settings, place, access_log), settings, access_log).run(sockets=[listener])
         else:
             _serve_with_workers(settings, listener, workers, access_log, place)
 
@@ -70,7 +73,8 @@ def app_from_environment() -> FastAPI:
     place = os.environ.get(REPLICAS_VARIABLE)
     recognizer = Recognizer.load(settings.model, threads=1)
     handler = signal.getsignal(signal.SIGTERM)  # uvicorn's, which Ray would replace
-    app = _app(recognizer, settings, Deployment.from_json(place) if place else None)
+    access_log = bool(os.environ.get(ACCESS_LOG_VARIABLE))
+    app = _app(recognizer, settings, Deployment.from_json(place) if place else None, access_log)
     signal.signal(signal.SIGTERM, handler)
     return app
 
@@ -96,21 +100,21 @@ def announce(settings: ServerSettings, listener: socket.socket, recognizer: Reco
     """Say where it listens, and to whom."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
-    reach = "this machine alone" if settings.loopback else "whoever can reach it"
+    reach = "this machine only" if settings.loopback else "any machine that can reach it"
     key = "with the token" if settings.token else "without a token"
     if logs_json():
         facts = {"url": url, "reach": reach, "token": settings.token is not None, "labels": recognizer.labels}
         say("listening", logging.INFO, **facts)
         return
-    print(f"affekt: listening at {url} for {reach}, {key}; API: {url}/docs; Ctrl-C stops it", flush=True)
+    print(f"affekt: listening at {url} for {reach}, {key}; API: {url}/docs; stop with Ctrl-C", flush=True)
     print(f"affekt: labels: {', '.join(recognizer.labels)}", flush=True)
 
 
-def _app(recognizer: Recognizer, settings: ServerSettings, place: Deployment | None) -> FastAPI:
+def _app(recognizer: Recognizer, settings: ServerSettings, place: Deployment | None, access_log: bool) -> FastAPI:
     give_back_blocks_of(LARGE_BYTES)
     if place is None:
-        return create_app(recognizer, settings)
-    return create_app(Replicated(recognizer, place), settings, place.runs)
+        return create_app(recognizer, settings, access_log=access_log)
+    return create_app(Replicated(recognizer, place), settings, place.runs, access_log)
 
 
 def _serve_with_workers(
@@ -119,15 +123,15 @@ def _serve_with_workers(
     os.environ[SETTINGS_VARIABLE] = settings.to_json()
     os.environ[TOKEN_VARIABLE] = settings.token or ""
     os.environ[REPLICAS_VARIABLE] = place.to_json() if place else ""
+    os.environ[ACCESS_LOG_VARIABLE] = "1" if access_log else ""
     factory = f"{__name__}:app_from_environment"
     config = _config(factory, settings, access_log, factory=True, workers=workers)
-    Multiprocess(config, sockets=[listener]).run()
+    with shared_by_workers():
+        Multiprocess(config, sockets=[listener]).run()
 
 
 def _config(app: Any, settings: ServerSettings, access_log: bool, **options: Any) -> uvicorn.Config:
     limits = settings.limits
-    if logs_json():
-        options["log_config"] = uvicorn_config()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return uvicorn.Config(
         app,
@@ -139,8 +143,9 @@ def _config(app: Any, settings: ServerSettings, access_log: bool, **options: Any
         ws_ping_timeout=PING_SECONDS,
         ws_per_message_deflate=False,  # samples do not shrink, and a bomb cannot grow
         lifespan="on",
-        log_level="info" if access_log else "error",
-        access_log=access_log,
+        log_config=logging_config(access_log),
+        log_level="error",
+        access_log=False,  # see access_log.py
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=limits.shutdown_seconds,

@@ -1,14 +1,16 @@
-"""What answers look like, for the OpenAPI description."""
+"""Schemas and examples of the answers, for the OpenAPI description."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, Field
 
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
 
 class FaultAnswer(BaseModel):
-    """One thing that is wrong."""
+    """One fault of a request."""
 
     what: str
     got: str
@@ -17,20 +19,20 @@ class FaultAnswer(BaseModel):
 
 
 class Problem(FaultAnswer):
-    """Why a request was refused."""
+    """The faults of a request that was refused."""
 
-    also: list[FaultAnswer] = Field(description="What else is wrong with it")
+    also: list[FaultAnswer] = Field(description="Further faults")
 
 
 class PredictionAnswer(BaseModel):
-    """The emotion of one stretch of a recording."""
+    """The emotion of a recording or of a part of it."""
 
     source: str
     start_seconds: float
     end_seconds: float
     label: str = Field(description="The most probable class, or `no speech`")
     confidence: float = Field(description="Its probability")
-    unsure: bool = Field(description="The confidence is below the threshold: do not rely on the label")
+    unsure: bool = Field(description="Do not rely on the label, for the reason given")
     probabilities: dict[str, float] = Field(description="Every class; calibrated, they sum to 1")
     truncated: bool = Field(description="With `first`: the recording goes on past the model's clip")
     reason: str | None = Field(
@@ -43,7 +45,7 @@ class PredictionAnswer(BaseModel):
 
 
 class WindowAnswer(BaseModel):
-    """What was heard at a time."""
+    """One window of a timeline."""
 
     start_seconds: float
     end_seconds: float
@@ -69,14 +71,76 @@ class TimelineAnswer(BaseModel):
     segments: list[PredictionAnswer] = Field(description="Stretches of speech with one label each")
     windows: list[WindowAnswer]
     envelope: EnvelopeAnswer | None = None
-    files: dict[str, str] = Field(description="The formats that were asked for in `include`")
+    files: dict[str, str] = Field(description="The formats requested by `include`")
 
 
 class ModelAnswer(BaseModel):
-    """The model's card, and what this server takes."""
+    """The model card and the limits of this server."""
 
+    model: str = Field(description="Name, version and content hash of the model")
     card: dict[str, Any]
     limits: dict[str, float]
+
+
+EXAMPLE_MODEL = "bundled 0.2.0 sha256:3f1c0a9b27de"
+EXAMPLE_PREDICTION: dict[str, Any] = {
+    "source": "call.wav",
+    "start_seconds": 0.0,
+    "end_seconds": 4.2,
+    "label": "angry",
+    "confidence": 0.83,
+    "unsure": False,
+    "probabilities": {"angry": 0.83, "happy": 0.09, "neutral": 0.05, "sad": 0.03},
+    "truncated": False,
+    "reason": None,
+    "speech": 0.99,
+    "model": EXAMPLE_MODEL,
+}
+EXAMPLE_UNSURE = EXAMPLE_PREDICTION | {
+    "label": "sad",
+    "confidence": 0.41,
+    "unsure": True,
+    "probabilities": {"angry": 0.12, "happy": 0.08, "neutral": 0.39, "sad": 0.41},
+    "reason": "low confidence",
+}
+EXAMPLE_TIMELINE: dict[str, Any] = {
+    "source": "call.wav",
+    "duration_seconds": 9.0,
+    "labels": ["angry", "happy", "neutral", "sad"],
+    "config": {"window_seconds": 3.0, "hop_seconds": 1.0, "activity": "energy"},
+    "overall": EXAMPLE_PREDICTION | {"end_seconds": 9.0},
+    "seconds": {"angry": 4.2, "happy": 0.0, "neutral": 0.0, "sad": 2.8},
+    "segments": [EXAMPLE_PREDICTION, EXAMPLE_UNSURE | {"start_seconds": 5.4, "end_seconds": 8.2}],
+    "windows": [{"start_seconds": 0.0, "end_seconds": 3.0, "probabilities": EXAMPLE_PREDICTION["probabilities"]}],
+    "files": {},
+}
+EXAMPLE_LIMITS = {
+    "body_bytes": 67108864,
+    "timeline_seconds": 3600.0,
+    "predictions": 128,
+    "timelines": 16,
+    "streams": 16,
+}
+EXAMPLE_CARD = {
+    "labels": ["angry", "happy", "neutral", "sad"],
+    "sample_rate_hz": 16000,
+    "clip_seconds": 7.5,
+    "unsure_below": 0.5,
+    "version": "0.2.0",
+}
+
+
+def _refusal(status: int, description: str, *fault: str) -> Responses:
+    """One error status with an example of its body: what, got, expected, remedy."""
+    example: dict[str, Any] = dict(zip(("what", "got", "expected", "remedy"), fault, strict=True)) | {"also": []}
+    content = {"application/json": {"example": example}}
+    return {status: {"model": Problem, "description": description, "content": content}}
+
+
+def _json(*examples: tuple[str, dict[str, Any]]) -> Responses:
+    """The successful answer with its examples by name."""
+    named = {name.replace(" ", "-"): {"summary": name, "value": value} for name, value in examples}
+    return {200: {"content": {"application/json": {"examples": named}}}}
 
 
 UPLOAD: dict[str, Any] = {
@@ -94,17 +158,19 @@ UPLOAD: dict[str, Any] = {
         },
     }
 }
-NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"model": Problem, "description": "No room for more work: come again after Retry-After seconds"}
+NO_ROOM = "No capacity: retry after the seconds in Retry-After"
+NOT_READY = _refusal(503, NO_ROOM, "predictions", "128 queued or running", "fewer than 128", "retry after 2 s")
+REFUSALS: Responses = {
+    **_refusal(400, "No recording, or a broken form", "form", "no file", "a form with one file", "curl -F file=@a.wav"),
+    **_refusal(401, "No valid token", "authorization", "no token", "Authorization: Bearer <token>", "ask the operator"),
+    **_refusal(403, "A page of another site", "origin", "'https://a.example'", "the server's own page", "--origins"),
+    **_refusal(408, "The body arrived too slowly", "body", "not all of it within 120 s", "a recording", "send faster"),
+    **_refusal(413, "The body is too large", "body", "70000000 bytes", "at most 67108864 bytes", "compress it"),
+    **_refusal(421, "Not a name of this server", "host", "'a.example'", "one of localhost", "--hosts"),
+    **_refusal(422, "An unusable recording or option", "recording", "50 ms", "at least 100 ms", ""),
+    **_refusal(429, NO_ROOM, "predictions", "128 queued or running", "fewer than 128", "retry after 2 s"),
+    **NOT_READY,
 }
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "No recording, or a broken form"},
-    401: {"model": Problem, "description": "The server asks for a token"},
-    403: {"model": Problem, "description": "A page of another site"},
-    408: {"model": Problem, "description": "The body came too slowly"},
-    413: {"model": Problem, "description": "The body is too large"},
-    421: {"model": Problem, "description": "Asked under a name that is not this server's"},
-    422: {"model": Problem, "description": "A recording or an option that cannot be used"},
-    429: {"model": Problem, "description": "Too much at a time: come again after Retry-After seconds"},
-    503: {"model": Problem, "description": "No room for more work: come again after Retry-After seconds"},
-}
+PREDICTION: Responses = REFUSALS | _json(("sure", EXAMPLE_PREDICTION), ("unsure", EXAMPLE_UNSURE))
+TIMELINE: Responses = REFUSALS | _json(("two segments", EXAMPLE_TIMELINE))
+MODEL: Responses = _json(("bundled model", {"model": EXAMPLE_MODEL, "card": EXAMPLE_CARD, "limits": EXAMPLE_LIMITS}))

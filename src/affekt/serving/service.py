@@ -1,7 +1,7 @@
-"""The recognizer at work for many at once: decoding, micro-batches and timelines, each in threads of its own.
+"""The recognition service: decoding, micro-batches and timelines for many clients, each in a thread pool of its own.
 
-The model runs on one core per thread and on as many threads as there are cores: many small jobs side by side finish
-sooner than one after the other on all cores, and a long timeline keeps nobody from an answer.
+Every run of the model uses one core, and as many run in parallel as there are cores: for many small jobs this has a
+higher throughput than one job at a time on all cores, and a long timeline does not delay predictions.
 """
 
 from __future__ import annotations
@@ -36,31 +36,36 @@ Result = TypeVar("Result")
 BATCH_SECONDS = 30.0
 """Audio in one run of the model."""
 WAIT_SHARE = 0.5
-"""Of the longest wait, what a full house should take: how fast it is served is an estimate, and not all are alike."""
+"""Share of the longest wait that a full queue should take: the throughput is an estimate and requests differ."""
 BLOCK_SECONDS = 10.0
-"""Of a long recording, decoded at a time; between two of them a timeline can be stopped."""
+"""A long recording is decoded in blocks of this length; a timeline can be cancelled between two of them."""
 
 
 class RecognitionService:
-    """What the server recognizes with.
+    """Predictions, timelines and streams of many clients at a time.
 
     Args:
-        recognizer: loaded with one thread, or one whose model runs elsewhere.
-        threads: recordings that are decoded at a time.
-        runs: of the model, at a time.
+        recognizer: loaded with one thread, or one whose model runs on other machines.
+        threads: recordings that are decoded in parallel.
+        runs: batches that the model works on in parallel.
         limits: bounds.
-        metrics: told what is done.
+        metrics: counts what is done.
     """
 
     def __init__(self, recognizer: Recognizer, threads: int, runs: int, limits: Limits, metrics: Metrics) -> None:
         self.recognizer = recognizer
         self.limits = limits
         self.metrics = metrics
-        served = max(threads, runs)
-        self.predictions = AdmissionControl("predictions", limits.predictions, WAIT_SHARE * limits.wait_seconds, served)
-        self.timelines = AdmissionControl("timelines", limits.timelines)
-        self.streams = AdmissionControl("streams", limits.streams)
-        self.uploads = UploadBudget(limits.pending_bytes)
+        gauge, wait_seconds = metrics.gauge, WAIT_SHARE * limits.wait_seconds
+        on_change = gauge("predictions_inside", "Predictions queued or running")
+        self.predictions = AdmissionControl(
+            "predictions", limits.predictions, wait_seconds, max(threads, runs), on_change
+        )
+        on_change = gauge("timelines_inside", "Timelines queued or running")
+        self.timelines = AdmissionControl("timelines", limits.timelines, on_change=on_change)
+        on_change = gauge("streams_inside", "Live streams")
+        self.streams = AdmissionControl("streams", limits.streams, on_change=on_change)
+        self.uploads = UploadBudget(limits.pending_bytes, gauge("upload_bytes", "Bytes of uploads in memory"))
         self._closing = threading.Event()
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._models = ThreadPoolExecutor(runs, "model")
@@ -73,10 +78,6 @@ class RecognitionService:
             round(BATCH_SECONDS * recognizer.card.sample_rate_hz),
             metrics.batch_size.observe,
         )
-        metrics.gauge("predictions_inside", "Predictions in work and waiting", lambda: self.predictions.admitted)
-        metrics.gauge("timelines_inside", "Timelines in work and waiting", lambda: self.timelines.admitted)
-        metrics.gauge("streams_inside", "Live streams", lambda: self.streams.admitted)
-        metrics.gauge("upload_bytes", "Bytes of uploads held", lambda: self.uploads.held_bytes)
 
     async def predict(self, upload: Upload, min_confidence: float | None, first: bool = False) -> Prediction:
         """The emotion of one recording.
@@ -118,7 +119,7 @@ class RecognitionService:
         render: Callable[[Timeline], Result],
         path: str = "/v1/timeline",
     ) -> Result:
-        """Emotion over time in one recording, rendered; stopped when the caller is cancelled.
+        """Emotion over time in one recording, rendered; cancelled with its caller.
 
         Raises:
             AudioError: a recording that cannot be used.
@@ -149,13 +150,13 @@ class RecognitionService:
         return await _in(self._models, lambda: stream.feed(samples))
 
     def close(self) -> None:
-        """Start nothing more, and stop what nobody can wait for any longer."""
+        """Start no more work and cancel what is queued."""
         self._closing.set()
         for pool in (self._decoders, self._models, self._long):
             pool.shutdown(cancel_futures=True)
 
     def _bounded(self, blocks: Iterable[Floats], stop: threading.Event) -> Iterator[Floats]:
-        """Blocks until the recording is longer than allowed, or nobody wants the answer any more."""
+        """Pass blocks on; stop where the recording is longer than allowed or the client has disconnected."""
         longest_seconds, rate = self.limits.timeline_seconds, self.recognizer.card.sample_rate_hz
         samples = 0
         for block in blocks:
@@ -164,7 +165,7 @@ class RecognitionService:
                 got, expected = f"more than {longest_seconds:g} s of audio", f"at most {longest_seconds:g} s"
                 raise RequestError.because(422, Fault(Upload.name, got, expected, "send it in parts"))
             if stop.is_set() or self._closing.is_set():
-                raise RequestError.because(503, Fault(Upload.name, got="nobody waiting for it"))
+                raise RequestError.because(503, Fault(Upload.name, got="a client that has disconnected"))
             yield block
 
 

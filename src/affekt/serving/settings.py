@@ -1,4 +1,4 @@
-"""What a server is told at its start: where it listens, whom it lets in, and the limits of everything that can grow."""
+"""Settings of a server: address, access and limits."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one server process; a request beyond one of them is answered, not dropped.
+    """Limits of one server process. A request beyond one of them gets an error answer.
 
     Attributes:
         body_bytes: largest upload.
-        pending_bytes: all uploads that are held at a time.
-        predictions: requests for a prediction that are in the house at a time, worked on or waiting.
-        timelines: the same for timelines, of which one per thread is worked on.
+        pending_bytes: all uploads held in memory at a time.
+        predictions: prediction requests queued or running.
+        timelines: timeline requests queued or running; one per thread runs.
         streams: live streams at a time.
         connections: open connections at a time.
         timeline_seconds: longest recording for a timeline.
-        wait_seconds: longest wait of a prediction until work on it begins.
+        wait_seconds: longest time that a prediction is queued.
         work_seconds: longest work on one timeline.
-        header_seconds: for a client to send a request's headers, and between pieces of an answer that it reads.
+        header_seconds: for a client to send a request's headers, and between two reads of an answer.
         idle_seconds: between two pieces of an upload.
         body_seconds: for a whole upload.
         stream_idle_seconds: between two messages of a live stream.
         stream_message_bytes: largest message of a live stream.
-        batch_wait_seconds: how long a recording waits for others of its length, to be recognized together.
-        shutdown_seconds: for requests in flight when the server is told to stop.
+        batch_wait_seconds: how long a recording waits for others of its length to form a batch.
+        shutdown_seconds: for requests in flight at a graceful shutdown.
     """
 
     body_bytes: int = 64 * 2**20
@@ -77,13 +77,13 @@ class ServerSettings:
     """A server's settings.
 
     Attributes:
-        host, port: where it listens.
-        model: a file written by `affekt export`; None for the bundled one.
-        token: clients must send it as `Authorization: Bearer <token>`; None lets in everybody who can connect.
-        hosts: names under which clients may reach the server, besides this machine's own; with an address that is not
-            loopback, none means all.
+        host, port: address to listen on.
+        model: file written by `affekt export`; None: the bundled model.
+        token: clients must send it as `Authorization: Bearer <token>`; None: no token is needed.
+        hosts: accepted values of the Host header, besides this machine's own names. If empty, an address that is not
+            loopback accepts all.
         origins: pages of other servers that may call this one from a browser, such as `https://app.example`.
-        threads: recordings that are worked on at a time; None: one per core.
+        threads: recordings recognized in parallel; None: one per core.
         limits: bounds.
     """
 
@@ -114,7 +114,7 @@ class ServerSettings:
         return frozenset(name.lower() for name in (*LOOPBACK_NAMES, *self.hosts))
 
     def to_json(self) -> str:
-        """All of it but the token, which travels alone."""
+        """All settings as JSON, without the token."""
         values = asdict(self) | {"model": self.model and str(self.model)}
         del values["token"]
         return json.dumps(values)

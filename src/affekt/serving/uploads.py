@@ -24,10 +24,10 @@ LONGEST_NAME = 200
 
 
 class Upload(io.BytesIO):
-    """A recording that came in a request.
+    """A recording from a request.
 
     Attributes:
-        name: how messages and logs call it; what a client calls its file is nobody's business there.
+        name: how messages and logs call it; the client's file name is not logged.
         title: the client's name for it, for the answer alone.
     """
 
@@ -42,9 +42,9 @@ async def receive_upload(request: Request, limits: Limits, share: UploadShare) -
     """The recording in a request's body.
 
     Args:
-        request: of which nothing has been read yet.
+        request: unread.
         limits: of size and time.
-        share: of the bytes that may be held.
+        share: of the bytes that may be held in memory.
 
     Raises:
         RequestError: 400 no recording or a broken form, 408 too slow, 413 too large, 429 too many uploads.
