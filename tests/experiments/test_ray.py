@@ -467,11 +467,11 @@ def test_what_a_node_says_of_a_shard(recordings: Path, small_model: Path) -> Non
     """The same function that runs on nodes, in this process; what it refuses is raised where the command was given."""
     model, versions = small_model.read_bytes(), libraries(*bulk.LIBRARIES)
     sources = tuple(str(path) for path in sorted(recordings.iterdir()))
-    answers = bulk.recognize(model, "small", sources, 0.9, "/nowhere", versions)
+    answers = bulk.recognize(model, "small", sources, {"min_confidence": 0.9}, "/nowhere", versions)
     expected = Recognizer(model, "small", threads=1).predict_many(sources, jobs=1, min_confidence=0.9)
     assert isinstance(answers, list)
     assert [str(answer) for answer in answers] == [str(answer) for answer in expected]
-    refused = bulk.recognize(model, "small", sources, None, "/nowhere", {"numpy": "1.0"})
+    refused = bulk.recognize(model, "small", sources, {}, "/nowhere", {"numpy": "1.0"})
     with pytest.raises(AffektError, match=r"numpy on node .*: got .*, expected 1\.0, as where the command was given"):
         bulk._answers(Stage({}), refused)
     with pytest.raises(AffektError, match="a shard of recordings: got RayError: it died, expected answers"):

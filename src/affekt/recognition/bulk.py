@@ -1,24 +1,27 @@
-"""Recognition of a long list of recordings, cut into shards, by processes of this machine or on a Ray cluster.
+"""Recognition of lists of recordings: by threads, by processes of this machine or on a Ray cluster.
 
-The answers are those of :meth:`affekt.recognition.recognizer.Recognizer.predict_many`, bit for bit and in the same
-order. Nodes of a cluster read recordings by the given paths, which must lead to the same files everywhere; the model
-goes through Ray's object store. The list may be as long as one likes: only a few shards are under way at a time.
+:func:`recognition` chooses, for the command line and for `Recognizer.predict_many`. A long list is cut into shards, of
+which only a few are in work at a time, so memory is flat. The answers are the same bit for bit and in the same order
+however they were computed. Nodes of a cluster read recordings by the given paths, which must lead to the same files
+everywhere; the model goes through Ray's object store.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from affekt.errors import AffektError, AudioError, Fault
+from affekt.recognition.models import BUNDLED
 from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Prediction
+from affekt.runtime.cpu_affinity import available_cores
 from affekt.runtime.ordered_map import chunks, in_flight
-from affekt.runtime.processes import Lost, Processes
+from affekt.runtime.processes import Lost, Processes, suitable
 from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connected, libraries
 
 if TYPE_CHECKING:
@@ -31,71 +34,160 @@ AHEAD_PER_CPU = 2
 LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr")
 
 Answer = Prediction | Failure
-Shard = tuple[str, ...]
+Item = Any
+"""A recording or a segment of one, as `Recognizer.predict_many` takes it."""
+Shard = tuple[Item, ...]
+Options = Mapping[str, Any]
+"""Keyword arguments of `Recognizer.predict_many`: `min_confidence`, `first`."""
+Model = Path | tuple[bytes, str] | None
+"""A model file, its content and name, or None: the one that comes with affekt."""
 
 
 class Answers(NamedTuple):
-    """What a process says of a shard: the model's labels, and an answer for each recording."""
+    """The answers for one shard, and the model's labels."""
 
     labels: tuple[str, ...]
     answers: list[Answer]
 
 
-def predict_in_processes(
-    model: Path | None, sources: Iterable[str], min_confidence: float | None, count: int
-) -> Generator[Answers, None, None]:
-    """Predictions of many recordings by processes of this machine, in their order, some at a time; first of none.
+@contextmanager
+def recognition(
+    model: Path | None,
+    items: Sequence[Item | Failure],
+    options: Options,
+    jobs: int | None = None,
+    cluster: RayCluster | None = None,
+) -> Iterator[tuple[tuple[str, ...], Iterator[Answer]]]:
+    """The model's labels, and an answer for each item, in order.
 
-    A recording that cannot be used gives a :class:`Failure`, and so does one at which a process dies. Those that it had
-    beside it are recognized again, each by itself.
+    One recording uses all cores, several share threads, several hundred files share processes; a cluster takes all.
 
     Args:
         model: a file that `affekt export` wrote; None: the one that comes with affekt.
-        sources: paths.
-        min_confidence: mark predictions below this as unsure; by default the model's own threshold.
+        items: recordings and segments; failures are passed on in their places.
+        options: keyword arguments of `Recognizer.predict_many`.
+        jobs: recordings to work on at a time; by default one per core.
+        cluster: compute there.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not an affekt model, or cannot be run.
+        ConfigError: no such cluster.
+    """
+    usable = [item for item in items if not isinstance(item, Failure)]
+    processes = 0 if cluster else processes_for(usable, jobs or available_cores())
+    if processes:
+        with closing(predict_in_processes(model, usable, options, processes)) as shards:
+            labels = next(shards).labels
+            yield labels, _in_place(items, (answer for shard in shards for answer in shard.answers))
+        return
+    from affekt.recognition.recognizer import Recognizer
+
+    recognizer = Recognizer.load(model, threads=jobs)
+    if cluster:
+        path = model or BUNDLED
+        with closing(predict_on_ray(path.read_bytes(), path.name, usable, options, cluster)) as answers:
+            yield recognizer.labels, _in_place(items, answers)
+    elif len(usable) == 1:
+        yield recognizer.labels, _in_place(items, _single(recognizer, usable[0], options))
+    else:
+        yield recognizer.labels, _in_place(items, iter(recognizer.predict_many(iter(usable), **options)))
+
+
+def processes_for(items: Sequence[Item], jobs: int) -> int:
+    """How many processes should recognize a list; 0: threads should, or one of the items is no file.
+
+    Args:
+        items: recordings and segments.
+        jobs: at most so many.
+    """
+    count = suitable(len(items), jobs)
+    return count if count and all(isinstance(_source(item), str | os.PathLike) for item in items) else 0
+
+
+def name_of(item: Item) -> str:
+    """How answers name an item, without importing the libraries that read recordings."""
+    source = _source(item)
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    from affekt.recognition import sources
+
+    return sources.name_of(source)
+
+
+def _source(item: Item) -> Any:
+    """The recording that an item is or is a part of."""
+    return item.source if hasattr(item, "start_seconds") else item
+
+
+def _single(recognizer: Recognizer, item: Item, options: Options) -> Iterator[Answer]:
+    """One recording alone, on all cores."""
+    try:
+        yield recognizer.predict(item, **options)
+    except AudioError as error:
+        yield Failure(name_of(item), error)
+
+
+def _in_place(items: Iterable[Item | Failure], answers: Iterator[Answer]) -> Iterator[Answer]:
+    """Failures where they are, an answer for each other item."""
+    for item in items:
+        yield item if isinstance(item, Failure) else next(answers)
+
+
+def predict_in_processes(
+    model: Model, sources: Iterable[Item], options: Options, count: int
+) -> Generator[Answers, None, None]:
+    """Predictions of many recordings by processes of this machine, in order, shard by shard; the first one is empty.
+
+    A recording that cannot be used gives a :class:`Failure`, and so does one that kills its process. The others of its
+    shard are recognized again, one at a time.
+
+    Args:
+        model: which one.
+        sources: paths, or segments of files.
+        options: keyword arguments of `Recognizer.predict_many`.
         count: how many processes.
 
     Raises:
         CheckpointError: the file is missing, damaged or not an affekt model, or cannot be run.
     """
     shards, again = itertools.tee(itertools.chain([()], chunks(sources, CHUNK_RECORDINGS)))
-    with Processes(_make_worker, count, model, min_confidence) as processes:
+    with Processes(_make_worker, count, model, dict(options)) as processes:
         for shard, said in zip(again, processes.map(shards), strict=True):
             yield _one_by_one(processes, shard) if isinstance(said, Lost) else said
 
 
 def _one_by_one(processes: Processes[Shard, Answers], shard: Shard) -> Answers:
-    """The answers of a shard at which a process died."""
+    """The answers of a shard whose process died."""
     said = processes.ask(())
     if isinstance(said, Lost):
-        got, remedy = f"a process that ended {said.how} before it heard anything", "try --jobs 1, which needs least"
-        raise AffektError("recognition", got=got, expected="one that lives", remedy=remedy)
+        got, remedy = f"a process that ended {said.how} before its first recording", "try --jobs 1, which needs least"
+        raise AffektError("recognition", got=got, expected="a process that starts", remedy=remedy)
     return Answers(said.labels, [answer for source in shard for answer in _alone(processes, source)])
 
 
-def _alone(processes: Processes[Shard, Answers], source: str) -> list[Answer]:
+def _alone(processes: Processes[Shard, Answers], source: Item) -> list[Answer]:
     said = processes.ask((source,))
     if not isinstance(said, Lost):
         return said.answers
     got, remedy = f"a process that ended {said.how} at it", "is there enough memory? --jobs 1 needs least"
-    return [Failure(source, AudioError(source, got=got, expected="an answer", remedy=remedy))]
+    name = name_of(source)
+    return [Failure(name, AudioError(name, got=got, expected="an answer", remedy=remedy))]
 
 
-def _make_worker(model: Path | None, min_confidence: float | None) -> Callable[[Shard], Answers]:
+def _make_worker(model: Model, options: Options) -> Callable[[Shard], Answers]:
     """Worker factory: the function that answers for the shards of one process."""
     from affekt.recognition.recognizer import Recognizer
 
-    recognizer = Recognizer.load(model, threads=1)
-    return lambda shard: Answers(
-        recognizer.labels, list(recognizer.predict_many(shard, jobs=1, min_confidence=min_confidence))
-    )
+    given = isinstance(model, tuple)
+    recognizer = Recognizer(*model, threads=1) if given else Recognizer.load(model, threads=1)  # type: ignore[misc, arg-type]
+    return lambda shard: Answers(recognizer.labels, list(recognizer.predict_many(shard, jobs=1, **options)))
 
 
 def predict_on_ray(
     model: bytes,
     name: str,
-    sources: Iterable[str],
-    min_confidence: float | None = None,
+    sources: Iterable[Item],
+    options: Options | None = None,
     cluster: RayCluster | None = None,
     shard_recordings: int = SHARD_RECORDINGS,
 ) -> Generator[Answer, None, None]:
@@ -104,8 +196,9 @@ def predict_on_ray(
     Args:
         model: the content of a file that `affekt export` wrote.
         name: how messages name it.
-        sources: paths that every node can read; relative ones from this process's working folder.
-        min_confidence: mark predictions below this as unsure; by default the model's own threshold.
+        sources: paths that every node can read, or segments of such files; relative ones from this process's working
+            folder.
+        options: keyword arguments of `Recognizer.predict_many`.
         cluster: which one.
         shard_recordings: recordings of a task; a multiple of :data:`affekt.recognition.prediction.CHUNK_RECORDINGS`.
 
@@ -121,7 +214,7 @@ def predict_on_ray(
         folder, versions = str(Path.cwd()), libraries(*LIBRARIES)
 
         def submit(shard: Shard) -> Any:
-            return task.remote(shared, name, shard, min_confidence, folder, versions)
+            return task.remote(shared, name, shard, dict(options or {}), folder, versions)
 
         def ahead() -> int:
             return max(1, int(AHEAD_PER_CPU * ray.cluster_resources().get("CPU", 1))) - 1
@@ -149,17 +242,17 @@ def _answers(ray: Any, reference: Any) -> list[Answer]:
 def recognize(
     model: bytes,
     name: str,
-    sources: tuple[str, ...],
-    min_confidence: float | None,
+    sources: Shard,
+    options: Options,
     folder: str,
     versions: Mapping[str, str],
 ) -> list[Answer] | AffektError:
-    """On a node: the answers of one shard; an error is given back, since one that is raised would be wrapped."""
+    """On a node: the answers of one shard. An error is returned, since Ray would wrap one that is raised."""
     try:
         check_libraries(versions)
         with suppress(OSError):  # where it is missing, relative paths lead nowhere, and their failures say so
             os.chdir(folder)
-        return list(_recognizer(model, name).predict_many(sources, jobs=1, min_confidence=min_confidence))
+        return list(_recognizer(model, name).predict_many(sources, jobs=1, **options))
     except AffektError as error:
         return error
 

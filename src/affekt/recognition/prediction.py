@@ -77,6 +77,15 @@ class Prediction:
     ) -> Prediction:
         """The prediction for a vector of probabilities.
 
+        Args:
+            labels: class names.
+            probabilities: of the classes, in the same order.
+            unsure_below: confidence below which the prediction is unsure.
+            source, start_seconds, end_seconds, truncated: as the attributes.
+
+        Returns:
+            The most probable class, with all probabilities.
+
         >>> prediction = Prediction.of(("happy", "sad"), [0.4, 0.6], 0.7, "a.wav", 0.0, 1.0)
         >>> prediction.unsure, prediction.reason
         (True, 'low confidence')
@@ -89,9 +98,22 @@ class Prediction:
 
     @classmethod
     def no_speech(cls, labels: Sequence[str], source: str, start_seconds: float, end_seconds: float) -> Prediction:
-        """The answer where nobody speaks."""
+        """The answer where nobody speaks.
+
+        Args:
+            labels: class names.
+            source, start_seconds, end_seconds: as the attributes.
+
+        Returns:
+            A prediction without an emotion: every probability is 0.
+        """
         nothing = dict.fromkeys(labels, 0.0)
         return cls(NO_SPEECH, 0.0, nothing, True, source, start_seconds, end_seconds, reason=NO_SPEECH)
+
+    @property
+    def marked_label(self) -> str:
+        """The label, with ` ?` behind it where it is unsure, for formats without a place for that."""
+        return f"{self.label} ?" if self.unsure and self.label != NO_SPEECH else self.label
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON holds them; `channel` and `adapted` only where they say something."""

@@ -22,28 +22,35 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from affekt.errors import AudioError, ConfigError
+from affekt.recognition.batches import batches_of
+from affekt.recognition.bulk import predict_in_processes, predict_on_ray, processes_for
 from affekt.recognition.card import ModelCard
 from affekt.recognition.models import BUNDLED
 from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Model, Prediction, Recognized, identity_of
 from affekt.recognition.session import check_ports, open_session, read_model, run
 from affekt.recognition.sources import (
+    SHORTEST_SECONDS,
     Channel,
     Segment,
     Source,
     as_list,
     blocks_of,
-    channel_text,
+    channel_of,
+    check_end,
+    check_waveform,
+    clips_of,
     load,
     name_of,
+    placed,
     segment_of,
 )
-from affekt.recognition.timeline import SHORTEST_SECONDS, check_peak, make_timeline, whole_answer
+from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline, whole_answer
 from affekt.runtime.cpu_affinity import Apart, available_cores
 from affekt.runtime.ordered_map import chunks, ordered_map
 
 if TYPE_CHECKING:
     from affekt.recognition.stream import Stream
-    from affekt.recognition.timeline import Timeline, TimelineConfig
+    from affekt.runtime.ray_cluster import RayCluster
 
 Floats: TypeAlias = NDArray[np.float32]
 Item = TypeVar("Item")
@@ -52,8 +59,6 @@ Run: TypeAlias = Callable[[Sequence[Floats]], Recognized]
 
 MARGIN_SECONDS = 0.1
 """Decoded past a clip's end, so that its last samples are resampled as if the recording went on."""
-BATCH_SECONDS = 10.0
-"""Longest batch: its intermediate results should stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,14 @@ class Recognizer:
 
     @classmethod
     def load(cls, model: str | Path | None = None, threads: int | None = None) -> Recognizer:
-        """Read a model that `affekt export` wrote; None: the one that comes with affekt.
+        """Read a model that `affekt export` wrote.
+
+        Args:
+            model: its file; None: the model that comes with affekt.
+            threads: how many to use; by default one per core that this process may run on.
+
+        Returns:
+            The recognizer.
 
         Raises:
             CheckpointError: the file is missing, damaged or not an affekt model.
@@ -142,13 +154,16 @@ class Recognizer:
             channel: `left` or `right` of a recording with several; `mix`: their mean.
             first: hear only the first `card.clip_seconds`.
 
+        Returns:
+            The prediction, with the times that were heard.
+
         Raises:
             AudioError: nothing that can be decoded, no samples, silence, less than 0.1 s; for arrays also a wrong shape
                 or type, values that are not finite, or no rate; times out of range.
             ConfigError: a threshold that is no number from 0 to 1, or no such channel.
         """
         segment = segment_of(source, start_seconds, end_seconds, channel)
-        options = self._options(sample_rate_hz, min_confidence, first)
+        options = _Options(sample_rate_hz, self._threshold(min_confidence), first)
         clip, rest = self._opened(segment, options)
         if rest is not None:
             return self._whole(segment, rest, options, self)
@@ -162,24 +177,29 @@ class Recognizer:
         min_confidence: float | None = None,
         *,
         first: bool = False,
+        cluster: RayCluster | None = None,
     ) -> Iterator[Prediction | Failure]:
         """Predictions of many recordings, in their order; one that cannot be used gives a :class:`Failure`.
 
         Each of the `jobs` threads takes a few recordings at a time, decodes them and runs those of similar length
-        together, so decoding and the network share the cores evenly and memory does not grow with the list. For
-        thousands of files, :func:`affekt.recognition.bulk.predict_files` also uses processes.
+        together, so decoding and the network share the cores evenly and memory does not grow with the list. A list of
+        several hundred files is shared out among processes instead: see :mod:`affekt.recognition.bulk`.
 
         Args:
             sources: as for :meth:`predict`, or segments of recordings; a single recording counts as a list of one.
-            jobs: threads; by default :attr:`threads`.
+            jobs: recordings to work on at a time; by default :attr:`threads`.
             sample_rate_hz: of arrays that do not bring their own.
             min_confidence, first: as for :meth:`predict`.
+            cluster: compute on a Ray cluster, whose nodes read files by the same paths.
+
+        Returns:
+            An iterator; recordings are read only as fast as it is consumed.
 
         Raises:
             AudioError: `sources` is neither a recording nor a list.
             ConfigError: a number of threads below 1, or a threshold that is no number from 0 to 1.
         """
-        options = self._options(sample_rate_hz, min_confidence, first)
+        options = _Options(sample_rate_hz, self._threshold(min_confidence), first)
         threads = self.threads if jobs is None else jobs
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise ConfigError("jobs", got=repr(jobs), expected="a whole number, at least 1")
@@ -187,7 +207,14 @@ class Recognizer:
         def recognize(chunk: tuple[Source, ...]) -> list[Prediction | Failure]:
             return self._recognize_chunk(chunk, options)
 
-        parts = chunks(as_list(sources), CHUNK_RECORDINGS)
+        items, how = as_list(sources), {"min_confidence": min_confidence, "first": first}
+        if cluster is not None:
+            return predict_on_ray(self.content, self.name, items, how, cluster)
+        count = processes_for(items, threads) if isinstance(items, list | tuple) else 0
+        if count:
+            shards = predict_in_processes((self.content, self.name), items, how, count)
+            return (answer for shard in shards for answer in shard.answers)
+        parts = chunks(items, CHUNK_RECORDINGS)
         return (answer for answers in _map(recognize, parts, threads) for answer in answers)
 
     def embed(
@@ -199,25 +226,42 @@ class Recognizer:
         end_seconds: Any = None,
         channel: Channel = "mix",
     ) -> Floats:
-        """The embedding of a recording, float32 [features]: what the network's last layer sees.
+        """The embedding of a recording: the input of the network's last layer.
 
         A recording longer than the clip gives the mean over its clips, each weighted by its length.
 
-        Args and Raises: as for :meth:`predict`.
+        Args:
+            source, sample_rate_hz, start_seconds, end_seconds, channel: as for :meth:`predict`.
+
+        Returns:
+            float32 [features].
+
+        Raises:
+            AudioError: as for :meth:`predict`.
         """
         segment = segment_of(source, start_seconds, end_seconds, channel)
-        clip, rest = self._opened(segment, self._options(sample_rate_hz, None, False))
+        clip, rest = self._opened(segment, _Options(sample_rate_hz, 0.0, first=False))
         if rest is None:
             return np.asarray(self.probabilities([clip]).embeddings[0])
         total, samples = np.zeros(0), 0
-        for part in _clips(rest, self.card.clip_samples):
+        for part in clips_of(rest, self.card.clip_samples):
             if not samples or len(part) >= SHORTEST_SECONDS * self.card.sample_rate_hz:
                 weighted = len(part) * self.probabilities([part]).embeddings[0].astype(np.float64)
                 total, samples = total + weighted if samples else weighted, samples + len(part)
         return np.asarray(total / samples, np.float32)
 
     def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
-        """The model's bare answers for waveforms at the model's rate, as one batch."""
+        """Run the model on one batch.
+
+        Args:
+            waveforms: each [samples] at the model's rate, at most a clip.
+
+        Returns:
+            Probabilities [batch, classes], embeddings [batch, features] and the model's other scores.
+
+        Raises:
+            CheckpointError: the model cannot be run.
+        """
         with self._apart.caller():
             return run(self._session, waveforms)
 
@@ -234,13 +278,21 @@ class Recognizer:
     ) -> Timeline:
         """Emotion over time in a recording of any length, in flat memory: see :mod:`affekt.recognition.timeline`.
 
+        Args:
+            source, sample_rate_hz, min_confidence, start_seconds, end_seconds, channel: as for :meth:`predict`.
+            config: windows, speech detection and smoothing.
+
+        Returns:
+            Windows, segments and the overall answer. Times count from `start_seconds`.
+
         Raises:
             AudioError: as for :meth:`predict`, but recordings may be silent.
             ConfigError: windows that the model cannot take.
         """
         segment = segment_of(source, start_seconds, end_seconds, channel)
         blocks = blocks_of(segment, sample_rate_hz, self.card.sample_rate_hz)
-        return make_timeline(self, blocks, name_of(source), self._threshold(min_confidence), config)
+        timeline = make_timeline(self, blocks, name_of(source), self._threshold(min_confidence), config)
+        return replace(timeline, channel=channel_of(segment))
 
     def stream(
         self,
@@ -252,6 +304,16 @@ class Recognizer:
     ) -> Stream:
         """A live stream: feed it samples, and it answers once every hop; see :mod:`affekt.recognition.stream`.
 
+        Args:
+            sample_rate_hz: of the samples.
+            hop_seconds: step between answers.
+            window_seconds: length of the audio that an answer is about, at most the model's clip.
+            activity: voice activity detector, a name in `affekt.audio.voice_activity.DETECTORS`.
+            min_confidence: as for :meth:`predict`.
+
+        Returns:
+            The stream.
+
         Raises:
             ConfigError: a hop, window, rate or detector that cannot be used.
         """
@@ -261,16 +323,29 @@ class Recognizer:
         return Stream(self, sample_rate_hz, hop_seconds, window_seconds, activity, threshold)
 
     def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognized]:
-        """Answers for a long row of batches, in order, on all threads; only a few batches are held at a time."""
+        """Run the model on many batches, on all threads; only a few batches are held at a time.
+
+        Args:
+            batches: each as for :meth:`probabilities`.
+
+        Returns:
+            An iterator over the answers, in order.
+        """
         return _map(self._beside_others, batches, self.threads)
 
     def waveform(self, source: Source, sample_rate_hz: int | None = None) -> Floats:
-        """The first clip of a recording at the model's rate, and one sample more if the recording goes on.
+        """The first clip of a recording.
+
+        Args:
+            source, sample_rate_hz: as for :meth:`predict`.
+
+        Returns:
+            [samples] at the model's rate: at most a clip, and one sample more if the recording goes on.
 
         Raises:
             AudioError: as for :meth:`predict`.
         """
-        clip, _ = self._opened(segment_of(source), self._options(sample_rate_hz, None, first=True))
+        clip, _ = self._opened(segment_of(source), _Options(sample_rate_hz, 0.0, first=True))
         return clip
 
     def _opened(self, segment: Segment, options: _Options) -> tuple[Floats, Iterator[Floats] | None]:
@@ -291,13 +366,16 @@ class Recognizer:
                 if sum(map(len, held)) > clip:
                     return held[0][: clip + 1], itertools.chain(held, blocks)
             waveform = held[0] if len(held) == 1 else np.concatenate([np.empty(0, np.float32), *held])
-        _check_waveform(waveform, rate, name_of(segment))
+        if len(waveform) <= clip:
+            check_end(segment, len(waveform) / rate)
+        check_waveform(waveform, rate, name_of(segment))
         return waveform, None
 
     def _whole(self, segment: Segment, blocks: Iterator[Floats], options: _Options, model: Model) -> Prediction:
         """The answer for a recording that is longer than a clip."""
         timeline = make_timeline(model, blocks, name_of(segment), options.unsure_below)
-        return _placed(whole_answer(timeline), segment)
+        check_end(segment, timeline.duration_seconds)
+        return placed(whole_answer(timeline), segment)
 
     def _beside_others(self, waveforms: Sequence[Floats]) -> Recognized:
         """One batch of many, on one core."""
@@ -322,24 +400,10 @@ class Recognizer:
                     answers[index] = self._whole(segments[index], rest, options, _Alone(self))
             except AudioError as error:
                 answers[index] = Failure(name_of(source), error)
-        for batch in self._batches(waveforms):
+        for batch in batches_of({index: len(waveform) for index, waveform in waveforms.items()}, self.card):
             clips, heard = [waveforms[index] for index in batch], [segments[index] for index in batch]
             answers |= zip(batch, self._predictions(clips, heard, self._beside_others, options), strict=True)
         return [answers[index] for index in range(len(sources))]
-
-    def _batches(self, waveforms: dict[int, Floats]) -> Iterator[list[int]]:
-        """Recordings of similar length together, none of the batches longer than :data:`BATCH_SECONDS`."""
-        clip = self.card.clip_samples
-        longest = BATCH_SECONDS * self.card.sample_rate_hz
-        batch: list[int] = []
-        for index in sorted(waveforms, key=lambda index: len(waveforms[index])):
-            samples = min(len(waveforms[index]), clip) if self.card.masked else clip
-            if batch and (len(batch) + 1) * samples > longest:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
 
     def _predictions(
         self, waveforms: Sequence[Floats], segments: Sequence[Segment], run: Run, options: _Options
@@ -351,11 +415,8 @@ class Recognizer:
         for index, (waveform, segment) in enumerate(zip(waveforms, segments, strict=True)):
             seconds = min(len(waveform), clip) / rate
             answer = answers.prediction(index, self, options.unsure_below, name_of(segment), 0.0, seconds)
-            predictions.append(replace(_placed(answer, segment), truncated=len(waveform) > clip))
+            predictions.append(replace(placed(answer, segment), truncated=len(waveform) > clip))
         return predictions
-
-    def _options(self, sample_rate_hz: int | None, min_confidence: float | None, first: bool) -> _Options:
-        return _Options(sample_rate_hz, self._threshold(min_confidence), first)
 
     def _threshold(self, min_confidence: Any) -> float:
         if min_confidence is None:
@@ -375,35 +436,6 @@ class _Alone:
 
     def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognized]:
         return map(self.probabilities, batches)
-
-
-def _placed(prediction: Prediction, segment: Segment) -> Prediction:
-    """A prediction with the times of its recording, and the channel that was heard."""
-    start = segment.start_seconds or 0.0
-    channel = None if segment.channel == "mix" else channel_text(segment.channel)
-    if not start and channel is None:
-        return prediction
-    end = start + prediction.end_seconds
-    return replace(prediction, start_seconds=start, end_seconds=end, channel=channel)
-
-
-def _check_waveform(waveform: Floats, rate_hz: int, name: str) -> None:
-    if len(waveform) < SHORTEST_SECONDS * rate_hz:
-        got, expected = f"{1_000 * len(waveform) / rate_hz:.0f} ms", f"at least {1_000 * SHORTEST_SECONDS:.0f} ms"
-        raise AudioError(name, got=got, expected=expected)
-    check_peak(float(np.abs(waveform).max()), name)
-
-
-def _clips(blocks: Iterator[Floats], samples: int) -> Iterator[Floats]:
-    """A recording in clips, the last one shorter."""
-    held = np.empty(0, np.float32)
-    for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) >= samples:
-            yield held[:samples]
-            held = held[samples:]
-    if len(held):
-        yield held
 
 
 def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

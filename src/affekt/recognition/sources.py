@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from affekt import audio
 from affekt.data.times import parse_seconds
 from affekt.errors import AudioError, ConfigError, Fault
+from affekt.recognition.prediction import Prediction
 
 Floats: TypeAlias = NDArray[np.float32]
 Channel: TypeAlias = audio.Channels
@@ -34,6 +35,12 @@ and `sampling_rate`; a pair of rate and array; or a :class:`Segment` of one of t
 
 BLOCK_SECONDS = 10.0
 """Long recordings are read in blocks of this length."""
+SHORTEST_SECONDS = 0.1
+"""Shorter recordings get no answer."""
+QUIETEST_PEAK = 1e-4
+"""-80 dB of full scale: below it a recording counts as silent."""
+END_TOLERANCE_SECONDS = 0.1
+"""How far past a recording's end a segment may end, since tables round times."""
 MOST_CHANNELS = 16
 """A second axis up to this long holds channels; a longer one is no recording."""
 FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
@@ -48,7 +55,7 @@ class Segment:
     Attributes:
         source: the recording.
         start_seconds: where the part starts; None: at the beginning.
-        end_seconds: where it ends; None: at the end. A time past the end is the end.
+        end_seconds: where it ends; None: at the end. A time past the end of the recording is an error.
         channel: which one to hear.
     """
 
@@ -120,6 +127,12 @@ def channel_text(channel: Channel) -> str:
     return f"channel {channel + 1}" if isinstance(channel, int) else channel
 
 
+def channel_of(item: Source) -> str | None:
+    """The channel that a segment asks for, as answers name it; None: the mean of all."""
+    mix = not isinstance(item, Segment) or item.channel == "mix"
+    return None if mix else channel_text(item.channel)
+
+
 def blocks_of(segment: Segment, array_rate_hz: Any, sample_rate_hz: int) -> Iterator[Floats]:
     """A segment in blocks of :data:`BLOCK_SECONDS`, the last one shorter; mono, at `sample_rate_hz`.
 
@@ -158,6 +171,62 @@ def load(segment: Segment, array_rate_hz: Any, sample_rate_hz: int, max_seconds:
         raise AudioError(name_of(segment), got=f"start at {start:.3f} s", expected=expected)
     part = samples[first : None if end is None else round(end * rate)]
     return _resampled(part, rate, sample_rate_hz)
+
+
+def clips_of(blocks: Iterator[Floats], samples: int) -> Iterator[Floats]:
+    """A recording in clips of so many samples, the last one shorter."""
+    held = np.empty(0, np.float32)
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) >= samples:
+            yield held[:samples]
+            held = held[samples:]
+    if len(held):
+        yield held
+
+
+def check_waveform(waveform: Floats, rate_hz: int, source: str) -> None:
+    """Refuse a recording that is too short or silent.
+
+    Raises:
+        AudioError: it is.
+    """
+    if len(waveform) < SHORTEST_SECONDS * rate_hz:
+        got, expected = f"{1_000 * len(waveform) / rate_hz:.0f} ms", f"at least {1_000 * SHORTEST_SECONDS:.0f} ms"
+        raise AudioError(source, got=got, expected=expected)
+    check_peak(float(np.abs(waveform).max()), source)
+
+
+def check_peak(peak: float, source: str) -> None:
+    """Refuse a silent recording, given its largest absolute sample.
+
+    Raises:
+        AudioError: silence.
+    """
+    if peak < QUIETEST_PEAK:
+        raise AudioError(source, got="silence (no sample above -80 dB)", expected="speech")
+
+
+def check_end(segment: Segment, heard_seconds: float) -> None:
+    """Refuse an end that is past the recording's end.
+
+    Raises:
+        AudioError: it is.
+    """
+    end = (segment.start_seconds or 0.0) + heard_seconds
+    if segment.end_seconds is not None and segment.end_seconds > end + END_TOLERANCE_SECONDS:
+        got, expected = f"{segment.end_seconds:g} s", f"at most its length, {end:.3f} s"
+        raise AudioError(f"{name_of(segment)}: end", got=got, expected=expected)
+
+
+def placed(prediction: Prediction, segment: Segment) -> Prediction:
+    """A prediction with the times of its recording, and the channel that was heard."""
+    start = segment.start_seconds or 0.0
+    channel = channel_of(segment)
+    if not start and channel is None:
+        return prediction
+    end = start + prediction.end_seconds
+    return replace(prediction, start_seconds=start, end_seconds=end, channel=channel)
 
 
 def encoded_of(source: Source) -> audio.Source | None:

@@ -24,6 +24,7 @@ from affekt.errors import AudioError, ConfigError, Fault
 from affekt.recognition.card import ModelCard
 from affekt.recognition.prediction import Model, Prediction, to_frame
 from affekt.recognition.segmentation import Answers, Growing, Part, mean_of, parts_of, prediction_of, segment_of
+from affekt.recognition.sources import QUIETEST_PEAK, SHORTEST_SECONDS, check_peak
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +35,6 @@ Integers = NDArray[np.int64]
 ENVELOPE_SECONDS = 0.05
 """Length of the pieces whose peaks draw the waveform."""
 BATCH_WINDOWS = 4
-SHORTEST_SECONDS = 0.1
-"""Shorter recordings get no answer."""
-QUIETEST_PEAK = 1e-4
-"""-80 dB of full scale: below it a recording counts as silent."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +98,7 @@ class Timeline:
         segments: stretches of speech with one label each, in order; their probabilities are means over windows.
         envelope: peak of every :data:`ENVELOPE_SECONDS` of the waveform, [pieces].
         overall: the answer for the whole recording.
+        channel: `left` or `right`, or the channel's number from 1; None: the mean of all channels.
     """
 
     source: str
@@ -112,6 +110,7 @@ class Timeline:
     segments: tuple[Prediction, ...]
     envelope: Floats
     overall: Prediction
+    channel: str | None = None
 
     @property
     def window_ends_seconds(self) -> NDArray[np.float64]:
@@ -229,16 +228,6 @@ def whole_answer(timeline: Timeline) -> Prediction:
     """
     check_peak(float(timeline.envelope.max(initial=0)), timeline.source)
     return timeline.overall
-
-
-def check_peak(peak: float, source: str) -> None:
-    """Refuse a silent recording, given its largest absolute sample.
-
-    Raises:
-        AudioError: silence.
-    """
-    if peak < QUIETEST_PEAK:
-        raise AudioError(source, got="silence (no sample above -80 dB)", expected="speech")
 
 
 class _Recording:

@@ -83,7 +83,7 @@ def test_rttm_is_read_by_pyannote(timeline: Timeline, tmp_path: Path) -> None:
     (name, annotation), *rest = util.load_rttm(tmp_path / "a.rttm").items()
     assert (name, rest) == ("ä_call,_take_1", [])
     found = [(turn.start, turn.end, label) for turn, _, label in annotation.itertracks(yield_label=True)]
-    assert [label for _, _, label in found] == ["angry", 'so_"so"', "happy_<3"]
+    assert [label for _, _, label in found] == ["angry", 'so_"so"_?', "happy_<3"]
     np.testing.assert_allclose([turn[:2] for turn in found], spans(timeline), atol=0.001)
 
 
@@ -173,3 +173,31 @@ def test_ticks_are_few_and_round() -> None:
     for seconds in (0.5, 9, 100, 5_000, 36_000, 900_000):
         step = picture._tick_seconds(seconds)
         assert 3 <= math.ceil(seconds / step) <= 13
+
+
+def test_rttm_and_textgrid_mark_unsure_alike(timeline: Timeline) -> None:
+    rttm = [line.split()[7] for line in formats.FORMATS["rttm"].render(timeline).splitlines()]  # type: ignore[union-attr]
+    grid = str(formats.FORMATS["textgrid"].render(timeline))
+    assert [label.endswith("_?") for label in rttm] == [part.unsure for part in timeline.segments]
+    assert [f'{part.label} ?"'.replace('"so"', '""so""') in grid for part in timeline.segments] == [False, True, False]
+
+
+def test_subtitles(timeline: Timeline) -> None:
+    srt, vtt = (str(formats.FORMATS[name].render(timeline)) for name in ("srt", "vtt"))
+    assert srt.split("\n\n")[:2] == [
+        "1\n00:00:01,000 --> 00:00:03,000\nangry 80%",
+        '2\n00:00:03,000 --> 00:00:05,000\nso "so" 40% (unsure)',
+    ]
+    assert vtt.startswith("WEBVTT\n\n00:00:01.000 --> 00:00:03.000\nangry 80%\n")
+    assert vtt.endswith("00:00:07.500 --> 00:00:10.000\nhappy (3 90%\n")
+
+
+def test_times_of_subtitles() -> None:
+    from affekt.recognition.formats.subtitles import _clock
+
+    assert [_clock(seconds, ".") for seconds in (0, 59.9996, 3_599.5, 36_000)] == [
+        "00:00:00.000",
+        "00:01:00.000",
+        "00:59:59.500",
+        "10:00:00.000",
+    ]

@@ -1,4 +1,4 @@
-"""Timelines for people's tools, one file a format: tables, Audacity, Praat, diarization tools, pictures."""
+"""Timelines as files for other tools: tables, Audacity, Praat, diarization tools, subtitles and pictures."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affekt.errors import ConfigError
-from affekt.recognition.formats import audacity, picture, rttm, tables, textgrid
+from affekt.recognition.formats import audacity, picture, rttm, subtitles, tables, textgrid
 from affekt.recognition.timeline import Timeline
 from affekt.runtime.atomic_files import write_bytes
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write a timeline: what its files end in, and the content for one timeline."""
+    """A way to write a timeline: the suffix of its files, and their content."""
 
     suffix: str
     render: Callable[[Timeline], str | bytes]
@@ -26,6 +26,8 @@ FORMATS: dict[str, Format] = {
     "audacity": Format(".txt", audacity.to_labels),
     "textgrid": Format(".TextGrid", textgrid.to_textgrid),
     "rttm": Format(".rttm", rttm.to_rttm),
+    "srt": Format(".srt", subtitles.to_srt),
+    "vtt": Format(".vtt", subtitles.to_vtt),
     "html": Format(".html", picture.to_html),
     "png": Format(".png", picture.to_png),
 }

@@ -6,7 +6,7 @@ from affekt.recognition.timeline import Timeline
 
 
 def to_labels(timeline: Timeline) -> str:
-    """One line a segment: start, end, label and confidence, with tabs between the three fields."""
+    """One line per segment: start, end, label and confidence, with tabs between the three fields."""
     lines = []
     for segment in timeline.segments:
         label = " ".join(segment.label.split())

@@ -8,13 +8,16 @@ from affekt.recognition.timeline import Timeline
 
 
 def to_rttm(timeline: Timeline) -> str:
-    """One SPEAKER line a segment; the "speaker" is the emotion. Fields may hold no white space, so it becomes `_`."""
+    """One SPEAKER line per segment; the "speaker" is the emotion, with `_?` where it is unsure.
+
+    Fields may hold no white space, so it becomes `_`.
+    """
     recording = _field(PurePath(timeline.source).stem)
     lines = []
     for segment in timeline.segments:
         duration = segment.end_seconds - segment.start_seconds
         times = f"{segment.start_seconds:.3f} {duration:.3f}"
-        label = _field(segment.label)
+        label = _field(segment.marked_label)
         lines.append(f"SPEAKER {recording} 1 {times} <NA> <NA> {label} {segment.confidence:.3f} <NA>\n")
     return "".join(lines)
 

@@ -12,25 +12,25 @@ from affekt.recognition.timeline import Timeline
 
 
 def to_csv(timeline: Timeline) -> str:
-    """One row a segment."""
+    """One row per segment."""
     text = io.StringIO()
     print_csv(prediction_columns(timeline.labels), (segment.to_row() for segment in timeline.segments), text)
     return text.getvalue()
 
 
 def to_json(timeline: Timeline) -> str:
-    """Everything: segments, windows and how they were made."""
+    """Segments, windows, the overall answer and the configuration."""
     return json.dumps(timeline.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
 
 def prediction_columns(labels: Iterable[str]) -> list[str]:
-    """Columns of tables of predictions: where, what, how sure, and `prob.<class>` for each class."""
+    """Columns of tables of predictions: source, times, label, confidence, `prob.<class>` for each class, and model."""
     facts = ["source", "start_seconds", "end_seconds", "label", "confidence", "unsure", "truncated"]
-    return [*facts, *(f"prob.{label}" for label in labels)]
+    return [*facts, *(f"prob.{label}" for label in labels), "reason", "speech", "model"]
 
 
 def print_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]], file: TextIO, header: bool = True) -> None:
-    """Rows as CSV, each as it comes; seconds and probabilities have six digits.
+    """Write rows as CSV; seconds and probabilities have six digits.
 
     >>> import sys
     >>> print_csv(["label", "confidence"], [{"label": "sad, mostly", "confidence": 0.123456789}], sys.stdout)

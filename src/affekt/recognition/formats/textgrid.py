@@ -14,7 +14,7 @@ def to_textgrid(timeline: Timeline) -> str:
     end = round(timeline.duration_seconds, 6)
     spans = [(round(segment.start_seconds, 6), round(segment.end_seconds, 6)) for segment in timeline.segments]
     tiers = {
-        "emotion": [segment.label + (" ?" if segment.unsure else "") for segment in timeline.segments],
+        "emotion": [segment.marked_label for segment in timeline.segments],
         "confidence": [f"{segment.confidence:.2f}" for segment in timeline.segments],
     }
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0 ", f"xmax = {end:.6f} "]
