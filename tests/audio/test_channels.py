@@ -49,9 +49,9 @@ def test_blocks_and_parts_of_channels() -> None:
     joined = np.concatenate(list(audio.blocks(data, RATE_HZ, 0.3, channels="each")), axis=1)
     np.testing.assert_array_equal(joined, [left, right])
     np.testing.assert_array_equal(audio.load(data, start_seconds=0.5, channels="right"), right[8_000:])
-    with audio.reading(data, channels="left") as (info, parts):
-        assert info.channels == 2
-        np.testing.assert_array_equal(np.concatenate(list(parts)), left)
+    with audio.reading(data, channels="left") as recording:
+        assert recording.info.channels == 2
+        np.testing.assert_array_equal(np.concatenate(list(recording.parts())), left)
 
 
 def test_mono_has_a_left_channel_and_no_right_one() -> None:

@@ -20,7 +20,6 @@ from affekt.runtime.ordered_map import chunks, ordered_map
 from affekt.runtime.processes import RECORDINGS_EACH, Lost, Processes, suitable
 
 LFS_POINTER = b"version https://git-lfs.github.com/"
-COMPLETE = 0.98  # compressed files only estimate their length
 DIGEST_BYTES = 16
 SAMPLE_TYPE = np.dtype("<f4")
 LONGEST_SECONDS = 1_800.0  # of an utterance; a small file can hold more than the memory can
@@ -104,19 +103,20 @@ def decode(path: Path) -> Sound:
     """Decode one file at its own rate."""
     digest, peak, samples = hashlib.blake2b(digest_size=DIGEST_BYTES), 0.0, 0
     try:
-        with audio.reading(path) as (info, parts):
-            for part in parts:
+        with audio.reading(path) as recording:
+            for part in recording.parts():
                 digest.update(np.ascontiguousarray(part).data)
                 peak = max(peak, float(np.abs(part).max()))
                 samples += len(part)
     except AudioError as error:
         return Sound(fault=_reason(path, error))
+    info = recording.info
     return Sound(
         container=info.container,
         sample_rate_hz=info.sample_rate_hz,
         channels=info.channels,
         duration_seconds=samples / info.sample_rate_hz,
-        complete=info.frames is None or samples >= COMPLETE * info.frames,
+        complete=not recording.breaks_off,
         peak=peak,
         digest=digest.digest(),
     )

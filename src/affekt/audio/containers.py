@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from affekt.audio.layout import Ending
 from affekt.audio.signatures import Kind
 from affekt.errors import AudioError
 
@@ -119,6 +120,8 @@ class ContainerDecoder:
         self.encoding: str = self._track.codec_context.name.upper()
         seconds = self._duration_seconds()
         self.frames: int | None = None if seconds is None else round(seconds * self.sample_rate_hz)
+        self.promised_frames = self.frames if self._is_sound_alone() else None
+        self.ending = Ending(self.promised_frames)
         self._resamplers: dict[tuple[str, str, int], av.AudioResampler] = {}
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
@@ -189,6 +192,10 @@ class ContainerDecoder:
             self._resamplers[key] = _av().AudioResampler("fltp", self._first.layout, self.sample_rate_hz)
         frame.pts = None
         return list(self._resamplers[key].resample(frame))
+
+    def _is_sound_alone(self) -> bool:
+        """Whether the stated duration is that of the sound: of a Matroska file it is the longest track's."""
+        return self._kind.demuxer == "mov" or len(self._container.streams) == 1
 
     def _duration_seconds(self) -> float | None:
         """The duration that the header states; None where FFmpeg would only estimate it."""

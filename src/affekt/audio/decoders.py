@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import BinaryIO, Protocol
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from itertools import chain
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from affekt.audio import containers, opus
-from affekt.audio.signatures import Kind, kind_in
+from affekt.audio import chunks, containers, mpeg, ogg, opus
+from affekt.audio.layout import Bytes, Ending, Layout, Part, Window
+from affekt.audio.resampling import convert
+from affekt.audio.signatures import MPEG_AUDIO, OGG, Kind, kind_in
 from affekt.errors import AudioError
 
 LOWEST_RATE_HZ = 1_000
@@ -20,6 +25,7 @@ HIGHEST_RATE_HZ = 768_000  # 16 times 48 kHz, the highest that audio interfaces 
 READ_FRAMES = 8_192  # a damaged file loses at most this many frames before the damage
 UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more than this where a header leaves the length open
 SHORT_BYTES = 1 << 16  # of an Opus file of 10 s; memory for the longest would have to be found for each
+MOST_MEASURED = 64  # joined recordings whose lengths are added up before decoding
 FORMATS = "wav, flac, ogg, opus, mp3, aiff or another format of libsndfile"
 
 
@@ -32,6 +38,7 @@ class Decoder(Protocol):
         frames: samples per channel that the header promises; None where it leaves the length open.
         container: file format by content, e.g. ``WAV``.
         encoding: how samples are stored, e.g. ``PCM_16``.
+        ending: what the header and the bytes of the file say about its end.
     """
 
     sample_rate_hz: int
@@ -39,6 +46,7 @@ class Decoder(Protocol):
     frames: int | None
     container: str
     encoding: str
+    ending: Ending
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
         """The next [frames, channels], fewer than asked for at will, none at the end.
@@ -58,14 +66,16 @@ class Decoder(Protocol):
 class SndfileDecoder:
     """A recording that libsndfile reads."""
 
-    def __init__(self, file: _ForwardFile, name: str) -> None:
+    def __init__(self, file: _ForwardFile, name: str, part: Part) -> None:
         self._file = file
         self._name = name
         self.sample_rate_hz: int = file.samplerate
         self.channels: int = file.channels
-        self.frames: int | None = file.frames if file.frames < UNKNOWN_FRAMES else None
+        known = file.frames if 0 <= file.frames < UNKNOWN_FRAMES else None
+        self.frames: int | None = known if part.frames is None else part.frames
         self.container: str = file.format
         self.encoding: str = file.subtype
+        self.ending = Ending(_promised(part, known), part.cut)
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
         try:
@@ -81,6 +91,13 @@ class SndfileDecoder:
             raise start_past_end(self, self._name, frame) from error
 
 
+def _promised(part: Part, known: int | None) -> int | None:
+    """Samples per channel that a part should have."""
+    if part.promised is not None or part.frames is not None or known is None:
+        return part.promised
+    return round(known / part.share) if 0 < part.share < 1 else known
+
+
 class WholeDecoder:
     """A short recording that has been decoded as a whole."""
 
@@ -89,6 +106,7 @@ class WholeDecoder:
         self.frames: int | None = self._rest.shape[0]
         self.channels: int = self._rest.shape[1]
         self.container, self.encoding = "OGG", "OPUS"
+        self.ending = Ending()
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
         part, self._rest = self._rest[:frames], self._rest[frames:]
@@ -166,33 +184,144 @@ def opened(stream: BinaryIO, name: str, from_start: bool) -> Iterator[Decoder]:
         yield WholeDecoder(sound)
         return
     kind = kind_in(stream)
+    layout = lay_out(stream, kind)
     with ExitStack() as stack:
-        decoder = stack.enter_context(_container(stream, kind, name)) if kind and not kind.by_libsndfile else None
-        yield decoder or _by_libsndfile_or_ffmpeg(stack, stream, kind, name)
+        if len(layout.parts) == 1:
+            decoder = _opened_part(stack, stream, layout.parts[0], kind, name)
+        else:
+            decoder = stack.enter_context(closing(ChainDecoder(stream, layout.parts, kind, name)))
+        if layout.unheard:
+            decoder.ending = replace(decoder.ending, unheard=layout.unheard)
+        yield decoder
+
+
+def lay_out(stream: BinaryIO, kind: Kind | None) -> Layout:
+    """The parts of a file of this kind; the stream is at its beginning before and after."""
+    content = Bytes(stream)
+    if kind is MPEG_AUDIO:
+        layout = mpeg.lay_out(content)
+    elif kind is OGG:
+        layout = ogg.lay_out(content)
+    elif kind is None:
+        layout = Layout((Part(0, len(content)),))
+    else:
+        layout = chunks.lay_out(content, kind)
+    stream.seek(0)
+    return layout
+
+
+class ChainDecoder:
+    """Recordings joined in one file, decoded one after the other, at the rate and with the channels of the first."""
+
+    def __init__(self, stream: BinaryIO, parts: Sequence[Part], kind: Kind | None, name: str) -> None:
+        self._stream, self._kind, self._name = stream, kind, name
+        self._rest = deque(parts)
+        self._stack = ExitStack()
+        first = self._open(self._rest.popleft())
+        self.sample_rate_hz, self.channels = first.sample_rate_hz, first.channels
+        self.container, self.encoding = first.container, first.encoding
+        self._lengths = deque(self._measured(parts))
+        self.frames: int | None = sum(self._lengths) if self._lengths else None
+        self.ending = Ending(self.frames, any(part.cut for part in parts))
+        self._frames = self._of_part(first)
+
+    def close(self) -> None:
+        """Close the part that is open."""
+        self._stack.close()
+
+    def next_frames(self, frames: int) -> NDArray[np.float32]:
+        while True:
+            part = next(self._frames, None)
+            if part is not None and len(part):
+                self._frames = chain([part[frames:]], self._frames) if len(part) > frames else self._frames
+                return part[:frames]
+            if part is None and not self._rest:
+                return np.empty((0, self.channels), np.float32)
+            if part is None:
+                self._frames = self._of_part(self._open(self._rest.popleft()))
+
+    def seek(self, frame: int) -> None:
+        position = 0
+        while self._rest and self._lengths and position + self._lengths[0] <= frame:
+            position += self._lengths.popleft()
+            self._frames = self._of_part(self._open(self._rest.popleft()))
+        while position < frame and len(part := self.next_frames(frame - position)):
+            position += len(part)
+
+    def _open(self, part: Part) -> Decoder:
+        self._stack.close()
+        return _opened_part(self._stack, self._stream, part, self._kind, self._name)
+
+    def _measured(self, parts: Sequence[Part]) -> list[int]:
+        """Samples per channel of each part at the rate of the whole; empty where they are not known."""
+        found: list[int] = []
+        for part in parts if len(parts) <= MOST_MEASURED else ():
+            with ExitStack() as stack, suppress(AudioError):
+                decoder = _opened_part(stack, self._stream, part, self._kind, self._name)
+                if decoder.frames is not None:
+                    found.append(round(decoder.frames * self.sample_rate_hz / decoder.sample_rate_hz))
+        return found if len(found) == len(parts) else []
+
+    def _of_part(self, decoder: Decoder) -> Iterator[NDArray[np.float32]]:
+        """The [frames, channels] of one part, as the first part would have them."""
+        some = map(self._with_channels, _all_frames(decoder))
+        if decoder.sample_rate_hz == self.sample_rate_hz:
+            return some
+        return convert(some, decoder.sample_rate_hz, self.sample_rate_hz)
+
+    def _with_channels(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        if frames.shape[1] == self.channels:
+            return frames
+        return np.repeat(frames.mean(axis=1, keepdims=True, dtype=np.float32), self.channels, axis=1)
+
+
+def _all_frames(decoder: Decoder) -> Iterator[NDArray[np.float32]]:
+    while len(frames := decoder.next_frames(READ_FRAMES)):
+        yield frames
+
+
+def _opened_part(stack: ExitStack, stream: BinaryIO, part: Part, kind: Kind | None, name: str) -> Decoder:
+    """The decoder of one part of a file; `stack` closes it."""
+    is_whole = part.start == 0 and not (part.patch or part.endless or part.unwrap) and part.stop == _length(stream)
+    window = stream if is_whole else cast(BinaryIO, Window(stream, part))
+    if part.unwrap is not None:
+        window = stack.enter_context(closing(part.unwrap(window)))
+    if kind is not None and not kind.by_libsndfile:
+        return stack.enter_context(_container(window, part, kind, name))
+    return _by_libsndfile_or_ffmpeg(stack, window, part, kind, name)
+
+
+def _length(stream: BinaryIO) -> int:
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    return length
 
 
 @contextmanager
-def _container(stream: BinaryIO, kind: Kind, name: str) -> Iterator[Decoder]:
+def _container(stream: BinaryIO, part: Part, kind: Kind, name: str) -> Iterator[Decoder]:
     """The decoder of a file that libsndfile does not know."""
     if not (kind.demuxer and containers.available()):
         raise containers.refused(kind, name)
     with containers.opened(stream, kind, name) as decoder:
         check_rate(f"{name}: sample rate", decoder.sample_rate_hz)
+        decoder.ending = Ending(decoder.promised_frames, part.cut)
         yield decoder
 
 
-def _by_libsndfile_or_ffmpeg(stack: ExitStack, stream: BinaryIO, kind: Kind | None, name: str) -> Decoder:
+def _by_libsndfile_or_ffmpeg(stack: ExitStack, stream: BinaryIO, part: Part, kind: Kind | None, name: str) -> Decoder:
     """The decoder of any other file; FFmpeg may know an encoding that libsndfile does not."""
     try:
         file = stack.enter_context(_sound_file(stream, name))
         check_rate(f"{name}: sample rate", file.samplerate)
-        return SndfileDecoder(file, name)
+        return SndfileDecoder(file, name, part)
     except AudioError:
-        if kind is None or not containers.available():
-            raise
-        stream.seek(0)
-        with suppress(AudioError):
-            return stack.enter_context(_container(stream, kind, name))
+        if kind is not None and containers.available():
+            stream.seek(0)
+            with suppress(AudioError):
+                return stack.enter_context(_container(stream, part, kind, name))
+        if kind is not None and part.cut:
+            got = f"{kind.name} that breaks off before its sound begins"
+            raise AudioError(name, got=got, expected="audio", remedy="fetch it again, or leave it out") from None
         raise
 
 

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from affekt.audio.channels import Balance, Channels, check_channels, select
 from affekt.audio.decoders import UNKNOWN_FRAMES, Decoder, check_rate, opened, start_past_end
+from affekt.audio.resampling import convert
 from affekt.audio.sources import Source, describe, seekable
 from affekt.errors import AudioError
 
 Samples: TypeAlias = NDArray[np.float32]
 
 LARGEST_PEAK = 100.0  # larger values are integers, or damage: no samples in [-1, 1], however loud
-COMPLETE = 0.98  # mp3 headers only estimate the length; below this share of it, a file counts as broken off
+TOLERANCE_SECONDS = 0.1
+"""Encoders pad and trim at the ends: a recording that is shorter by less is complete."""
 
 log = logging.getLogger(__name__)
 
@@ -145,12 +146,12 @@ def probe(source: Source) -> AudioInfo:
 
 
 @contextmanager
-def reading(source: Source, channels: Channels = "mix") -> Iterator[tuple[AudioInfo, Iterator[Samples]]]:
-    """Open a recording once: what its header says, and its samples at its own rate, in parts of any length.
+def reading(source: Source, channels: Channels = "mix") -> Iterator[Recording]:
+    """Open a recording once, for what its header says and its samples at its own rate.
 
     Args:
         source: as for :func:`load`.
-        channels: as for :func:`load`; with `each`, parts are [samples, channels].
+        channels: as for :func:`load`.
 
     Raises:
         AudioError: as for :func:`load`; about the samples while iterating.
@@ -158,14 +159,97 @@ def reading(source: Source, channels: Channels = "mix") -> Iterator[tuple[AudioI
     >>> import io, soundfile
     >>> wav = io.BytesIO()
     >>> soundfile.write(wav, np.zeros(20_000), 8_000, format="WAV")
-    >>> with reading(wav) as (info, parts):
-    ...     info.frames, sum(map(len, parts))
-    (20000, 20000)
+    >>> with reading(wav) as recording:
+    ...     recording.info.frames, sum(map(len, recording.parts())), recording.breaks_off
+    (20000, 20000, False)
     """
     check_channels(channels)
     name = describe(source)
     with seekable(source) as stream, opened(stream, name, from_start=True) as decoder:
-        yield _info(decoder), _some(_decoded(decoder, name, channels, 0.0, np.inf), name)
+        yield Recording(decoder, name, channels)
+
+
+class Recording:
+    """An open recording, or a part of it.
+
+    Attributes:
+        info: what the header says.
+        breaks_off: after :meth:`parts`: whether its end is missing.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        name: str,
+        channels: Channels = "mix",
+        start_seconds: float = 0.0,
+        stop_seconds: float = np.inf,
+    ) -> None:
+        self.info = _info(decoder)
+        self.breaks_off = False
+        self._decoder, self._name, self._channels = decoder, name, channels
+        self._start = round(start_seconds * decoder.sample_rate_hz)
+        self._stop = UNKNOWN_FRAMES if stop_seconds == np.inf else round(stop_seconds * decoder.sample_rate_hz)
+
+    def parts(self) -> Iterator[Samples]:
+        """The samples at the recording's own rate, in parts of any length; to be called once.
+
+        Yields:
+            [samples], or [samples, channels] with `each`.
+
+        Raises:
+            AudioError: as for :func:`load`.
+        """
+        yield from _some(self._decoded(), self._name)
+
+    def _decoded(self) -> Iterator[Samples]:
+        decoder, rate_hz = self._decoder, self.info.sample_rate_hz
+        if self._start:
+            decoder.seek(self._start)
+        position, damage = self._start, ""
+        balance = Balance() if self._channels == "mix" and decoder.channels > 1 else None
+        while position < self._stop and not damage:
+            try:
+                frames = decoder.next_frames(self._stop - position)
+            except AudioError as error:
+                if position == self._start:
+                    raise
+                damage = error.faults[0].got
+                break
+            if not len(frames):
+                break
+            selected = select(frames, self._channels, self._name)
+            _check_samples(selected, self._name, position / rate_hz, rate_hz)
+            if balance:
+                balance.add(frames, selected)
+            position += len(frames)
+            yield selected
+        if position == self._start > 0:
+            raise start_past_end(decoder, self._name, self._start)
+        self._remark(position, damage)
+        if balance and balance.cancel:
+            balance.check(self._name)
+            log.warning("%s: %s", self._name, balance.warning())
+
+    def _remark(self, position: int, damage: str) -> None:
+        """Warn about sound that is missing or was not heard."""
+        if position >= self._stop:
+            return
+        ending, rate_hz = self._decoder.ending, self.info.sample_rate_hz
+        promised = ending.promised_frames
+        is_short = promised is not None and position + TOLERANCE_SECONDS * rate_hz < promised
+        got = f"{position / rate_hz:.3f} s"
+        if is_short or ending.cut or damage:
+            self.breaks_off = True
+            reason = f"expected {promised / rate_hz:.3f} s" if is_short and promised else "its end is missing"
+            reason = f"{damage} follows" if damage and not is_short else reason
+            log.warning("%s: breaks off: got %s, %s; what is there is used", self._name, got, reason)
+        if ending.unheard:
+            log.warning("%s: got %s; not heard: %s", self._name, got, ending.unheard)
+
+
+def _no_samples(name: str) -> AudioError:
+    return AudioError(name, got="no samples", expected="audio", remedy="leave the file out")
 
 
 def _info(decoder: Decoder) -> AudioInfo:
@@ -199,10 +283,11 @@ def _resampled(
     check_channels(channels)
     name = describe(source)
     with seekable(source) as stream, opened(stream, name, from_start=start_seconds == 0) as decoder:
-        decoded = _decoded(decoder, name, channels, start_seconds, stop_seconds)
-        if decoder.sample_rate_hz != sample_rate_hz:
-            decoded = convert(decoded, decoder.sample_rate_hz, sample_rate_hz)
-        yield from _some(decoded, name)
+        parts = Recording(decoder, name, channels, start_seconds, stop_seconds).parts()
+        if decoder.sample_rate_hz == sample_rate_hz:
+            yield from parts
+        else:
+            yield from _some(convert(parts, decoder.sample_rate_hz, sample_rate_hz), name)
 
 
 def _some(parts: Iterator[Samples], name: str) -> Iterator[Samples]:
@@ -212,50 +297,7 @@ def _some(parts: Iterator[Samples], name: str) -> Iterator[Samples]:
         samples += len(part)
         yield part
     if not samples:
-        raise AudioError(name, got="no samples", expected="audio", remedy="leave the file out")
-
-
-def convert(parts: Iterator[Samples], from_hz: int, to_hz: int) -> Iterator[Samples]:
-    """Resample a stream of parts, [samples] or [samples, channels]; the result does not depend on where it was cut."""
-    resampler, empty = None, np.empty(0, np.float32)
-    for part in parts:
-        if resampler is None:
-            empty = part[:0]
-            resampler = soxr.ResampleStream(from_hz, to_hz, part.shape[1] if part.ndim == 2 else 1, dtype="float32")
-        yield resampler.resample_chunk(part)
-    if resampler is not None:
-        yield resampler.resample_chunk(empty, last=True)
-
-
-def _decoded(
-    decoder: Decoder, name: str, channels: Channels, start_seconds: float, stop_seconds: float
-) -> Iterator[Samples]:
-    """Parts of the wanted range at the recording's own rate, each checked to be finite."""
-    rate_hz = decoder.sample_rate_hz
-    start = round(start_seconds * rate_hz)
-    stop = UNKNOWN_FRAMES if stop_seconds == np.inf else round(stop_seconds * rate_hz)
-    if start:
-        decoder.seek(start)
-    position = start
-    balance = Balance() if channels == "mix" and decoder.channels > 1 else None
-    while position < stop:
-        frames = _read(decoder, stop - position, first=position == start)
-        if not len(frames):
-            break
-        selected = select(frames, channels, name)
-        _check_samples(selected, name, position / rate_hz, rate_hz)
-        if balance:
-            balance.add(frames, selected)
-        position += len(frames)
-        yield selected
-    if position == start > 0:
-        raise start_past_end(decoder, name, start)
-    if decoder.frames is not None and position < COMPLETE * min(decoder.frames, stop):
-        got, expected = position / rate_hz, decoder.frames / rate_hz
-        log.warning("%s: breaks off: got %.3f s, expected %.3f s; what is there is used", name, got, expected)
-    if balance and balance.cancel:
-        balance.check(name)
-        log.warning("%s: %s", name, balance.warning())
+        raise _no_samples(name)
 
 
 def _check_samples(samples: Samples, name: str, start_seconds: float, rate_hz: int) -> None:
@@ -267,13 +309,3 @@ def _check_samples(samples: Samples, name: str, start_seconds: float, rate_hz: i
     value = samples[tuple(first)]
     got = "NaN or infinity" if not np.isfinite(value) else f"a value of {value:g}"
     raise AudioError(name, got=f"{got} at {start_seconds + first[0] / rate_hz:.3f} s", expected="samples in [-1, 1]")
-
-
-def _read(decoder: Decoder, frames: int, first: bool) -> NDArray[np.float32]:
-    """Some of the next frames [frames, channels]; none at the end, or where damage ends a recording after some."""
-    try:
-        return decoder.next_frames(frames)
-    except AudioError:
-        if first:
-            raise
-        return np.empty((0, decoder.channels), np.float32)

@@ -1,0 +1,238 @@
+"""Uncompressed and block formats (wav, aiff, au, w64, caf, sph, mp4, webm): the declared size against the bytes there.
+
+Writers that cannot go back, for example to a pipe, leave the size as 0 or as large as it can be: that is no fault, and
+such a file ends where its bytes end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from affekt.audio.layout import SLACK_BYTES, Bytes, Layout, Part
+from affekt.audio.signatures import AIFF, AU, CAF, FLAC, MATROSKA, MP4, NIST, W64, WAV, Kind
+
+ByteOrder = Literal["little", "big"]
+
+MOST_CHUNKS = 10_000
+MOST_PARTS = 1 << 12
+OPEN_SIZES = ((0x7FFF_0000, 0x8000_FFFF), (0xFFFF_0000, 0xFFFF_FFFF))
+"""Ranges of the sizes that FFmpeg, SoX, ALSA and others write where they do not know it."""
+OPEN_SIZE = b"\xff\xff\xff\xff"
+"""The size that libsndfile takes for an unknown one."""
+FLAC_HEAD = b"fLaC\0\0\0\x22"
+W64_GUID_BYTES = 16
+
+
+class _Data(NamedTuple):
+    """The chunk of samples: where it begins, and its declared size; None where the header leaves that open."""
+
+    start: int
+    size: int | None
+
+
+def lay_out(content: Bytes, kind: Kind) -> Layout:
+    """The parts of a file: one, except for joined WAV and FLAC files."""
+    if kind is WAV:
+        return _wav(content)
+    if kind is FLAC:
+        return _flac(content)
+    if kind in (MP4, MATROSKA):
+        is_cut = _mp4_is_cut(content) if kind is MP4 else _matroska_is_cut(content)
+        return Layout((Part(0, len(content), cut=is_cut),))
+    find = FINDERS.get(kind)
+    return Layout((_part(0, len(content), find(content) if find else None),))
+
+
+def _part(start: int, stop: int, data: _Data | None) -> Part:
+    """A part whose data end where it stops, or are cut there."""
+    if data is None or data.size is None or data.start + data.size - stop <= SLACK_BYTES:
+        return Part(start, stop)
+    return Part(start, stop, share=max(0, stop - data.start) / data.size, cut=True)
+
+
+def _wav(content: Bytes) -> Layout:
+    """Joined WAV files, each from one `RIFF` to the next."""
+    parts: list[Part] = []
+    start, unheard = 0, ""
+    while start < len(content):
+        data = _riff_data(content, start)
+        if data is not None and data.size == 0 and _is_open(content, data.start, _order(content, start)):
+            parts.append(Part(start, len(content), OPEN_SIZE, data.start - len(OPEN_SIZE) - start))
+            break
+        if data is None or data.size is None or data.start + data.size >= len(content) or len(parts) == MOST_PARTS:
+            parts.append(_part(start, len(content), data))
+            break
+        end = data.start + data.size
+        following = next((at for at in (end, end + 1) if _is_wav(content, at)), None)
+        if following is None:
+            following, unheard = _after_chunks(content, end + data.size % 2, _order(content, start))
+        parts.append(Part(start, following))
+        start = following if not unheard else len(content)
+    return Layout(tuple(parts), unheard)
+
+
+def _after_chunks(content: Bytes, position: int, order: ByteOrder) -> tuple[int, str]:
+    """The end of the chunks from a position on, and a word about bytes after it that are neither chunk nor file."""
+    for at, _, size in _riff_chunks(content, position, order):
+        if at + 8 + size > len(content) + SLACK_BYTES or not content.at(at, 4).isascii():
+            break
+        position = min(len(content), at + 8 + size + size % 2)
+        if _is_wav(content, position):
+            return position, ""
+    left = len(content) - position
+    is_tag = content.at(position, 3) in (b"ID3", b"TAG", b"APE")
+    if left <= SLACK_BYTES or is_tag or not any(content.at(position, 1 << 16)):
+        return len(content), ""
+    return len(content), f"{left} bytes after the end of the sound that its header states"
+
+
+def _is_open(content: Bytes, start: int, order: ByteOrder) -> bool:
+    """Whether data of a stated size of 0 are followed by sound rather than by other chunks."""
+    end = start
+    for at, name, size in _riff_chunks(content, start, order):
+        if not name.isascii() or at + 8 + size > len(content):
+            break
+        end = at + 8 + size
+    return len(content) - end > SLACK_BYTES
+
+
+def _is_wav(content: Bytes, at: int) -> bool:
+    head = content.at(at, 12)
+    return head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE"
+
+
+def _order(content: Bytes, start: int) -> ByteOrder:
+    return "big" if content.at(start, 4) == b"RIFX" else "little"
+
+
+def _riff_chunks(content: Bytes, position: int, order: ByteOrder) -> Iterator[tuple[int, bytes, int]]:
+    """Position, name and size of each chunk from a position on."""
+    for _ in range(MOST_CHUNKS):
+        head = content.at(position, 8)
+        if len(head) < 8:
+            return
+        size = int.from_bytes(head[4:], order)
+        yield position, head[:4], size
+        position += 8 + size + size % 2
+
+
+def _riff_data(content: Bytes, start: int) -> _Data | None:
+    long_size = None
+    for at, name, size in _riff_chunks(content, start + 12, _order(content, start)):
+        if name == b"ds64":  # EBU Tech 3306
+            long_size = int.from_bytes(content.at(at + 16, 8), "little")
+        elif name == b"data":
+            if size == 0xFFFF_FFFF and long_size:
+                return _Data(at + 8, long_size)
+            return _Data(at + 8, _stated(size))
+    return None
+
+
+def _stated(size: int) -> int | None:
+    """A size in 32 bits; None where it stands for an unknown one."""
+    return None if any(low <= size <= high for low, high in OPEN_SIZES) else size
+
+
+def _aiff_data(content: Bytes) -> _Data | None:
+    for at, name, size in _riff_chunks(content, 12, "big"):
+        if name == b"SSND":
+            return _Data(at + 8, _stated(size))
+    return None
+
+
+def _au_data(content: Bytes) -> _Data | None:
+    head = content.at(0, 12)
+    order: ByteOrder = "big" if head[:4] == b".snd" else "little"
+    return _Data(int.from_bytes(head[4:8], order), _stated(int.from_bytes(head[8:12], order)))
+
+
+def _w64_data(content: Bytes) -> _Data | None:
+    position = 40  # "riff", its size, "wave"
+    for _ in range(MOST_CHUNKS):
+        head = content.at(position, 24)
+        size = int.from_bytes(head[W64_GUID_BYTES:], "little")  # with this head
+        if len(head) < 24 or size < 24:
+            return None
+        if head[:4] == b"data":
+            return _Data(position + 24, size - 24 if size < 1 << 62 else None)
+        position += size + -size % 8
+    return None
+
+
+def _caf_data(content: Bytes) -> _Data | None:
+    position = 8
+    for _ in range(MOST_CHUNKS):
+        head = content.at(position, 12)
+        size = int.from_bytes(head[4:], "big", signed=True)
+        if len(head) < 12 or head[:4] == b"data" or size < 0:
+            return _Data(position + 12, size if size > 0 else None) if head[:4] == b"data" else None
+        position += 12 + size
+    return None
+
+
+def _nist_data(content: Bytes) -> _Data | None:
+    head = content.at(0, 1 << 12)
+    fields = dict(re.findall(rb"^(\w+) -(?:i|s\d+) (\S+)", head, re.MULTILINE))
+    names = (b"sample_count", b"sample_n_bytes", b"channel_count")
+    try:
+        count, width, channels = (int(fields.get(name, b"1")) for name in names)
+        start = int(head.split(b"\n", 2)[1])
+    except (ValueError, IndexError):
+        return None
+    is_packed = b"shorten" in fields.get(b"sample_coding", b"") or b"sample_count" not in fields
+    return None if is_packed else _Data(start, count * width * channels)
+
+
+FINDERS: dict[Kind, Callable[[Bytes], _Data | None]] = {
+    AIFF: _aiff_data,
+    AU: _au_data,
+    W64: _w64_data,
+    CAF: _caf_data,
+    NIST: _nist_data,
+}
+
+
+def _flac(content: Bytes) -> Layout:
+    """Joined FLAC files, each from one head to the next."""
+    starts = [0]
+    while len(starts) < MOST_PARTS and (found := content.find(FLAC_HEAD, starts[-1] + 1)) < len(content):
+        starts.append(found)
+    return Layout(tuple(map(Part, starts, [*starts[1:], len(content)])))
+
+
+def _mp4_is_cut(content: Bytes) -> bool:
+    """Whether a box at the top ends past the file's end (ISO/IEC 14496-12, section 4.2)."""
+    position = 0
+    for _ in range(MOST_CHUNKS):
+        head = content.at(position, 16)
+        size = int.from_bytes(head[:4], "big")
+        size = int.from_bytes(head[8:16], "big") if size == 1 else size
+        if len(head) < 8 or size < 8:  # 0: up to the end
+            return False
+        position += size
+        if position > len(content) + SLACK_BYTES:
+            return True
+    return False
+
+
+def _matroska_is_cut(content: Bytes) -> bool:
+    """Whether the segment, which holds all but the head, ends past the file's end (RFC 8794, section 6)."""
+    position = 0
+    for _ in range(2):
+        size, start = _ebml_size(content, position + 4)
+        if size is None:
+            return False
+        position = start + size
+    return position > len(content) + SLACK_BYTES
+
+
+def _ebml_size(content: Bytes, at: int) -> tuple[int | None, int]:
+    """The size of an element, None for unknown, and where its content begins."""
+    first = content.at(at, 1)
+    if not first or not first[0]:
+        return None, at
+    length = 9 - first[0].bit_length()
+    value = int.from_bytes(content.at(at, length), "big") & ((1 << 7 * length) - 1)
+    return (None if value == (1 << 7 * length) - 1 else value), at + length
