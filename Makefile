@@ -1,21 +1,24 @@
 # make demo   the paper's systems on an embedded synthetic corpus, end to end
 # make test   every check and every test
-# make bench  how fast it is, beside what it replaces and how near to the limit; a quarter of an hour
-# make faults  an experiment killed, its disk filled, its files damaged: nothing may be lost
-# make fuzz   hostile input for five minutes a target; SECONDS=20 for less
-# make load   a server under load: good requests for a minute, all kinds at twice its capacity for ten; MINUTES=1 for less
-# make reliability  results/reliability.md from what these three measured
-# make audit  the pinned libraries against a database of known weaknesses, which wants a network
-# make lock   requirements/serve.txt: what a server installs, with the hash of every file; wants a network
-# make screenshots  the page in a real Chromium, for docs/images
+# make docs   the documentation site in build/site; broken links and missing docstrings are errors
+# make dist   wheel and source distribution in dist/, checked; the wheel recognizes a recording in a clean environment
+# make lint   Dockerfile, compose file, workflows, systemd unit and shell scripts
+# make bench  speed, beside the alternatives and the machine's limits; a quarter of an hour
+# make faults  an experiment killed, its disk filled, its files damaged: no result may be lost
+# make fuzz   hostile input, five minutes per target; SECONDS=20 for less
+# make load   a server under load: one minute of good requests, ten of all kinds at twice its capacity; MINUTES=1 for less
+# make reliability  results/reliability.md from the measurements of faults, fuzz and load
+# make audit  the pinned libraries against a database of known vulnerabilities; needs a network
+# make lock   requirements/serve.txt: the libraries of a server, with the hash of every file; needs a network
+# make screenshots  the page in Chromium, for docs/images
 # make clean  remove what these made; results under runs/ stay
 #
-# Each target makes the virtual environment that it needs, from nothing, in .venv/<extra>, and keeps it for the next time.
+# Each target makes its virtual environment in .venv/<extra> and keeps it for the next time.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench faults fuzz load reliability audit lock screenshots clean
+.PHONY: demo test docs dist lint bench faults fuzz load reliability audit lock screenshots clean
 .DELETE_ON_ERROR:
 
 demo: .venv/train/installed
@@ -28,11 +31,35 @@ test: .venv/dev/installed
 	.venv/dev/bin/mypy
 	.venv/dev/bin/lint-imports --no-logo
 	.venv/dev/bin/python -m pytest tests/serving/test_browser.py --reruns 2
-	.venv/dev/bin/python -m pytest tests/test_ray.py --cov --cov-report=
+	.venv/dev/bin/python -m pytest tests/experiments/test_ray.py --cov --cov-report=
 	.venv/dev/bin/python -m pytest --numprocesses 2 --cov --cov-append --cov-fail-under 90 \
-	  --ignore tests/serving/test_browser.py --ignore tests/test_ray.py
+	  --ignore tests/serving/test_browser.py --ignore tests/experiments/test_ray.py
 
-# BENCH=--again measures anew; BENCH="'one clip' -o /tmp/here" a part of it
+docs: .venv/docs/installed
+	.venv/docs/bin/python scripts/check_docstrings.py
+	.venv/docs/bin/mkdocs build --quiet --strict
+
+dist: .venv/dist/installed
+	rm -rf dist
+	.venv/dist/bin/python -m build --no-isolation --outdir dist . >/dev/null
+	.venv/dist/bin/python -m twine check --strict dist/*
+	.venv/dist/bin/check-wheel-contents dist/*.whl
+	rm -rf build/wheel && $(PYTHON) -m venv build/wheel
+	build/wheel/bin/python $(PIP_INSTALL) dist/*.whl
+	build/wheel/bin/python scripts/check_core.py
+
+# Nothing is built or started here: that needs Docker and a running systemd.
+lint: .venv/lint/installed
+	.venv/lint/bin/hadolint Dockerfile
+	.venv/lint/bin/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	.venv/lint/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/lint/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	.venv/lint/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	.venv/lint/bin/pre-commit validate-config
+	.venv/lint/bin/shellcheck .ci/run
+	! command -v systemd-analyze >/dev/null || systemd-analyze security --offline=true --threshold=30 deploy/affekt.service >/dev/null
+
+# BENCH=--again measures again; BENCH="'one clip' -o /tmp/here" a part of it
 bench: .venv/bench/installed .venv/core/installed
 	.venv/bench/bin/python -m benchmarks --core .venv/core/bin/python $(BENCH)
 
@@ -65,14 +92,14 @@ lock: .venv/lock/installed
 screenshots: .venv/dev/installed
 	AFFEKT_SCREENSHOTS=docs/images .venv/dev/bin/python -m pytest -k real_speech tests/serving/test_browser.py
 
-# .venv/train holds the extra `train`, .venv/dev the extra `dev`; rebuilt when the list of libraries changes.
+# .venv/train holds the extra `train`, .venv/dev the extra `dev`; installed again when the list of libraries changes.
 .venv/%/installed: pyproject.toml constraints.txt
-	@echo "installing affekt[$*] into .venv/$* (some minutes)"
+	@echo "installing affekt[$*] into .venv/$* (may take minutes)"
 	$(PYTHON) -m venv .venv/$*
 	.venv/$*/bin/python $(PIP_INSTALL) --editable '.[$*]'
 	@touch $@
 
-# What users of the core have, without any extra.
+# The core install, without extras.
 .venv/core/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/core
 	.venv/core/bin/python $(PIP_INSTALL) --editable .

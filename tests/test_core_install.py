@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,44 @@ LARGEST_MB = 150
 pytestmark = pytest.mark.slow  # builds an environment
 
 
-@pytest.fixture(scope="module")
-def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment that holds the core alone."""
-    folder = tmp_path_factory.mktemp("core")
-    venv.create(folder, with_pip=True)
+def interpreters() -> dict[str, Path]:
+    """The Pythons of this machine that affekt supports, by version, except the one that runs the tests."""
+    found = {}
+    for version in ("3.11", "3.12", "3.13"):
+        managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python")
+        for program in (shutil.which(f"python{version}"), *sorted(managed)):
+            if program and subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0:
+                found[version] = Path(program)
+                break
+    return {version: path for version, path in found.items() if not sys.version.startswith(version)}
+
+
+def install(folder: Path, python: Path) -> Path:
+    """Make an environment that holds the core alone; return the folder of its programs."""
+    subprocess.run([python, "-m", "venv", folder], check=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
-    install = [programs / "python", "-m", "pip", "install", "--quiet", "--constraint", REPOSITORY / "constraints.txt"]
-    done = subprocess.run([*install, REPOSITORY], capture_output=True, text=True, check=False, timeout=600)
+    command = [programs / "python", "-m", "pip", "install", "--quiet", "--constraint", REPOSITORY / "constraints.txt"]
+    done = subprocess.run([*command, REPOSITORY], capture_output=True, text=True, check=False, timeout=600)
     if "No matching distribution" in done.stderr or "Connection" in done.stderr:
         pytest.skip("no package registry can be reached")
     assert done.returncode == 0, done.stderr
     return programs
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that holds the core alone."""
+    return install(tmp_path_factory.mktemp("core"), Path(sys.executable))
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_it_recognizes_on_every_supported_python(version: str, tmp_path: Path) -> None:
+    if version not in interpreters():
+        pytest.skip(f"no other Python {version} on this machine")
+    programs = install(tmp_path / "core", interpreters()[version])
+    done = run(programs / "python", REPOSITORY / "scripts" / "check_core.py")
+    assert done.returncode == 0, done.stderr
+    assert f"on Python {version}." in done.stdout
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -74,7 +100,7 @@ def test_it_is_small(core: Path) -> None:
     assert {"cyclopts", "rich", "Pygments", "attrs", "pygments"} & set(names) == set()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["predict", "--help"], ["stream", "--help"], ["info"]])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["predict", "--help"], ["help", "tune"], ["info"]])
 def test_its_verbs_run(core: Path, words: list[str]) -> None:
     answer = run(core / "affekt", *words)
     assert (answer.returncode, answer.stderr) == (0, "")

@@ -6,7 +6,7 @@ Recognize (the core install: no torch, no pandas):
 >>> import affekt
 >>> recognizer = affekt.Recognizer.load()
 >>> noise = np.random.default_rng(0).normal(0.0, 0.1, 16_000).astype(np.float32)
->>> prediction = recognizer.predict(noise)  # or a path, bytes, a file object
+>>> prediction = recognizer.predict(noise, 16_000)  # or: predict("call.wav")
 >>> prediction.label in prediction.probabilities
 True
 

@@ -78,6 +78,7 @@ class SndfileDecoder:
         self.ending = Ending(_promised(part, known), part.cut)
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
+        """See :meth:`Decoder.next_frames`."""
         try:
             read = self._file.read(min(frames, READ_FRAMES), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
@@ -85,6 +86,7 @@ class SndfileDecoder:
         return np.asarray(read, np.float32)
 
     def seek(self, frame: int) -> None:
+        """See :meth:`Decoder.seek`."""
         try:
             self._file.seek(frame)
         except soundfile.LibsndfileError as error:
@@ -109,10 +111,12 @@ class WholeDecoder:
         self.ending = Ending()
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
+        """See :meth:`Decoder.next_frames`."""
         part, self._rest = self._rest[:frames], self._rest[frames:]
         return part
 
     def seek(self, frame: int) -> None:
+        """See :meth:`Decoder.seek`."""
         self._rest = self._rest[frame:]
 
 

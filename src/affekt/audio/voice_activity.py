@@ -84,6 +84,7 @@ class EnergyGate:
         self._frames = _Frames(self.frame_samples)
 
     def feed(self, samples: Floats) -> Flags:
+        """See :meth:`VoiceActivity.feed`."""
         level_db = _level_db(self._frames.feed(samples))
         if not len(level_db):
             return np.empty(0, np.bool_)
@@ -124,6 +125,7 @@ class SileroVad:
         self._frames = _Frames(self.frame_samples)
 
     def feed(self, samples: Floats) -> Flags:
+        """See :meth:`VoiceActivity.feed`."""
         frames = self._frames.feed(samples)
         if not len(frames):
             return np.empty(0, np.bool_)
@@ -142,6 +144,7 @@ class Everything:
         self._frames = _Frames(self.frame_samples)
 
     def feed(self, samples: Floats) -> Flags:
+        """See :meth:`VoiceActivity.feed`."""
         return np.ones(len(self._frames.feed(samples)), np.bool_)
 
 

@@ -160,6 +160,7 @@ class Failure:
     error: AffektError
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON holds them."""
         return {"source": self.source, "error": str(self.error)}
 
     def __str__(self) -> str:

@@ -75,6 +75,7 @@ def mean_of(values: Sequence[Values], weights: Sequence[float]) -> Values:
 def prediction_of(
     values: Values, model: Model, unsure_below: float, source: str, start: float, end: float
 ) -> Prediction:
+    """The prediction of one stretch, from its averaged values."""
     probabilities = values.probabilities.tolist()
     return judged(model, probabilities, unsure_below, source, start, end, values.speech, values.outlier)
 

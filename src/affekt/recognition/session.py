@@ -116,6 +116,11 @@ def open_session(model: bytes, name: str, threads: int, cores: Sequence[int] = (
 
 
 def check_ports(session: onnxruntime.InferenceSession, card: ModelCard, name: str) -> None:
+    """Check that a model's inputs and outputs are those that its card promises.
+
+    Raises:
+        CheckpointError: they are not.
+    """
     inputs = {port.name: port.type for port in session.get_inputs()}
     widths = {port.name: port.shape[-1] for port in session.get_outputs() if port.shape}
     if inputs != {"waveform": "tensor(float)", "samples": "tensor(int64)"} or "embedding" not in widths:
