@@ -203,8 +203,8 @@ def some_trainings(jobs: str) -> dict[str, float]:
     """Two trainings of two epochs on the synthetic corpus, one thread each."""
     from affekt import LABEL_SETS, prepare, resolve, run_experiment
     from affekt.data.corpora import synthetic
-    from affekt.training.config import TrainConfig
     from affekt.training.recipes import Recipe
+    from affekt.training.train_config import TrainConfig
 
     recipe = Recipe("short", TrainConfig(max_epochs=2, batch_size=16, bucketed=True), masked=True)
     labels = LABEL_SETS["basic4"]

@@ -17,11 +17,11 @@ from affekt.features.clips import Clips
 from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
 from affekt.runtime import allocator
-from affekt.training.config import TrainConfig
 from affekt.training.fitted import Subset
 from affekt.training.fitting import _Run
 from affekt.training.scoring import score
 from affekt.training.systems import SYSTEMS, System
+from affekt.training.train_config import TrainConfig
 from benchmarks.setting import BATCH, CLASSES, corpus, recordings
 from benchmarks.worker import serve
 
@@ -29,7 +29,7 @@ from benchmarks.worker import serve
 def main() -> None:
     torch.set_num_threads(int(sys.argv[1]))
     emodb = real_clips()
-    with allocator.kept():
+    with allocator.reuse_freed_memory():
         works = {
             "train": our_epoch(full_clips(), SYSTEMS["baseline"], TrainConfig(batch_size=BATCH)),
             "predict": our_prediction(full_clips()),

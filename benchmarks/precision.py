@@ -29,12 +29,12 @@ from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
 from affekt.measures.statistics import corrected_resampled_t_test, sign_flip_test
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.environment import environment
-from affekt.training.config import Precision, TrainConfig
 from affekt.training.fitted import Subset, as_subset
 from affekt.training.fitting import fit
 from affekt.training.recipes import find_recipe
 from affekt.training.scoring import score
 from affekt.training.systems import System, resolve
+from affekt.training.train_config import Precision, TrainConfig
 from benchmarks.rows import Figure
 from benchmarks.setting import NO_CORPUS, REPOSITORY, corpus
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from affekt import audio
 from affekt.recognition.models import BUNDLED
 from affekt.recognition.recognizer import Recognizer
-from affekt.runtime.processes import Processes
+from affekt.runtime.processes import WorkerProcesses
 from benchmarks.rows import Figure, Row, Target
 from benchmarks.setting import NO_CORPUS, Setting, corpus, recordings
 
@@ -64,7 +64,7 @@ def predict_row(folder: Path, paths: Sequence[Path], setting: Setting) -> Row:
 def decoding_seconds(paths: Sequence[Path], processes: int) -> float:
     """Of processes that have started and imported what they need."""
     work = "lambda paths: sum(len(load(path)) for path in paths)"
-    with Processes(eval, processes, work, {"load": audio.load}) as decoders:
+    with WorkerProcesses(eval, processes, work, {"load": audio.load}) as decoders:
         list(decoders.map([list(paths[:1])] * 4 * processes))
         groups = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
         start = perf_counter()

@@ -18,6 +18,9 @@ from affekt import __version__, cli
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = sorted((REPOSITORY / "src").rglob("*.py"))
 LONGEST_FUNCTION_LINES = 60
+LONGEST_FILE_LINES = 450
+LONG_FILES = {"affekt/data/manifest.py": "reading, checking and writing one table"}
+"""Longer files, each with the reason why splitting it would hide the idea; ARCHITECTURE.md lists them too."""
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -57,6 +60,29 @@ def test_functions_fit_on_a_page(path: Path) -> None:
         if isinstance(node, ast.FunctionDef)
     }
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION_LINES} == {}
+
+
+def test_files_are_short() -> None:
+    lengths = {source_id(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    too_long = {name for name, lines in lengths.items() if lines > LONGEST_FILE_LINES}
+    assert too_long - set(LONG_FILES) == set()
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    """A name means one thing in the whole package."""
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(source_id(path))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_no_two_modules_share_a_name() -> None:
+    """The verbs of the command line are named after what they run, so they may share a module's name."""
+    modules = [path for path in SOURCES if not path.stem.startswith("__") and path.parent.name != "cli"]
+    names = [path.stem for path in modules]
+    assert sorted(source_id(path) for path in modules if names.count(path.stem) > 1) == []
 
 
 def docstring_lines(node: ast.FunctionDef) -> int:

@@ -24,9 +24,9 @@ from affekt.results import Results, summarize
 from affekt.results.ablation import REFERENCE, Ablation
 from affekt.results.run_directory import file_sha256
 from affekt.results.study import Study
-from affekt.training.config import TrainConfig
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import SYSTEMS
+from affekt.training.train_config import TrainConfig
 from scripts import ablation, collect_results
 from scripts import study as study_script
 

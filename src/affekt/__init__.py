@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from affekt.recognition.timeline import Timeline
     from affekt.report import write_report
     from affekt.results import Results
-    from affekt.training.config import TrainConfig
     from affekt.training.recipes import Recipe
     from affekt.training.systems import System, resolve
+    from affekt.training.train_config import TrainConfig
 
 _CORE = {
     "AffektError": "errors",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from affekt.errors import AffektError, ConfigError, Fault
-from affekt.runtime.atomic_files import writing
+from affekt.runtime.atomic_files import atomic_write
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -113,7 +113,7 @@ def dump(config: DataclassInstance, path: str | Path) -> None:
     """
     import tomli_w  # of the training extra: the core only reads TOML
 
-    with writing(path) as file:
+    with atomic_write(path) as file:
         tomli_w.dump(as_table(config), file)
 
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from affekt.audio import bulk_decoding
-from affekt.audio.bulk_decoding import Sound, Stretch, decoded, start_decoders, waveform, waveforms
+from affekt.audio.bulk_decoding import DecodedFile, Stretch, decoded, start_decoders, waveform, waveforms
 from affekt.runtime import processes
 
 DEADLY = """
@@ -47,7 +47,7 @@ def test_processes_and_threads_find_the_same(paths: list[str], monkeypatch: pyte
         0.0 if index == 7 else (4_000 - 100 * index) / 16_000 for index in range(20)
     ]
     assert len({sound.digest for sound in threads}) == 20
-    monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
+    monkeypatch.setattr(processes, "RECORDINGS_PER_PROCESS", 10)
     monkeypatch.setattr(bulk_decoding, "decode", None)  # of this process
     assert list(decoded(paths, jobs=2)) == threads
     monkeypatch.setattr(bulk_decoding, "available_cores", lambda: 1)
@@ -67,9 +67,9 @@ def test_a_file_at_which_a_process_dies_is_the_only_one_without_an_answer(
     (place / "deadly_decoder.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(place)
     threads = list(decoded(paths, jobs=2))
-    monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
+    monkeypatch.setattr(processes, "RECORDINGS_PER_PROCESS", 10)
     monkeypatch.setattr(bulk_decoding, "_decoder", importlib.import_module("deadly_decoder").decoder)
-    threads[12] = Sound(fault="a process that ended by signal 9 at it")
+    threads[12] = DecodedFile(fault="a process that ended by signal 9 at it")
     assert list(decoded(paths, jobs=2)) == threads
 
 

@@ -373,7 +373,7 @@ def test_loading_does_not_depend_on_it(
 
 
 def test_it_is_used(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opus, "decode", lambda content: opus.Sound(np.full((40_000, 1), 0.25, np.float32), 16_000))
+    monkeypatch.setattr(opus, "decode", lambda content: opus.OpusAudio(np.full((40_000, 1), 0.25, np.float32), 16_000))
     assert np.all(audio.load(content) == 0.25)
     assert not np.any(audio.load(content, start_seconds=0.5) == 0.25)
 

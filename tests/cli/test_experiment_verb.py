@@ -32,10 +32,10 @@ from affekt.errors import ConfigError
 from affekt.experiments import experiment
 from affekt.experiments.plan import TrainingJob
 from affekt.runtime.cpu_affinity import available_cores
-from affekt.training.config import AugmentConfig, TrainConfig
 from affekt.training.fitted import Epoch
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import System, resolve
+from affekt.training.train_config import AugmentConfig, TrainConfig
 
 
 @dataclass(frozen=True)

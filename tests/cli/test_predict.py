@@ -99,7 +99,7 @@ def alike(folder: Path, babble: Callable[..., Any]) -> Path:
 def test_processes_say_what_threads_say(run: Any, alike: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     words = (alike, alike / "nothing*", "--jobs", 2, "--format", layout)
     threads = run(*words)
-    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
+    monkeypatch.setattr(processes, "RECORDINGS_PER_PROCESS", 20)
     monkeypatch.setattr(Recognizer, "predict_many", None)  # of this process
     assert run(*words) == threads
     assert threads[0] == 1
@@ -109,7 +109,7 @@ def test_processes_say_what_threads_say(run: Any, alike: Path, monkeypatch: pyte
 def test_a_model_that_is_none_is_named_by_processes_too(
     alike: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
+    monkeypatch.setattr(processes, "RECORDINGS_PER_PROCESS", 20)
     words = ("predict", str(alike), "--model", str(alike / "b.wav"), "--jobs")
     said = [(cli.main([*words, jobs]), *capsys.readouterr()) for jobs in ("1", "2")]  # in this process, and in others
     assert said[0] == said[1]
@@ -139,7 +139,7 @@ def test_a_recording_at_which_a_process_dies_costs_one_line(
     (place / "deadly.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(place)
     expected = [json.loads(line) for line in run(alike, "--jobs", 2, "--format", "jsonl")[1].splitlines()]
-    monkeypatch.setattr(processes, "RECORDINGS_EACH", 20)
+    monkeypatch.setattr(processes, "RECORDINGS_PER_PROCESS", 20)
     monkeypatch.setattr(bulk, "_make_worker", importlib.import_module("deadly").recognizer)
     code, out, err = run(alike, "--jobs", 2, "--format", "jsonl")
     found = [json.loads(line) for line in out.splitlines()]
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_processes_too(alike: Path, small_model: Path) -> None:
     """One line, exit code 130, and no process is left."""
     script = (
         "import sys; from affekt import cli; from affekt.runtime import processes; "
-        "processes.RECORDINGS_EACH = 20; sys.exit(cli.main())"
+        "processes.RECORDINGS_PER_PROCESS = 20; sys.exit(cli.main())"
     )
     words = ["predict", *[str(alike)] * 200, "--model", str(small_model), "--jobs", "2"]
     command = [sys.executable, "-c", script, *words, "--format", "jsonl"]

@@ -205,7 +205,7 @@ def test_processes_write_the_same_cache(
     WaveformStore.open(many, tmp_path / "threads", jobs=2)
     assert decoded
     decoded.clear()
-    monkeypatch.setattr(processes, "RECORDINGS_EACH", 10)
+    monkeypatch.setattr(processes, "RECORDINGS_PER_PROCESS", 10)
     opened = WaveformStore.open(many, tmp_path / "processes", jobs=2)
     assert decoded == []  # by this process
     caches = [only_cache(tmp_path / name) for name in ("threads", "processes")]

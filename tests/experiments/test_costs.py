@@ -21,9 +21,9 @@ from affekt.experiments.jobs import run_jobs
 from affekt.experiments.plan import Experiment, plan_experiment
 from affekt.features.clips import Clips
 from affekt.training import fitting
-from affekt.training.config import TrainConfig
 from affekt.training.recipes import Recipe
 from affekt.training.systems import SYSTEMS, System, resolve
+from affekt.training.train_config import TrainConfig
 
 
 @pytest.fixture

@@ -18,14 +18,15 @@ from affekt.data.manifest import Manifest
 from affekt.data.protocols import FoldPlan, make_folds
 from affekt.errors import AudioError, ConfigError
 from affekt.experiments import tuning
-from affekt.experiments.tuning import Choice, Range, Search, default_space, load_space, plan_search, tune
+from affekt.experiments.search_space import Point, SearchChoice, SearchRange, default_space, load_space
+from affekt.experiments.tuning import Search, plan_search, tune
 from affekt.training.recipes import Recipe
 from affekt.training.systems import SYSTEMS, System, resolve
 
 SPACE = {
-    "train.learning_rate": Range(1e-4, 1e-2, log=True),
-    "system.loss_options.gamma": Range(1, 4),
-    "system.network.dropout": Choice((0.0, 0.25)),
+    "train.learning_rate": SearchRange(1e-4, 1e-2, log=True),
+    "system.loss_options.gamma": SearchRange(1, 4),
+    "system.network.dropout": SearchChoice((0.0, 0.25)),
 }
 
 
@@ -134,7 +135,7 @@ def test_a_trial_that_diverges_costs_no_more_than_itself(
 ) -> None:
     real, calls = Search.value, []
 
-    def value(search: Search, point: tuning.Point) -> float:
+    def value(search: Search, point: Point) -> float:
         calls.append(point)
         if len(calls) in (1, 3):
             raise ConfigError("training", got="a loss of nan")
@@ -158,7 +159,7 @@ def test_stopped_and_gone_on_with_is_the_same_search(
     whole = tune(plan(), tmp_path / "whole", trials=4)
     real, calls = Search.value, []
 
-    def value(search: Search, point: tuning.Point) -> float:
+    def value(search: Search, point: Point) -> float:
         calls.append(point)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -202,10 +203,10 @@ def test_a_space_from_a_file(tmp_path: Path) -> None:
         gamma = { low = 1, high = 4 }
     """)
     assert load_space(tmp_path / "space.toml") == {
-        "train.learning_rate": Range(1e-4, 1e-2, log=True),
-        "train.batch_size": Choice((16, 32)),
-        "train.augment.warp": Range(0.0, 0.1),
-        "system.loss_options.gamma": Range(1, 4),
+        "train.learning_rate": SearchRange(1e-4, 1e-2, log=True),
+        "train.batch_size": SearchChoice((16, 32)),
+        "train.augment.warp": SearchRange(0.0, 0.1),
+        "system.loss_options.gamma": SearchRange(1, 4),
     }
 
 
@@ -233,11 +234,11 @@ def test_faults_of_a_space(text: str, faults: list[str], tmp_path: Path) -> None
 
 def test_settings_that_cannot_be_are_refused_before_the_first_trial(plan: Any, tmp_path: Path) -> None:
     space = {
-        "train.learning_rate": Range(1e-4, 2.0),
-        "train.batchsize": Choice((16,)),
-        "system.loss_options.gamma": Range(-1.0, 2.0),
-        "recipe.level": Range(0.0, 1.0),
-        "system.features.mels": Range(12, 40),
+        "train.learning_rate": SearchRange(1e-4, 2.0),
+        "train.batchsize": SearchChoice((16,)),
+        "system.loss_options.gamma": SearchRange(-1.0, 2.0),
+        "recipe.level": SearchRange(0.0, 1.0),
+        "system.features.mels": SearchRange(12, 40),
     }
     with pytest.raises(ConfigError) as raised:
         plan(space=space)

@@ -26,7 +26,7 @@ def new_pages():
     len(b"x" * {size})  # not numpy's, which asks for large pages
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 needed = new_pages()
-with allocator.kept():
+with allocator.reuse_freed_memory():
     new_pages()
     again = new_pages()
 print(needed, again)
@@ -53,11 +53,11 @@ def resident_mib():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * {page} / 2**20
 before = resident_mib()
-with allocator.kept():
+with allocator.reuse_freed_memory():
     np.ones(2**28, np.uint8)
     assert resident_mib() - before > 200, "it was to be kept"
 assert resident_mib() - before < 50, "it was to be given back"
-allocator.give_back_blocks_of(2**20)
+allocator.release_blocks_from(2**20)
 np.ones(2**22, np.uint8)
 assert resident_mib() - before < 50
 """

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from affekt.runtime import atomic_files
-from affekt.runtime.atomic_files import filling, write_bytes, writing, writing_out
+from affekt.runtime.atomic_files import atomic_folder, atomic_write, flushing, write_bytes
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a.txt", b"old")
-    with pytest.raises(TypeError), writing(tmp_path / "a.txt") as file:
+    with pytest.raises(TypeError), atomic_write(tmp_path / "a.txt") as file:
         file.writelines([b"half of the new", None])
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.txt", b"old")]
 
 
 def test_nobody_sees_a_half_written_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.txt"
-    with writing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"half")
         file.flush()
         assert not path.exists()
@@ -61,15 +61,15 @@ def test_threads_that_write_one_file_leave_one_of_their_contents(tmp_path: Path)
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), filling(tmp_path / "new") as inside:
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "new") as inside:
         (inside / "a.txt").write_bytes(b"half" * (1 // 0))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "old").mkdir()
-    with filling(tmp_path / "old") as inside:
+    with atomic_folder(tmp_path / "old") as inside:
         (inside / "a").mkdir()
         (inside / "a" / "b.txt").write_bytes(b"whole")
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.txt")] == ["old/a/b.txt"]
-    with pytest.raises(OSError, match="not empty"), filling(tmp_path / "old"):
+    with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "old"):
         pass
     assert (tmp_path / "old" / "a" / "b.txt").exists()
 
@@ -77,7 +77,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_what_is_written_out_beside_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atomic_files, "OUT_BYTES", 3_000)
     parts = [bytes([number]) * 1_000 for number in range(11)]
-    with writing(tmp_path / "a") as file, writing_out(file) as write:
+    with atomic_write(tmp_path / "a") as file, flushing(file) as write:
         for part in parts:
             write(memoryview(part))
     assert (tmp_path / "a").read_bytes() == b"".join(parts)
@@ -99,8 +99,8 @@ def test_a_disk_that_does_not_take_what_is_written_out_is_heard_of(
     monkeypatch.setattr(os, "fsync", fail_once)
     with (
         pytest.raises(OSError, match="Input/output error"),
-        writing(tmp_path / "a") as file,
-        writing_out(file) as write,
+        atomic_write(tmp_path / "a") as file,
+        flushing(file) as write,
     ):
         write(bytes(1_000))
     assert list(tmp_path.iterdir()) == []
@@ -109,8 +109,8 @@ def test_a_disk_that_does_not_take_what_is_written_out_is_heard_of(
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a.txt", b"old")
     program = (
-        "import os, signal, sys; from affekt.runtime.atomic_files import writing\n"
-        "with writing(sys.argv[1]) as file:\n"
+        "import os, signal, sys; from affekt.runtime.atomic_files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file:\n"
         "    file.write(b'new'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.txt")], check=False)

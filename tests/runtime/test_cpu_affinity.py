@@ -11,7 +11,7 @@ import pytest
 
 from affekt.recognition.recognizer import Recognizer
 from affekt.runtime import cpu_affinity
-from affekt.runtime.cpu_affinity import Apart, available_cores
+from affekt.runtime.cpu_affinity import PinnedThreads, available_cores
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or available_cores() < 2, reason="no two cores, or a system that places no threads"
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_the_caller_begins_on_the_first_core_and_is_free_to_go() -> None:
     free = os.sched_getaffinity(0)
-    apart = Apart(len(free))
+    apart = PinnedThreads(len(free))
     assert set(apart.others) == free - {min(free)}
     for core in free:
         cpu_affinity._move_to(core)
@@ -37,7 +37,7 @@ def test_who_calls_while_another_works_stays_where_it_is(monkeypatch: pytest.Mon
     moved: list[int] = []
     monkeypatch.setattr(cpu_affinity, "_core", lambda: -1)
     monkeypatch.setattr(cpu_affinity, "_move_to", moved.append)
-    apart = Apart(available_cores())
+    apart = PinnedThreads(available_cores())
 
     def call() -> None:
         with apart.caller():
@@ -55,7 +55,7 @@ def test_who_calls_while_another_works_stays_where_it_is(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("threads", [1, available_cores() + 1])
 def test_fewer_threads_or_more_than_cores_are_left_to_the_system(threads: int) -> None:
-    apart = Apart(threads)
+    apart = PinnedThreads(threads)
     assert apart.others == ()
     with apart.caller():
         assert not apart._first_taken.locked()
@@ -67,7 +67,7 @@ def test_a_system_that_forbids_it_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(os, "sched_setaffinity", forbid)
     monkeypatch.setattr(cpu_affinity, "_core", lambda: -1)
-    with Apart(available_cores()).caller():
+    with PinnedThreads(available_cores()).caller():
         assert len(os.sched_getaffinity(0)) == available_cores()
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from affekt.errors import ConfigError
 from affekt.features.clips import Batch
 from affekt.training.augmentation import NEPER_PER_DB, augment
-from affekt.training.config import AugmentConfig
+from affekt.training.train_config import AugmentConfig
 
 MELS = 24
 SILENCE = torch.full((MELS,), math.log(1e-8))

@@ -25,11 +25,11 @@ from affekt.runtime import devices
 from affekt.runtime.devices import autocast, choose_device, seeded
 from affekt.training import fitting
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.config import AugmentConfig, TrainConfig
 from affekt.training.fitted import Epoch, Fitted, Subset, as_subset
 from affekt.training.fitting import fit
 from affekt.training.scoring import Scored, score
 from affekt.training.systems import System
+from affekt.training.train_config import AugmentConfig, TrainConfig
 
 CLASSES, MELS = 4, 8
 NETWORK = NetworkConfig(filters=(16, 16), pools=(2, 2), lstm_cells_per_direction=8, masked=True)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from affekt.errors import ConfigError
 from affekt.features.clips import Batch
-from affekt.training.config import AugmentConfig
 from affekt.training.mixup import mix
+from affekt.training.train_config import AugmentConfig
 
 SILENCE = -18.0
 

@@ -9,9 +9,9 @@ import pytest
 from affekt.config import as_table, build
 from affekt.errors import ConfigError
 from affekt.nn import NetworkConfig
-from affekt.training.config import TrainConfig
 from affekt.training.recipes import RECIPES, Recipe, find_recipe
 from affekt.training.systems import SYSTEMS, System
+from affekt.training.train_config import TrainConfig
 
 
 def test_the_paper_s_recipe_changes_nothing() -> None:

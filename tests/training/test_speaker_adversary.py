@@ -11,11 +11,11 @@ from affekt.errors import ConfigError
 from affekt.features.clips import Clips
 from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.training.config import TrainConfig
 from affekt.training.fitted import Subset
 from affekt.training.fitting import fit
 from affekt.training.speaker_adversary import Adversary, reverse_gradient
 from affekt.training.systems import System
+from affekt.training.train_config import TrainConfig
 
 CLASSES, MELS, UTTERANCES = 2, 8, 64
 SYSTEM = System(

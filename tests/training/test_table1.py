@@ -20,12 +20,12 @@ from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.features.pieces import Segments
 from affekt.report.quoted import TABLE_1
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.config import TrainConfig
 from affekt.training.fitted import Fitted, Subset, as_subset
 from affekt.training.fitting import fit
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.scoring import score
 from affekt.training.systems import GROUPS, SYSTEMS, System, from_system_dict, load_systems
+from affekt.training.train_config import TrainConfig
 
 SMALL = {
     "lstm": {"cells": 4, "dense": 4},

@@ -6,10 +6,10 @@ The names below are those of :mod:`affekt.audio.reader` and its parts, so ``from
 
 from __future__ import annotations
 
+from affekt.audio.byte_streams import Source, describe, open_regular, seekable
 from affekt.audio.channels import Channels, channel_name, check_channels
 from affekt.audio.decoders import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from affekt.audio.reader import LARGEST_PEAK, AudioInfo, Samples, blocks, load, probe, reading
-from affekt.audio.sources import Source, describe, open_regular, seekable
 
 __all__ = [
     "HIGHEST_RATE_HZ",

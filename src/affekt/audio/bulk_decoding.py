@@ -17,7 +17,7 @@ from affekt import audio
 from affekt.errors import AudioError, Fault
 from affekt.runtime.cpu_affinity import available_cores
 from affekt.runtime.ordered_map import chunks, ordered_map
-from affekt.runtime.processes import RECORDINGS_EACH, Lost, Processes, suitable
+from affekt.runtime.processes import RECORDINGS_PER_PROCESS, WorkerDied, WorkerProcesses, worth_starting
 
 LFS_POINTER = b"version https://git-lfs.github.com/"
 DIGEST_BYTES = 16
@@ -30,7 +30,7 @@ TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class DecodedFile:
     """What decoding a file showed.
 
     Attributes:
@@ -53,7 +53,7 @@ class Sound:
     digest: bytes = b""
 
 
-Decoders: TypeAlias = Processes[list[str], list[Sound]]
+Decoders: TypeAlias = WorkerProcesses[list[str], list[DecodedFile]]
 
 
 def start_decoders() -> Decoders | None:
@@ -63,10 +63,10 @@ def start_decoders() -> Decoders | None:
         None where threads should do it.
     """
     count = min(available_cores(), AT_FIRST)
-    return Processes(_decoder, count) if suitable(count * RECORDINGS_EACH, count) else None
+    return WorkerProcesses(_decoder, count) if worth_starting(count * RECORDINGS_PER_PROCESS, count) else None
 
 
-def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | None = None) -> Iterator[Sound]:
+def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | None = None) -> Iterator[DecodedFile]:
     """What decoding files shows, in their order.
 
     Args:
@@ -75,31 +75,31 @@ def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | 
         decoders: processes that have been started for it; by default some are where there are many files.
     """
     jobs = jobs or available_cores()
-    processes = suitable(len(paths), jobs)
+    processes = worth_starting(len(paths), jobs)
     if decoders is not None:
         decoders.grow(processes)
         yield from map(_or_lost, decoders.each(paths, TOGETHER))
     elif processes:
-        with Processes(_decoder, processes) as started:
+        with WorkerProcesses(_decoder, processes) as started:
             yield from map(_or_lost, started.each(paths, TOGETHER))
     else:
         yield from chain.from_iterable(ordered_map(_decode_all, chunks(paths, TOGETHER), jobs))
 
 
-def _or_lost(sound: Sound | Lost) -> Sound:
-    return Sound(fault=f"a process that ended {sound.how} at it") if isinstance(sound, Lost) else sound
+def _or_lost(sound: DecodedFile | WorkerDied) -> DecodedFile:
+    return DecodedFile(fault=f"a process that ended {sound.how} at it") if isinstance(sound, WorkerDied) else sound
 
 
-def _decoder() -> Callable[[list[str]], list[Sound]]:
+def _decoder() -> Callable[[list[str]], list[DecodedFile]]:
     """In such a process: what does its work."""
     return _decode_all
 
 
-def _decode_all(paths: Iterable[str]) -> list[Sound]:
+def _decode_all(paths: Iterable[str]) -> list[DecodedFile]:
     return [decode(Path(path)) for path in paths]
 
 
-def decode(path: Path) -> Sound:
+def decode(path: Path) -> DecodedFile:
     """Decode one file at its own rate."""
     digest, peak, samples = hashlib.blake2b(digest_size=DIGEST_BYTES), 0.0, 0
     try:
@@ -109,9 +109,9 @@ def decode(path: Path) -> Sound:
                 peak = max(peak, float(np.abs(part).max()))
                 samples += len(part)
     except AudioError as error:
-        return Sound(fault=_reason(path, error))
+        return DecodedFile(fault=_reason(path, error))
     info = recording.info
-    return Sound(
+    return DecodedFile(
         container=info.container,
         sample_rate_hz=info.sample_rate_hz,
         channels=info.channels,
@@ -196,9 +196,9 @@ def waveforms(
         OSError: no room.
     """
     groups, again = tee(map(list, chunks(stretches, TOGETHER)))
-    with Processes(_part_writer, jobs, str(scratch), sample_rate_hz) as processes:
+    with WorkerProcesses(_part_writer, jobs, str(scratch), sample_rate_hz) as processes:
         for group, part in zip(again, processes.map(groups), strict=True):
-            if isinstance(part, Lost):
+            if isinstance(part, WorkerDied):
                 yield from (
                     (entry, samples.data) for entry, samples in (waveform(one, sample_rate_hz) for one in group)
                 )

@@ -103,7 +103,7 @@ def _promised(part: Part, known: int | None) -> int | None:
 class WholeDecoder:
     """A short recording that has been decoded as a whole."""
 
-    def __init__(self, sound: opus.Sound) -> None:
+    def __init__(self, sound: opus.OpusAudio) -> None:
         self._rest, self.sample_rate_hz = sound
         self.frames: int | None = self._rest.shape[0]
         self.channels: int = self._rest.shape[1]
@@ -329,7 +329,7 @@ def _by_libsndfile_or_ffmpeg(stack: ExitStack, stream: BinaryIO, part: Part, kin
         raise
 
 
-def _short_opus(stream: BinaryIO) -> opus.Sound | None:
+def _short_opus(stream: BinaryIO) -> opus.OpusAudio | None:
     """Decode a short Opus recording at once; None where that is left to libsndfile.
 
     libsndfile would read the file in many small pieces by functions of Python's, for which several threads wait for

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
+from affekt.audio.byte_streams import SPOOL_BYTES
 from affekt.audio.layout import Bytes, Layout, Part
-from affekt.audio.sources import SPOOL_BYTES
 
 PAGE_BYTES, LONGEST_HEADER_BYTES = 27, 27 + 255
 FIRST, LAST = 2, 4

@@ -52,7 +52,7 @@ NAMES = {"linux": "libopus.so.0", "darwin": "libopus.0.dylib"}
 Samples = NDArray[np.float32]
 
 
-class Sound(NamedTuple):
+class OpusAudio(NamedTuple):
     """A recording: its samples [frames, channels], and the rate that its header names."""
 
     samples: Samples
@@ -101,7 +101,7 @@ def may_be(beginning: bytes) -> bool:
     return beginning[:4] == b"OggS" and beginning[HEAD_BYTES:BEGINNING_BYTES] == b"OpusHead" and _library() is not None
 
 
-def decode(content: bytes) -> Sound | None:
+def decode(content: bytes) -> OpusAudio | None:
     """All samples of an Ogg Opus file, as many as libsndfile would find in it.
 
     Args:
@@ -115,7 +115,7 @@ def decode(content: bytes) -> Sound | None:
         return None
     try:
         recording = _parsed(list(_pages(content)))
-        return Sound(_decoded(library, recording), recording.rate_hz)
+        return OpusAudio(_decoded(library, recording), recording.rate_hz)
     except (_NotPlainError, struct.error):  # struct.error: a header that breaks off
         return None
 

@@ -17,10 +17,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from affekt.audio.byte_streams import Source, describe, seekable
 from affekt.audio.channels import Balance, Channels, check_channels, select
 from affekt.audio.decoders import UNKNOWN_FRAMES, Decoder, check_rate, opened, start_past_end
 from affekt.audio.resampling import convert
-from affekt.audio.sources import Source, describe, seekable
 from affekt.errors import AudioError
 
 Samples: TypeAlias = NDArray[np.float32]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from affekt.cli.framework.arguments import Option
 from affekt.errors import ConfigError, gathered
-from affekt.runtime.atomic_files import write_bytes, writing
+from affekt.runtime.atomic_files import atomic_write, write_bytes
 from affekt.runtime.logs import say
 from affekt.runtime.outputs import refuse_overwriting
 
@@ -122,5 +122,5 @@ def _draw(evaluation: Evaluation, path: Path) -> None:
     from affekt.report.plots import reliability
 
     bins = evaluation.to_dict()["reliability"]
-    with writing(path) as file:
+    with atomic_write(path) as file:
         reliability(bins, evaluation.corpus).savefig(file, format=path.suffix[1:])

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from affekt.audio.bulk_decoding import Sound, start_decoders
+from affekt.audio.bulk_decoding import DecodedFile, start_decoders
 from affekt.cli.framework.arguments import Option
 from affekt.data.labels import label_set
 from affekt.data.manifest import is_manifest
@@ -92,7 +92,7 @@ def _said(notes: list[Note]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _progress(sounds: Iterable[Sound], total: int) -> Iterable[Sound]:
+def _progress(sounds: Iterable[DecodedFile], total: int) -> Iterable[DecodedFile]:
     """A bar on standard error while recordings are decoded, where somebody watches."""
     if not sys.stderr.isatty():
         return sounds

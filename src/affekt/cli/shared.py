@@ -17,7 +17,7 @@ from affekt.config import merge
 from affekt.errors import AffektError, ConfigError, Fault
 from affekt.runtime.logs import logs_json, say
 from affekt.runtime.ray_cluster import RayJobs
-from affekt.training.config import TrainConfig
+from affekt.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -38,7 +38,7 @@ CHANGED = ", changed"
 def optional_fields(kind: type[Config]) -> type[Config]:
     """A dataclass with the fields of `kind`, all None by default; nested configurations likewise.
 
-    >>> from affekt.training.config import AugmentConfig
+    >>> from affekt.training.train_config import AugmentConfig
     >>> optional_fields(AugmentConfig)(warp=0.1).tempo is None
     True
     """

@@ -10,7 +10,8 @@ from affekt.cli.shared import ExperimentProgress, TrainChanges, changed_recipe, 
 from affekt.data.labels import label_set
 
 if TYPE_CHECKING:
-    from affekt.experiments.tuning import Found, Point
+    from affekt.experiments.search_space import Point
+    from affekt.experiments.tuning import SearchResult
 
 
 def tune(
@@ -63,7 +64,8 @@ def tune(
         config: TOML file with values for these options.
     """
     from affekt.data.manifest import Manifest
-    from affekt.experiments.tuning import load_space, plan_search
+    from affekt.experiments.search_space import load_space
+    from affekt.experiments.tuning import plan_search
     from affekt.experiments.tuning import tune as search_settings
 
     workers = side_by_side(jobs, device)
@@ -91,7 +93,7 @@ def tune(
     return 1 if found.failed else 0
 
 
-def _print_found(found: Found) -> None:
+def _print_found(found: SearchResult) -> None:
     print(f"best of {found.trials} trials: validation UA {found.value:.3f} (optimistic: the largest of many)")
     for key, value in found.point.items():
         print(f"  {key} = {_shown(value)}")

@@ -41,7 +41,7 @@ import numpy as np
 from affekt.data import times
 from affekt.data.labels import LabelSet
 from affekt.errors import Fault, ManifestError
-from affekt.runtime.atomic_files import writing
+from affekt.runtime.atomic_files import atomic_write
 
 if TYPE_CHECKING:  # pandas takes long to import; functions import it, so that decoding can start before
     import pandas as pd
@@ -141,7 +141,7 @@ class Manifest:
         if path.suffix not in (".csv", ".parquet"):
             raise ManifestError(f"manifest {path}", got=repr(path.suffix), expected=".csv or .parquet")
         table = self.table.assign(path=_relative(self.table["path"], self.root, path.parent))
-        with writing(path) as file:
+        with atomic_write(path) as file:
             if path.suffix == ".csv":
                 table.to_csv(file, index=False)
             else:

@@ -36,7 +36,7 @@ from affekt.errors import AudioError, ConfigError, Fault
 from affekt.runtime import atomic_files
 from affekt.runtime.cpu_affinity import available_cores
 from affekt.runtime.ordered_map import chunks, ordered_map
-from affekt.runtime.processes import suitable
+from affekt.runtime.processes import worth_starting
 
 FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
@@ -271,8 +271,8 @@ def _decode_into(path: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: 
     """Write all waveforms, in order, as they come from those who decode."""
     entries = []
     with (
-        atomic_files.writing(path) as file,
-        atomic_files.writing_out(file) as write,
+        atomic_files.atomic_write(path) as file,
+        atomic_files.flushing(file) as write,
         _progress("decoding", len(clips)) as advance,
     ):
         for entry, samples in advance(_decoded(clips, sample_rate_hz, jobs, scratch)):
@@ -292,7 +292,7 @@ def _decoded(
         return entry, samples.data
 
     stretches = [clip.stretch for clip in clips]
-    if processes := suitable(len(clips), jobs):
+    if processes := worth_starting(len(clips), jobs):
         scratch.mkdir()
         return waveforms(stretches, sample_rate_hz, scratch, processes)
     return _in_order(decode, stretches, jobs)

@@ -21,11 +21,11 @@ from affekt.features.log_mel import FrontEnd
 from affekt.results.run_directory import RunDirectory
 from affekt.runtime.devices import choose_device, torch_threads
 from affekt.runtime.environment import environment
-from affekt.training.config import TrainConfig
 from affekt.training.fitted import Fitted, Subset
 from affekt.training.fitting import fit
 from affekt.training.scoring import score
 from affekt.training.systems import System
+from affekt.training.train_config import TrainConfig
 
 TYPICAL_EPOCHS = 0.45  # share of `max_epochs` before early stopping: mean of the 10 jobs in results/emodb-random
 CLIP_SECONDS = 3.0  # of the clip whose recognition is timed

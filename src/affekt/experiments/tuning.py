@@ -26,14 +26,13 @@ import tomli_w
 import torch.multiprocessing as multiprocessing
 from filelock import FileLock, Timeout
 
-from affekt.config import as_table, merge, read_toml
+from affekt.config import as_table, merge
 from affekt.data.labels import LabelSet
 from affekt.data.manifest import Manifest
 from affekt.data.protocols import FoldPlan, make_folds
 from affekt.errors import AffektError, AudioError, ConfigError, Fault
 from affekt.experiments.loading import Data, load_data
-from affekt.features.log_mel import FeatureConfig
-from affekt.nn import NetworkConfig
+from affekt.experiments.search_space import Point, Space, default_space
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.devices import choose_device, torch_threads
 from affekt.runtime.seeds import derive_seed
@@ -44,135 +43,7 @@ from affekt.training.systems import System, from_system_dict
 if TYPE_CHECKING:
     import optuna
 
-Value = bool | int | float | str
-Point = Mapping[str, Value]
-"""A value for each setting, by its dotted key."""
-
 STUDY = "tune"
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`, whole ones if both are; on a logarithmic scale if `log`."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high or (self.log and self.low <= 0):
-            expected = "low < high" + (", both above 0" if self.log else "")
-            raise ConfigError("range", got=f"low {self.low:g}, high {self.high:g}", expected=expected)
-
-    @property
-    def ends(self) -> tuple[Value, ...]:
-        """Values that must be possible if all are to be."""
-        return self.low, self.high
-
-    def suggest(self, trial: optuna.Trial, key: str) -> Value:
-        """The trial's value."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(key, self.low, self.high, log=self.log)
-        return trial.suggest_float(key, self.low, self.high, log=self.log)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some values."""
-
-    choices: tuple[Value, ...]
-
-    def __post_init__(self) -> None:
-        if not self.choices or not all(isinstance(value, bool | int | float | str) for value in self.choices):
-            raise ConfigError("choices", got=repr(list(self.choices)), expected="numbers, texts, true or false")
-
-    @property
-    def ends(self) -> tuple[Value, ...]:
-        """All of them."""
-        return self.choices
-
-    def suggest(self, trial: optuna.Trial, key: str) -> Value:
-        """The trial's value."""
-        chosen: Value = trial.suggest_categorical(key, self.choices)  # type: ignore[assignment]  # none of them is None
-        return chosen
-
-
-Space = Mapping[str, Range | Choice]
-"""What is searched: dotted keys of the recipe's training (`train.learning_rate`) and the system
-(`system.loss_options.margin`)."""
-
-LOSS_SPACES: Mapping[str, Space] = {
-    "am-softmax": {"scale": Range(5.0, 40.0, log=True), "margin": Range(0.05, 0.5)},
-    "aam-softmax": {"scale": Range(5.0, 40.0, log=True), "margin": Range(0.05, 0.5)},
-    "am-focal": {"scale": Range(5.0, 40.0, log=True), "margin": Range(0.05, 0.5), "gamma": Range(0.5, 5.0)},
-    "focal": {"gamma": Range(0.5, 5.0), "alpha": Range(0.5, 4.0)},
-}
-AUGMENT_SPACE: Space = {
-    "channel_db": Range(0.0, 4.0),
-    "noise_probability": Range(0.0, 0.4),
-    "warp": Range(0.0, 0.15),
-}
-
-
-def default_space(system: System) -> Space:
-    """The learning rate, dropout, the loss's options, and light augmentation, as far as the system has them.
-
-    >>> list(default_space(System("mine", loss="focal")))[:4]
-    ['train.learning_rate', 'system.network.dropout', 'system.loss_options.gamma', 'system.loss_options.alpha']
-    """
-    space: dict[str, Range | Choice] = {"train.learning_rate": Range(1e-4, 1e-2, log=True)}
-    if isinstance(system.network, NetworkConfig):
-        space["system.network.dropout"] = Range(0.1, 0.5)
-    options = LOSS_SPACES.get(system.loss, {}) if isinstance(system.loss, str) else {}
-    space |= {f"system.loss_options.{name}": range_ for name, range_ in options.items()}
-    if isinstance(system.features, FeatureConfig):
-        space |= {f"train.augment.{name}": range_ for name, range_ in AUGMENT_SPACE.items()}
-    return space
-
-
-def load_space(path: str | Path) -> Space:
-    """A space from a TOML file.
-
-    ::
-
-        [train]
-        learning_rate = { low = 1e-4, high = 1e-2, log = true }
-        batch_size = { choices = [16, 32] }
-        [system.loss_options]
-        margin = { low = 0.1, high = 0.5 }
-
-    Raises:
-        ConfigError: every fault of the file.
-    """
-    space: dict[str, Range | Choice] = {}
-    faults: list[Fault] = []
-    for key, leaf in _leaves(read_toml(path)):
-        try:
-            space[key] = _read_dimension(leaf)
-        except ConfigError as error:
-            faults += [replace(fault, what=f"{path}: {key}") for fault in error.faults]
-    if faults or not space:
-        raise ConfigError.of(faults or [Fault(f"space {path}", "nothing to search", "a range or choices")])
-    return space
-
-
-def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, Mapping) and all(isinstance(inner, Mapping) for inner in value.values()) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _read_dimension(leaf: Any) -> Range | Choice:
-    keys = set(leaf) if isinstance(leaf, Mapping) else set()
-    if keys == {"choices"} and isinstance(leaf["choices"], list):
-        return Choice(tuple(leaf["choices"]))
-    ends = [leaf.get(name) for name in ("low", "high")] if keys else []
-    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
-    if {"low", "high"} <= keys <= {"low", "high", "log"} and numbers and isinstance(leaf.get("log", False), bool):
-        return Range(**leaf)
-    raise ConfigError("setting", got=repr(leaf), expected="{ low = 0.1, high = 0.5, log = false } or { choices = [] }")
 
 
 @dataclass(frozen=True)
@@ -336,7 +207,7 @@ def _check_space(search: Search) -> None:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search has come to.
 
     Attributes:
@@ -361,7 +232,7 @@ def tune(
     workers: int = 1,
     on_trial: Callable[[int, float | None, Point], object] = lambda number, value, point: None,
     **options: str,
-) -> Found:
+) -> SearchResult:
     """Search until so many trials have ended, those of earlier calls included; write what was found.
 
     With one worker the same search finds the same, whether or not it was interrupted; with more, a trial's settings
@@ -522,7 +393,7 @@ def _there(point: Point) -> float:
     return _SEARCH[0].value(point)
 
 
-def _write_found(search: Search, study: optuna.Study, out: Path, options: Mapping[str, str]) -> Found:
+def _write_found(search: Search, study: optuna.Study, out: Path, options: Mapping[str, str]) -> SearchResult:
     ended = _ended(study)
     best = max(
         (trial for trial in ended if trial.value is not None), key=lambda trial: trial.value or 0.0, default=None
@@ -535,7 +406,7 @@ def _write_found(search: Search, study: optuna.Study, out: Path, options: Mappin
         )
     point: Point = best.user_attrs["point"]
     failed = sum(trial.value is None for trial in ended)
-    return Found(best.value, point, len(ended), failed, _write_config(search, point, out, options))
+    return SearchResult(best.value, point, len(ended), failed, _write_config(search, point, out, options))
 
 
 def _table(trials: Iterable[optuna.trial.FrozenTrial]) -> bytes:

@@ -41,7 +41,7 @@ TOLERANCE = 1e-4
 Waveforms = Sequence[NDArray[np.float32]]
 
 
-class Recognized(NamedTuple):
+class PipelineOutput(NamedTuple):
     """What the pipeline and the file say about a batch."""
 
     probabilities: Float[Tensor, "batch classes"]
@@ -111,9 +111,9 @@ class Pipeline(nn.Module):
         return self.normalizer(self.log_mel(clipped, own)), lengths
 
     @torch.inference_mode()
-    def forward(self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]) -> Recognized:
+    def forward(self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]) -> PipelineOutput:
         scores, embedding = self.network(*self.prepare(waveform, samples))
-        return Recognized((self.logits(scores) / self.temperature).softmax(-1), embedding)
+        return PipelineOutput((self.logits(scores) / self.temperature).softmax(-1), embedding)
 
 
 @dataclass(frozen=True)

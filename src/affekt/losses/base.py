@@ -102,19 +102,19 @@ class FunctionLoss(Loss):
         return self.function(scores, embedding, labels)
 
 
-class Range(NamedTuple):
+class Bounds(NamedTuple):
     """Numbers that an option may take, as a test and in words."""
 
     holds: Callable[[float], bool]
     words: str
 
 
-ABOVE_0 = Range(lambda value: value > 0, "a number above 0")
-AT_LEAST_0 = Range(lambda value: value >= 0, "a number, at least 0")
-FRACTION = Range(lambda value: 0 <= value < 1, "a number in [0, 1)")
+ABOVE_0 = Bounds(lambda value: value > 0, "a number above 0")
+AT_LEAST_0 = Bounds(lambda value: value >= 0, "a number, at least 0")
+FRACTION = Bounds(lambda value: 0 <= value < 1, "a number in [0, 1)")
 
 
-def number(what: str, value: object, allowed: Range) -> list[Fault]:
+def number(what: str, value: object, allowed: Bounds) -> list[Fault]:
     """What is wrong with an option that must be a finite number.
 
     >>> [str(fault) for fault in number("focal: gamma", -1, AT_LEAST_0)]
@@ -157,7 +157,7 @@ def check(faults: list[Fault]) -> None:
         raise ConfigError.of(faults)
 
 
-def _is_number(value: object, allowed: Range) -> bool:
+def _is_number(value: object, allowed: Bounds) -> bool:
     is_real = isinstance(value, Real) and not isinstance(value, bool)
     return is_real and math.isfinite(float(value)) and allowed.holds(float(value))  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ from affekt.recognition.models import BUNDLED
 from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Prediction
 from affekt.runtime.cpu_affinity import available_cores
 from affekt.runtime.ordered_map import chunks, in_flight
-from affekt.runtime.processes import Lost, Processes, suitable
+from affekt.runtime.processes import WorkerDied, WorkerProcesses, worth_starting
 from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, connected, libraries
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ Model = Path | tuple[bytes, str] | None
 """A model file, its content and name, or None: the one that comes with affekt."""
 
 
-class Answers(NamedTuple):
+class ShardAnswers(NamedTuple):
     """The answers for one shard, and the model's labels."""
 
     labels: tuple[str, ...]
@@ -100,7 +100,7 @@ def processes_for(items: Sequence[Item], jobs: int) -> int:
         items: recordings and segments.
         jobs: at most so many.
     """
-    count = suitable(len(items), jobs)
+    count = worth_starting(len(items), jobs)
     return count if count and all(isinstance(_source(item), str | os.PathLike) for item in items) else 0
 
 
@@ -135,7 +135,7 @@ def _in_place(items: Iterable[Item | Failure], answers: Iterator[Answer]) -> Ite
 
 def predict_in_processes(
     model: Model, sources: Iterable[Item], options: Options, count: int
-) -> Generator[Answers, None, None]:
+) -> Generator[ShardAnswers, None, None]:
     """Predictions of many recordings by processes of this machine, in order, shard by shard; the first one is empty.
 
     A recording that cannot be used gives a :class:`Failure`, and so does one that kills its process. The others of its
@@ -151,36 +151,36 @@ def predict_in_processes(
         CheckpointError: the file is missing, damaged or not an affekt model, or cannot be run.
     """
     shards, again = itertools.tee(itertools.chain([()], chunks(sources, CHUNK_RECORDINGS)))
-    with Processes(_make_worker, count, model, dict(options)) as processes:
+    with WorkerProcesses(_make_worker, count, model, dict(options)) as processes:
         for shard, said in zip(again, processes.map(shards), strict=True):
-            yield _one_by_one(processes, shard) if isinstance(said, Lost) else said
+            yield _one_by_one(processes, shard) if isinstance(said, WorkerDied) else said
 
 
-def _one_by_one(processes: Processes[Shard, Answers], shard: Shard) -> Answers:
+def _one_by_one(processes: WorkerProcesses[Shard, ShardAnswers], shard: Shard) -> ShardAnswers:
     """The answers of a shard whose process died."""
     said = processes.ask(())
-    if isinstance(said, Lost):
+    if isinstance(said, WorkerDied):
         got, remedy = f"a process that ended {said.how} before its first recording", "try --jobs 1, which needs least"
         raise AffektError("recognition", got=got, expected="a process that starts", remedy=remedy)
-    return Answers(said.labels, [answer for source in shard for answer in _alone(processes, source)])
+    return ShardAnswers(said.labels, [answer for source in shard for answer in _alone(processes, source)])
 
 
-def _alone(processes: Processes[Shard, Answers], source: Item) -> list[Answer]:
+def _alone(processes: WorkerProcesses[Shard, ShardAnswers], source: Item) -> list[Answer]:
     said = processes.ask((source,))
-    if not isinstance(said, Lost):
+    if not isinstance(said, WorkerDied):
         return said.answers
     got, remedy = f"a process that ended {said.how} at it", "is there enough memory? --jobs 1 needs least"
     name = name_of(source)
     return [Failure(name, AudioError(name, got=got, expected="an answer", remedy=remedy))]
 
 
-def _make_worker(model: Model, options: Options) -> Callable[[Shard], Answers]:
+def _make_worker(model: Model, options: Options) -> Callable[[Shard], ShardAnswers]:
     """Worker factory: the function that answers for the shards of one process."""
     from affekt.recognition.recognizer import Recognizer
 
     given = isinstance(model, tuple)
     recognizer = Recognizer(*model, threads=1) if given else Recognizer.load(model, threads=1)  # type: ignore[misc, arg-type]
-    return lambda shard: Answers(recognizer.labels, list(recognizer.predict_many(shard, jobs=1, **options)))
+    return lambda shard: ShardAnswers(recognizer.labels, list(recognizer.predict_many(shard, jobs=1, **options)))
 
 
 def predict_on_ray(

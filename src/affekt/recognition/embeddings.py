@@ -12,7 +12,7 @@ from affekt.errors import AudioError
 from affekt.recognition.bulk import Item
 from affekt.recognition.prediction import Failure
 from affekt.recognition.recognizer import Recognizer
-from affekt.runtime.atomic_files import writing
+from affekt.runtime.atomic_files import atomic_write
 from affekt.runtime.ordered_map import ordered_map
 
 Floats = NDArray[np.float32]
@@ -40,5 +40,5 @@ def write_embeddings(recognizer: Recognizer, items: Sequence[Item | Failure], pa
     features = next((len(row) for row in rows if row is not None), 0)
     missing = np.full(features, np.nan, np.float32)
     table = np.stack([missing if row is None else row for row in rows]) if rows else np.empty((0, 0), np.float32)
-    with writing(path) as file:
+    with atomic_write(path) as file:
         np.save(file, table)

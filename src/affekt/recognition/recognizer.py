@@ -45,7 +45,7 @@ from affekt.recognition.sources import (
     segment_of,
 )
 from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline, whole_answer
-from affekt.runtime.cpu_affinity import Apart, available_cores
+from affekt.runtime.cpu_affinity import PinnedThreads, available_cores
 from affekt.runtime.ordered_map import chunks, ordered_map
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Recognizer:
         self.threads = available_cores() if threads is None else max(1, threads)
         self.content = model
         self.name = name
-        self._apart = Apart(self.threads)
+        self._apart = PinnedThreads(self.threads)
         self._session = open_session(model, name, self.threads, self._apart.others)
         self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, name)
         self.labels = self.card.labels

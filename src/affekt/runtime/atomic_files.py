@@ -16,12 +16,12 @@ OUT_BYTES = 1 << 26
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file that takes the place of `path`, synced to disk, when the block ends without an error.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> with writing(folder / "a.txt") as file:
+    >>> with atomic_write(folder / "a.txt") as file:
     ...     _ = file.write(b"whole")
     >>> [(path.name, path.read_bytes()) for path in folder.iterdir()]
     [('a.txt', b'whole')]
@@ -48,7 +48,7 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def writing_out(file: BinaryIO) -> Iterator[Callable[[memoryview | bytes], None]]:
+def flushing(file: BinaryIO) -> Iterator[Callable[[memoryview | bytes], None]]:
     """What to write the parts of a large file with: they go to disk while the next are made, and not all at the end.
 
     Raises:
@@ -74,17 +74,17 @@ def writing_out(file: BinaryIO) -> Iterator[Callable[[memoryview | bytes], None]
 
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file in one step."""
-    with writing(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
 @contextmanager
-def filling(folder: str | Path) -> Iterator[Path]:
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Make a temporary folder that takes the place of `folder`, new or empty, synced to disk, when the block ends well.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "new"
-    >>> with filling(folder) as inside:
+    >>> with atomic_folder(folder) as inside:
     ...     _ = (inside / "a.txt").write_bytes(b"whole")
     ...     folder.exists()
     False

@@ -1,4 +1,4 @@
-"""The processor's cores: how many there are to use, and which of them the threads of one piece of work run on."""
+"""CPU affinity: the number of available cores, and pinning of the threads that share one computation."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from threading import Lock
 
 
 def available_cores() -> int:
-    """Cores that this process may run on."""
+    """The number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Apart:
-    """A core for each thread of a piece of work that uses all of them; the caller's is one that the others leave.
+class PinnedThreads:
+    """Pin each worker thread to its own core; the caller keeps the remaining one.
 
-    A thread that has slept is woken, as often as not, on the core of the one that wakes it. If that one then waits
-    actively, for it, both wait for some milliseconds until the system moves one of them. Linux alone; elsewhere, and
-    with fewer threads than cores, nothing is done.
+    Linux often wakes a sleeping thread on the core of the thread that wakes it. If the waking thread then spins until
+    the other is done, both share one core for some milliseconds, until the scheduler moves one. Pinning avoids that. It
+    is done on Linux alone, and only if there are as many threads as cores.
 
     Args:
-        threads: how many work together, the caller's among them.
+        threads: number of threads that compute together, including the caller's.
     """
 
     def __init__(self, threads: int) -> None:
@@ -34,12 +34,12 @@ class Apart:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """The cores of the other threads."""
+        """Cores for the other threads; empty where nothing is pinned."""
         return tuple(self._cores[1:])
 
     @contextmanager
     def caller(self) -> Iterator[None]:
-        """Begin the context on the first core, if nobody else is in such a context; from there none is driven away."""
+        """Move the calling thread to the first core at the start of the block, unless another caller has taken it."""
         if not self._cores or not self._first_taken.acquire(blocking=False):
             yield
             return
@@ -52,7 +52,7 @@ class Apart:
 
 
 def _core() -> int:
-    """The core that this thread runs on; -1 where the C library does not tell."""
+    """The core that this thread runs on; -1 if the C library has no `sched_getcpu`."""
     tell: Callable[[], int] | None = getattr(_c_library(), "sched_getcpu", None)
     return tell() if tell else -1
 
@@ -63,8 +63,8 @@ def _c_library() -> ctypes.CDLL:
 
 
 def _move_to(core: int) -> None:
-    """Go on there, for as long as the system sees fit."""
+    """Move this thread to a core once, without pinning it there."""
     before = os.sched_getaffinity(0)
-    with suppress(OSError):  # the system does not allow it, or the core is gone
+    with suppress(OSError):  # not permitted, or the core is offline
         os.sched_setaffinity(0, {core})
         os.sched_setaffinity(0, before)

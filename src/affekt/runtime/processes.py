@@ -1,11 +1,12 @@
-"""Work shared out among processes of this machine: things to do go in, what came of them comes out in the same order.
+"""A pool of worker processes on this machine, with results in input order.
 
-Threads of Python take turns at all that is Python, and each turn that one waits for costs more than the turn. Processes
-do not. But each has to start and to import what it needs, so they are for long lists; and what goes in and comes out is
-copied, so it should be small.
+The GIL serializes the Python part of each task, and handing the GIL over costs more than the task itself when tasks are
+short; processes avoid that. But each worker has to start an interpreter and import modules, so a pool pays off for long
+lists only; and inputs and results are pickled through pipes, so they should be small.
 
-A process that dies costs what it was working on, which is then :class:`Lost`, and another takes its place. Ctrl-C
-reaches this process alone, which ends the others; and they end by themselves when it dies, however that happens.
+The pool differs from :class:`concurrent.futures.ProcessPoolExecutor` in what a crash does: the item that the dead
+worker had is reported as :class:`WorkerDied`, and the worker is replaced. SIGINT reaches the parent alone, which ends
+the workers; workers end by themselves when the parent dies, since their pipe closes.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ from types import TracebackType
 from typing import IO, Any, Generic, Self, TypeVar
 
 from affekt.errors import AffektError
-from affekt.runtime.allocator import kept
+from affekt.runtime.allocator import reuse_freed_memory
 from affekt.runtime.ordered_map import chunks, ordered_map
 
 START = """
 import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
-from affekt.runtime.processes import live
-live()
+from affekt.runtime.processes import worker_main
+worker_main()
 """
-RECORDINGS_EACH = 100
-"""So many recordings are worth a process; with fewer for each, threads have done most before those have begun."""
+RECORDINGS_PER_PROCESS = 100
+"""Recordings that make up for the start of one worker; with fewer, threads finish before workers have started."""
 AHEAD_PER_PROCESS = 2
-"""Things that wait for each process, or whose results wait for those before them."""
-ALONE = {"OPENBLAS_NUM_THREADS": "1"}
-"""For their environment: NumPy's other threads have nothing to do there, and would turn on the spot as they start."""
-GONE = (EOFError, OSError, pickle.UnpicklingError)
-"""What a pipe raises whose other end is gone, perhaps in the middle of something."""
+"""Items that wait for each worker, or whose results wait for earlier ones."""
+WORKER_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
+"""Environment of the workers: NumPy's BLAS threads would have no work there and spin while they start."""
+BROKEN_PIPE = (EOFError, OSError, pickle.UnpicklingError)
+"""Errors of a pipe whose other end has closed, perhaps in the middle of a message."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,39 +54,47 @@ Of = TypeVar("Of")
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """What a process was working on when it ended.
+class WorkerDied:
+    """In place of a result: the worker died at this item.
 
     Attributes:
-        how: it ended, for people.
+        how: "by signal N" or "with exit code N".
     """
 
     how: str
 
 
-def suitable(recordings: int, jobs: int) -> int:
-    """How many processes should share recordings, instead of so many threads; 0: threads should."""
-    count = min(jobs, recordings // RECORDINGS_EACH)
+def worth_starting(recordings: int, jobs: int) -> int:
+    """The number of worker processes that pays off for some recordings.
+
+    Args:
+        recordings: number of recordings.
+        jobs: the most workers or threads that may run.
+
+    Returns:
+        The number of processes; 0 where threads are faster.
+    """
+    count = min(jobs, recordings // RECORDINGS_PER_PROCESS)
     interpreter = bool(sys.executable) and not getattr(sys, "frozen", False)  # else it is another program
     return count if count > 1 and interpreter else 0
 
 
-class Processes(Generic[Item, Result]):
-    """Some processes that all do the same work.
+class WorkerProcesses(Generic[Item, Result]):
+    """A pool of processes that apply one function.
 
     >>> from operator import itemgetter
-    >>> with Processes(itemgetter, 2, 1) as processes:
+    >>> with WorkerProcesses(itemgetter, 2, 1) as processes:
     ...     list(processes.map(["one", "two", "three"]))
     ['n', 'w', 'h']
     """
 
     def __init__(self, make: Callable[..., Callable[[Item], Result]], count: int, *arguments: object) -> None:
-        """Start them: from then on they make ready, beside whatever the caller does.
+        """Start the workers, which then import and set up in the background.
 
         Args:
-            make: a function of a module, which each process calls once, for the function that does the work.
-            count: how many processes.
-            arguments: what `make` is called with; nothing large.
+            make: worker factory, importable from a module; each process calls it once and gets the function to apply.
+            count: number of processes.
+            arguments: arguments of `make`; nothing large.
         """
         self.count = 0
         self._make = partial(make, *arguments)
@@ -95,7 +104,7 @@ class Processes(Generic[Item, Result]):
         self.grow(count)
 
     def grow(self, count: int) -> None:
-        """Start more, up to so many."""
+        """Start more workers, up to `count` in all."""
         for _ in range(self.count, count):
             self._all.append(_Process(self._make))
             self._idle.put(self._all[-1])
@@ -109,8 +118,8 @@ class Processes(Generic[Item, Result]):
     ) -> None:
         self.end()
 
-    def map(self, items: Iterable[Item]) -> Iterator[Result | Lost]:
-        """What came of each, in order; items are taken only as fast as results are asked for.
+    def map(self, items: Iterable[Item]) -> Iterator[Result | WorkerDied]:
+        """Results in the order of the items, which are read only slightly ahead of the results.
 
         Raises:
             AffektError, OSError: what the work raised.
@@ -119,35 +128,38 @@ class Processes(Generic[Item, Result]):
         # On an error nobody wants the other results; ending the processes frees the threads that wait for them.
         return ordered_map(self.ask, items, self.count, AHEAD_PER_PROCESS * self.count, on_abort=self.end)
 
-    def each(self: Processes[list[Part], list[Of]], parts: Iterable[Part], size: int) -> Iterator[Of | Lost]:
-        """What came of each part, where items are lists of `size` parts, and results lists of what came of them.
+    def each(
+        self: WorkerProcesses[list[Part], list[Of]], parts: Iterable[Part], size: int
+    ) -> Iterator[Of | WorkerDied]:
+        """Results of single parts, sent in lists of `size`, which the workers answer with lists of results.
 
-        A list at which a process dies is done again, each of its parts by itself. Raises as :meth:`map`.
+        A list at which a worker dies is repeated part by part, so that only the guilty one is lost. Raises as
+        :meth:`map`.
         """
         items, again = tee(map(list, chunks(parts, size)))
         for item, results in zip(again, self.map(items), strict=True):
-            if not isinstance(results, Lost):
+            if not isinstance(results, WorkerDied):
                 yield from results
                 continue
             for part in item:
                 result = self.ask([part])
-                yield result if isinstance(result, Lost) else result[0]
+                yield result if isinstance(result, WorkerDied) else result[0]
 
-    def ask(self, item: Item) -> Result | Lost:
-        """What comes of one item, as soon as one of the processes has nothing else to do. Raises as :meth:`map`."""
+    def ask(self, item: Item) -> Result | WorkerDied:
+        """The result of one item, computed by the next idle worker. Raises as :meth:`map`."""
         process = self._idle.get()
         try:
             answer = process.ask(item)
-        except GONE:
+        except BROKEN_PIPE:
             how = process.end()
             process = self._successor(process)
-            return Lost(how)
+            return WorkerDied(how)
         finally:
             self._idle.put(process)
         return answer.opened()  # type: ignore[no-any-return]
 
     def end(self) -> None:
-        """End the processes, whatever they are doing; what waits for them is lost."""
+        """Kill the workers, whatever they are doing."""
         with self._lock:
             self._open = False
             for process in self._all:
@@ -156,7 +168,7 @@ class Processes(Generic[Item, Result]):
                 process.end()
 
     def _successor(self, dead: _Process) -> _Process:
-        """Another process in place of a dead one; the dead one itself where all have been ended."""
+        """A new worker in place of a dead one; the dead one itself if the pool has ended."""
         with self._lock:
             if not self._open:
                 return dead
@@ -166,35 +178,35 @@ class Processes(Generic[Item, Result]):
 
 
 class _Process:
-    """One process, and the pipes to it and from it."""
+    """One worker process and its two pipes."""
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=ALONE | os.environ,
+            env=WORKER_ENVIRONMENT | os.environ,
             **_out_of_reach(),
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._questions, self._answers = self._process.stdin, self._process.stdout
-        with suppress(OSError):  # it has died: whoever asks it will hear of that
+        with suppress(OSError):  # it has died, which `ask` will report
             self._say(sys.path)
             self._say(make)
 
     def ask(self, item: object) -> _Answer:
-        """What comes of an item."""
+        """Send an item and wait for the answer."""
         self._say(item)
         answer: _Answer = pickle.load(self._answers)
         return answer
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill the process."""
         self._process.kill()
 
     def end(self) -> str:
-        """Wait for its end, and say how it came."""
+        """Kill the process, wait for it, and return how it ended."""
         self.kill()
         code = self._process.wait()
         for pipe in (self._questions, self._answers):
@@ -209,7 +221,7 @@ class _Process:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What came of an item: a result, an error to raise, or the trace of a defect; and what was logged meanwhile."""
+    """An answer of a worker: a result, an expected error, or the traceback of a bug; and the log records."""
 
     result: object = None
     error: AffektError | OSError | None = None
@@ -217,7 +229,7 @@ class _Answer:
     records: tuple[logging.LogRecord, ...] = ()
 
     def opened(self) -> Any:
-        """The result, if it is one."""
+        """Handle the log records, then return the result or raise the error."""
         for record in self.records:
             logging.getLogger(record.name).handle(record)
         if self.error is not None:
@@ -228,20 +240,20 @@ class _Answer:
 
 
 def _out_of_reach() -> dict[str, Any]:
-    """How to start a process that Ctrl-C does not reach."""
+    """Arguments of `Popen` for a process that SIGINT from the terminal does not reach."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"process_group": 0}
 
 
-def live() -> None:
-    """The life of such a process: take a thing, do it, say what came of it, take the next, until the parent is gone.
+def worker_main() -> None:
+    """Main loop of a worker: read an item, apply the function, write the answer, until the parent closes the pipe.
 
-    What anybody prints meanwhile goes to standard error: standard output is the pipe of the answers.
+    Standard output is the pipe of the answers, so anything that is printed goes to standard error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from whoever sends it to this process by itself
     questions = sys.stdin.buffer
-    with suppress(*GONE), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers, kept():
+    with suppress(*BROKEN_PIPE), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers, reuse_freed_memory():
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         _serve(questions, answers)
 
@@ -251,7 +263,7 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     logging.getLogger("affekt").addHandler(log)
     logging.getLogger("affekt").propagate = False
     make = cache(pickle.load(questions))
-    with suppress(Exception):  # it is raised again for the first item
+    with suppress(Exception):  # raised again at the first item
         make()
     while True:
         item = pickle.load(questions)
@@ -260,25 +272,25 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
             answer = _Answer(work(item), records=log.taken())
         except (AffektError, OSError) as error:
             answer = _Answer(error=error, records=log.taken())
-        except Exception:  # it cannot be raised here, so it is raised in the parent
+        except Exception:  # a bug: its traceback is raised in the parent
             answer = _Answer(trace=traceback.format_exc(), records=log.taken())
         answers.write(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
         answers.flush()
 
 
 class _Kept(logging.Handler):
-    """Keeps records, for the parent to handle."""
+    """Collects log records for the parent to handle."""
 
     def __init__(self) -> None:
         super().__init__()
         self._records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record, as plain values."""
+        """Collect a record, reduced to picklable values."""
         record.msg, record.args, record.exc_info = record.getMessage(), None, None
         self._records.append(record)
 
     def taken(self) -> tuple[logging.LogRecord, ...]:
-        """The records since the last call."""
+        """Return and forget the records since the last call."""
         records, self._records = tuple(self._records), []
         return records

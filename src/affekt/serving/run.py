@@ -16,7 +16,7 @@ from uvicorn.supervisors import Multiprocess
 
 from affekt.errors import ConfigError
 from affekt.recognition.recognizer import Recognizer
-from affekt.runtime.allocator import give_back_blocks_of
+from affekt.runtime.allocator import release_blocks_from
 from affekt.runtime.logs import logs_json, say
 from affekt.runtime.ray_cluster import RayReplicas
 from affekt.serving.access_log import logging_config
@@ -111,7 +111,7 @@ def announce(settings: ServerSettings, listener: socket.socket, recognizer: Reco
 
 
 def _app(recognizer: Recognizer, settings: ServerSettings, place: Deployment | None, access_log: bool) -> FastAPI:
-    give_back_blocks_of(LARGE_BYTES)
+    release_blocks_from(LARGE_BYTES)
     if place is None:
         return create_app(recognizer, settings, access_log=access_log)
     return create_app(Replicated(recognizer, place), settings, place.runs, access_log)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from affekt.features.clips import Batch
-from affekt.training.config import AugmentConfig
+from affekt.training.train_config import AugmentConfig
 
 NEPER_PER_DB = math.log(10) / 10  # of energy: 10 dB are a factor of 10, and ln(10) in these features
 

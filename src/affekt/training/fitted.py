@@ -11,8 +11,8 @@ from torch import nn
 
 from affekt.features.log_mel import Normalizer
 from affekt.losses import Loss
-from affekt.training.config import Monitor
 from affekt.training.systems import System
+from affekt.training.train_config import Monitor
 
 
 @dataclass(frozen=True)

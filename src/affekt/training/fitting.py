@@ -31,7 +31,6 @@ from affekt.runtime.devices import autocast, seeded
 from affekt.runtime.seeds import derive_seed, generator
 from affekt.training.augmentation import augment
 from affekt.training.checkpoint import Checkpoint
-from affekt.training.config import AugmentConfig, TrainConfig
 from affekt.training.fitted import Epoch, Fitted, Subset, TrainingInterrupted
 from affekt.training.mixup import Mixed, mix
 from affekt.training.optimizer import copied, make_average, make_optimizer, make_schedule, move_options
@@ -39,6 +38,7 @@ from affekt.training.scoring import Scored, score
 from affekt.training.speaker_adversary import Adversary
 from affekt.training.state import read_state, write_state
 from affekt.training.systems import System
+from affekt.training.train_config import AugmentConfig, TrainConfig
 
 
 def fit(
@@ -74,7 +74,7 @@ def fit(
         TrainingInterrupted: Ctrl-C, once an epoch is finished; the same call with the same `state` resumes.
     """
     device = torch.device(device)
-    with allocator.kept():
+    with allocator.reuse_freed_memory():
         run = _Run(system, clips, train, validation, classes, config, seed, device, start)
         if state is not None and state.exists():
             run.restore(state)

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-
-class Recipe(Protocol):
-    """The part of :class:`affekt.training.config.TrainConfig` that is needed here."""
-
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def beta1(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def schedule(self) -> str: ...
-    @property
-    def averaging(self) -> float: ...
+from affekt.training.train_config import TrainConfig
 
 
-def make_optimizer(learners: Sequence[nn.Module], config: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(learners: Sequence[nn.Module], config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW over the parameters of all learners."""
     return torch.optim.AdamW(
         [parameter for part in learners for parameter in part.parameters()],
@@ -43,7 +30,7 @@ def move_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> Non
 
 
 def make_schedule(
-    optimizer: torch.optim.Optimizer, config: Recipe, steps: int
+    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
     """The learning rate's way over all steps; None where it does not change."""
     if config.schedule == "constant":
@@ -54,7 +41,7 @@ def make_schedule(
     )
 
 
-def make_average(network: nn.Module, config: Recipe) -> AveragedModel | None:
+def make_average(network: nn.Module, config: TrainConfig) -> AveragedModel | None:
     """The exponential average of the weights; None where they are used as they are."""
     if not config.averaging:
         return None

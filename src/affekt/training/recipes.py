@@ -9,8 +9,8 @@ from affekt.config import build, is_run_config, read_toml
 from affekt.errors import ConfigError
 from affekt.features.log_mel import FeatureConfig
 from affekt.nn import NetworkConfig
-from affekt.training.config import AugmentConfig, TrainConfig
 from affekt.training.systems import System
+from affekt.training.train_config import AugmentConfig, TrainConfig
 
 
 @dataclass(frozen=True)

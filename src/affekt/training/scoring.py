@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from affekt.features.clips import Clips, sorted_batches
 from affekt.features.pieces import combine_embeddings, combine_logits
 from affekt.runtime.devices import autocast
-from affekt.training.config import TrainConfig
 from affekt.training.fitted import Fitted
+from affekt.training.train_config import TrainConfig
 
 
 class Scored(NamedTuple):

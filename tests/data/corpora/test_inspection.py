@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt.audio.bulk_decoding import TOGETHER, Sound, decode
+from affekt.audio.bulk_decoding import TOGETHER, DecodedFile, decode
 from affekt.data.corpora.inspection import inspect
 from affekt.data.corpora.release import Note, Row
 
@@ -131,7 +131,7 @@ def test_progress_sees_every_recording(tmp_path: Path, recording: Callable[..., 
         recording(tmp_path / f"{name}.wav")
     seen: list[tuple[int, int]] = []
 
-    def progress(sounds: Iterable[Sound], total: int) -> Iterator[Sound]:
+    def progress(sounds: Iterable[DecodedFile], total: int) -> Iterator[DecodedFile]:
         for number, sound in enumerate(sounds):
             seen.append((number, total))
             yield sound

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from affekt.data.corpora import CORPORA, prepare
-from affekt.data.corpora.comparison import compare_classes
+from affekt.data.corpora.expected_counts import compare_classes
 from affekt.data.labels import EMOTIONS, LABEL_SETS, LabelSet
 from affekt.data.manifest import Manifest
 from affekt.data.vocabulary import WORDS, canonical

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from affekt.nn.zoo.dilated_resnet import SelfAttention
+from affekt.nn.zoo.dilated_resnet import FrameSelfAttention
 from affekt.nn.zoo.ecapa import AttentiveStatistics
 from affekt.nn.zoo.tdnn_lstm import REACH_FRAMES, RestrictedAttention
 
@@ -57,7 +57,7 @@ def test_attentive_statistics_weights() -> None:
 
 
 def test_self_attention_weights() -> None:
-    attention = SelfAttention(8, heads=2)
+    attention = FrameSelfAttention(8, heads=2)
     _, weights = attention.attend(states(8), MASK)
     assert weights.shape == (3, 2, 20, 20)
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 20))

@@ -13,10 +13,10 @@ import pytest
 
 from affekt import audio
 from affekt.features.clips import Clips
-from affekt.training.config import TrainConfig
 from affekt.training.fitted import Epoch, as_subset
 from affekt.training.fitting import fit
 from affekt.training.systems import SYSTEMS, System
+from affekt.training.train_config import TrainConfig
 
 CLASSES = "WFTN"  # anger, happiness, sadness, neutral: the sixth letter of EmoDB's names
 SECONDS = 1.0

@@ -11,11 +11,11 @@ from affekt.features.clips import Clips
 from affekt.features.frontends import LogMelFunctionals
 from affekt.features.log_mel import Normalizer
 from affekt.nn.zoo.svm import COMPLEXITIES, LinearSVM
-from affekt.training.config import TrainConfig
 from affekt.training.fitted import as_subset
 from affekt.training.fitting import fit
 from affekt.training.scoring import score
 from affekt.training.systems import SYSTEMS, System
+from affekt.training.train_config import TrainConfig
 
 RNG = np.random.default_rng(5)
 LABELS = np.arange(60) % 3

@@ -26,8 +26,8 @@ from affekt.data.corpora import (
     emodb,
     emovo,
     esd,
-    folders,
     iemocap,
+    labeled_folders,
     meld,
     nemo,
     ravdess,
@@ -39,8 +39,8 @@ from affekt.data.corpora import (
     urdu,
 )
 from affekt.data.corpora.archives import archives_in, is_archive
-from affekt.data.corpora.comparison import compare_classes, compare_release
 from affekt.data.corpora.contradictions import contradictions
+from affekt.data.corpora.expected_counts import compare_classes, compare_release
 from affekt.data.corpora.inspection import Progress, inspect
 from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
 from affekt.data.labels import LabelSet, unusable_classes
@@ -51,7 +51,7 @@ __all__ = ["CORPORA", "Corpus", "Note", "Release", "find_corpus", "prepare"]
 
 _MODULES = (
     *(iemocap, emodb, ravdess, crema_d, savee, tess, emovo, nemo, ased, urdu, turev_db, meld, esd),
-    *(synthetic, table, folders, audformat),
+    *(synthetic, table, labeled_folders, audformat),
 )
 CORPORA: Mapping[str, Corpus] = MappingProxyType({module.CORPUS.name: module.CORPUS for module in _MODULES})
 

@@ -23,7 +23,7 @@ EXTRACT = "extract the sound beside them, for example with `ffmpeg -i x.mp4 -ac 
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class AudioFiles:
     """Recordings under a root.
 
     Attributes:
@@ -46,7 +46,7 @@ class Found:
         return index
 
 
-def find(root: Path, folders: Iterable[Path] | None = None) -> Found:
+def find(root: Path, folders: Iterable[Path] | None = None) -> AudioFiles:
     """Recordings in some folders below a root (by default in all of it), recursively."""
     files: list[PurePosixPath] = []
     videos: list[PurePosixPath] = []
@@ -65,7 +65,7 @@ def find(root: Path, folders: Iterable[Path] | None = None) -> Found:
         *noted("folders that cannot be opened", closed, failed=True),
         *noted("file names that no table can hold", unusable, "rename them: UTF-8, no space at the ends", failed=True),
     ]
-    return Found(root, tuple(sorted(files, key=_preference)), tuple(sorted(videos)), tuple(notes))
+    return AudioFiles(root, tuple(sorted(files, key=_preference)), tuple(sorted(videos)), tuple(notes))
 
 
 def stem_key(path: PurePosixPath | str) -> str:

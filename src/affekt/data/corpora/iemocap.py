@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from affekt.data.corpora.files import Found, branches, find, stem_key
+from affekt.data.corpora.files import AudioFiles, branches, find, stem_key
 from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
 from affekt.data.manifest import VOTES_PREFIX
 from affekt.data.vocabulary import canonical
@@ -156,7 +156,7 @@ def _vote_columns(turns: Turns, turn: str) -> Row:
     return {f"{VOTES_PREFIX}{label}": votes[label] for label in sorted(set(EMOTIONS.values()) - {"unknown"})}
 
 
-def _notes(turns: Turns, found: Found) -> list[Note]:
+def _notes(turns: Turns, found: AudioFiles) -> list[Note]:
     files = found.by_stem()
     known = {stem_key(turn) for turn in turns.rows}
     return [

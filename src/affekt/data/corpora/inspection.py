@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import median
 from typing import TypeAlias
 
-from affekt.audio.bulk_decoding import Decoders, Sound, decoded
+from affekt.audio.bulk_decoding import DecodedFile, Decoders, decoded
 from affekt.data.corpora.release import Note, Row, noted
 
-Progress: TypeAlias = Callable[[Iterable[Sound], int], Iterable[Sound]]
+Progress: TypeAlias = Callable[[Iterable[DecodedFile], int], Iterable[DecodedFile]]
 """Wraps an iterable of known length, to show how far it is."""
 
 CONTAINERS = {
@@ -46,7 +46,7 @@ def inspect(
         The rows whose recording can be used, and what is to be said about all of them.
     """
     paths = list(dict.fromkeys(str(row["path"]) for row in rows))
-    found: Iterable[Sound] = decoded([str(root / path) for path in paths], jobs, decoders)
+    found: Iterable[DecodedFile] = decoded([str(root / path) for path in paths], jobs, decoders)
     sounds = dict(zip(paths, progress(found, len(paths)) if progress else found, strict=True))
     usable = [row for row in rows if not sounds[row["path"]].fault]
     return usable, [
@@ -58,7 +58,7 @@ def inspect(
     ]
 
 
-def _faults(sounds: Mapping[str, Sound]) -> list[Note]:
+def _faults(sounds: Mapping[str, DecodedFile]) -> list[Note]:
     broken = [path for path, sound in sounds.items() if not sound.complete]
     return [
         *noted(
@@ -70,7 +70,7 @@ def _faults(sounds: Mapping[str, Sound]) -> list[Note]:
     ]
 
 
-def _formats(sounds: Mapping[str, Sound]) -> list[Note]:
+def _formats(sounds: Mapping[str, DecodedFile]) -> list[Note]:
     good = [sound for sound in sounds.values() if not sound.fault]
     disguised = [
         f"{path} is {sound.container}"
@@ -93,7 +93,7 @@ def _tally(kinds: Counter[str]) -> str:
     return ", ".join(f"{kind} in {count}" for kind, count in kinds.most_common())
 
 
-def _levels(sounds: Mapping[str, Sound]) -> list[Note]:
+def _levels(sounds: Mapping[str, DecodedFile]) -> list[Note]:
     peaks = {path: sound.peak for path, sound in sounds.items() if not sound.fault}
     quiet = [path for path, peak in peaks.items() if 0 < peak < QUIET_PEAK]
     if quiet:
@@ -105,7 +105,7 @@ def _levels(sounds: Mapping[str, Sound]) -> list[Note]:
     ]
 
 
-def _copies(sounds: Mapping[str, Sound], rows: list[Row]) -> list[Note]:
+def _copies(sounds: Mapping[str, DecodedFile], rows: list[Row]) -> list[Note]:
     """Files that hold the same samples; those with different labels contradict each other."""
     groups: dict[bytes, dict[str, set[str]]] = {}
     for row in rows:
@@ -124,7 +124,7 @@ def _shortened(paths: list[str]) -> list[str]:
     return paths if len(paths) <= 2 else [*paths[:2], f"{len(paths) - 2} more"]
 
 
-def _ends(sounds: Mapping[str, Sound], rows: list[Row]) -> list[Note]:
+def _ends(sounds: Mapping[str, DecodedFile], rows: list[Row]) -> list[Note]:
     """Parts that begin or end after their file does."""
     late = [
         row["id"]

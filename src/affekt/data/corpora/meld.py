@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from affekt.data.corpora.files import EXTRACT, Found, find
+from affekt.data.corpora.files import EXTRACT, AudioFiles, find
 from affekt.data.corpora.release import Corpus, Release, Row, noted
 from affekt.errors import CorpusError
 
@@ -90,7 +90,7 @@ def _by_part(files: Iterable[PurePosixPath]) -> dict[str, PurePosixPath]:
     return index
 
 
-def _unused(found: Found, rows: list[Row]) -> list[str]:
+def _unused(found: AudioFiles, rows: list[Row]) -> list[str]:
     used = {row["path"] for row in rows}
     return [str(file) for file in found.files if str(file) not in used]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
-from affekt.data.corpora.files import EXTRACT, Found, branches, find, stem_key
+from affekt.data.corpora.files import EXTRACT, AudioFiles, branches, find, stem_key
 from affekt.data.corpora.release import Note, Release, Row, noted
 from affekt.data.vocabulary import canonical
 
@@ -68,6 +68,6 @@ def mislabeled(rows: Iterable[Row], folder_label: Callable[[str], str | None]) -
     return noted("mislabeled, folder and name disagree and the name is believed", wrong)
 
 
-def _unread_videos(found: Found, name: re.Pattern[str], rows: Collection[str]) -> list[Note]:
+def _unread_videos(found: AudioFiles, name: re.Pattern[str], rows: Collection[str]) -> list[Note]:
     unread = [str(file) for file in found.videos if name.fullmatch(file.stem) and stem_key(file) not in rows]
     return noted("recordings in a format that is not decoded", unread, EXTRACT, failed=True)

@@ -24,7 +24,7 @@ from affekt.data.synthesis.speakers import EMOTIONS, gender, make_speaker
 from affekt.data.synthesis.utterance import say
 from affekt.data.synthesis.voice import SAMPLE_RATE_HZ, Singles
 from affekt.errors import ConfigError, CorpusError, Fault
-from affekt.runtime.atomic_files import filling
+from affekt.runtime.atomic_files import atomic_folder
 
 NAME = "synthetic"
 SPEAKERS, SENTENCES = 10, len(TEXTS)
@@ -81,7 +81,7 @@ def write(
             f"synthetic corpus {folder}", got="files in it", expected="an empty or new folder", remedy="choose another"
         )
     try:
-        with filling(folder) as inside:
+        with atomic_folder(folder) as inside:
             table = _write_files(inside, utterances, seed).table
     except OSError as error:
         raise CorpusError(f"synthetic corpus {folder}", got=str(error), expected="a folder to write into") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from affekt.data.manifest import Manifest
 from affekt.data.protocols.audit import RULES, Audit, Finding, Fold, Rules, audit
 from affekt.data.protocols.emobox import read_emobox
-from affekt.data.protocols.plan import FoldPlan
+from affekt.data.protocols.fold_plan import FoldPlan
 from affekt.data.protocols.splits import SPLITS, Settings
 from affekt.data.protocols.utterances import Utterances
 from affekt.errors import ProtocolError

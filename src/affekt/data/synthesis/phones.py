@@ -21,7 +21,7 @@ PAUSE = "|"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PhoneSegment:
     """A stretch of sound with steady targets; smoothing over the neighbors makes the transitions.
 
     Attributes:
@@ -49,32 +49,34 @@ VELAR = (300.0, 1_600.0, 2_200.0, 3_300.0)
 TUBE = (500.0, 1_500.0, 2_500.0, 3_500.0)
 
 
-def _vowel(seconds: float, f1: float, f2: float, f3: float) -> tuple[Part, ...]:
-    return (Part(seconds, (f1, f2, f3, TUBE[3]), voicing=1.0),)
+def _vowel(seconds: float, f1: float, f2: float, f3: float) -> tuple[PhoneSegment, ...]:
+    return (PhoneSegment(seconds, (f1, f2, f3, TUBE[3]), voicing=1.0),)
 
 
-def _nasal(locus: tuple[float, float, float, float], zero_hz: float) -> tuple[Part, ...]:
-    return (Part(0.065, locus, voicing=0.5, nasal_zero_hz=zero_hz),)
+def _nasal(locus: tuple[float, float, float, float], zero_hz: float) -> tuple[PhoneSegment, ...]:
+    return (PhoneSegment(0.065, locus, voicing=0.5, nasal_zero_hz=zero_hz),)
 
 
 def _plosive(
     locus: tuple[float, float, float, float], noise_hz: float, noise_bandwidth_hz: float, voiced: bool
-) -> tuple[Part, ...]:
+) -> tuple[PhoneSegment, ...]:
     """Closure, burst and, if unvoiced, aspiration until the voice sets in."""
-    closure = Part(0.055 if voiced else 0.07, locus, voicing=0.15 if voiced else 0.0)
-    burst = Part(0.010, locus, frication=1.0, noise_hz=noise_hz, noise_bandwidth_hz=noise_bandwidth_hz)
-    breath = (Part(0.025, locus, aspiration=0.5),)
+    closure = PhoneSegment(0.055 if voiced else 0.07, locus, voicing=0.15 if voiced else 0.0)
+    burst = PhoneSegment(0.010, locus, frication=1.0, noise_hz=noise_hz, noise_bandwidth_hz=noise_bandwidth_hz)
+    breath = (PhoneSegment(0.025, locus, aspiration=0.5),)
     return (closure, burst, *(() if voiced else breath))
 
 
 def _fricative(
     locus: tuple[float, float, float, float], noise_hz: float, noise_bandwidth_hz: float, gain: float, voicing: float
-) -> tuple[Part, ...]:
+) -> tuple[PhoneSegment, ...]:
     seconds = 0.065 if voicing else 0.095
-    return (Part(seconds, locus, voicing, frication=gain, noise_hz=noise_hz, noise_bandwidth_hz=noise_bandwidth_hz),)
+    return (
+        PhoneSegment(seconds, locus, voicing, frication=gain, noise_hz=noise_hz, noise_bandwidth_hz=noise_bandwidth_hz),
+    )
 
 
-PHONES: Mapping[str, tuple[Part, ...]] = MappingProxyType(
+PHONES: Mapping[str, tuple[PhoneSegment, ...]] = MappingProxyType(
     {
         "i": _vowel(0.095, 342, 2_322, 3_000),
         "e": _vowel(0.100, 476, 2_089, 2_691),
@@ -84,10 +86,10 @@ PHONES: Mapping[str, tuple[Part, ...]] = MappingProxyType(
         "@": _vowel(0.060, *TUBE[:3]),
         "m": _nasal(LABIAL, 1_000.0),
         "n": _nasal(DENTAL, 1_700.0),
-        "l": (Part(0.060, (360.0, 1_100.0, 2_800.0, 3_500.0), voicing=0.6),),
-        "r": (Part(0.055, (420.0, 1_250.0, 1_650.0, 3_300.0), voicing=0.6),),
-        "j": (Part(0.060, (280.0, 2_200.0, 2_950.0, 3_500.0), voicing=0.6),),
-        "w": (Part(0.060, (290.0, 700.0, 2_200.0, 3_300.0), voicing=0.6),),
+        "l": (PhoneSegment(0.060, (360.0, 1_100.0, 2_800.0, 3_500.0), voicing=0.6),),
+        "r": (PhoneSegment(0.055, (420.0, 1_250.0, 1_650.0, 3_300.0), voicing=0.6),),
+        "j": (PhoneSegment(0.060, (280.0, 2_200.0, 2_950.0, 3_500.0), voicing=0.6),),
+        "w": (PhoneSegment(0.060, (290.0, 700.0, 2_200.0, 3_300.0), voicing=0.6),),
         "p": _plosive(LABIAL, 900.0, 2_000.0, voiced=False),
         "t": _plosive(DENTAL, 4_200.0, 2_500.0, voiced=False),
         "k": _plosive(VELAR, 1_900.0, 900.0, voiced=False),
@@ -99,8 +101,8 @@ PHONES: Mapping[str, tuple[Part, ...]] = MappingProxyType(
         "S": _fricative(PALATAL, 3_200.0, 1_500.0, 0.9, voicing=0.0),
         "v": _fricative(LABIAL, 5_000.0, 8_000.0, 0.12, voicing=0.4),
         "z": _fricative(DENTAL, 6_000.0, 2_000.0, 0.5, voicing=0.4),
-        "h": (Part(0.060, TUBE, aspiration=0.6),),
-        PAUSE: (Part(0.130, TUBE),),
+        "h": (PhoneSegment(0.060, TUBE, aspiration=0.6),),
+        PAUSE: (PhoneSegment(0.130, TUBE),),
     }
 )
 VOWELS = frozenset("ieaou@")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from affekt.data.synthesis.phones import PAUSE, PHONES, Part, Spoken
+from affekt.data.synthesis.phones import PAUSE, PHONES, PhoneSegment, Spoken
 from affekt.data.synthesis.speakers import Delivery, Speaker
 from affekt.data.synthesis.voice import FRAME_SECONDS, Floats, Glottis, Integers, Tracks
 
@@ -38,7 +38,7 @@ class Score:
         accents: frames of the middles of the accented vowels.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[PhoneSegment, ...]
     part_of_frame: Int[Integers, " frames"]
     accents: Int[Integers, " accents"]
 
@@ -57,7 +57,7 @@ def time_sentence(phones: tuple[Spoken, ...], rate: float, pause_scale: float, r
         rng: each phone's duration varies by 8 %.
     """
     last_vowel = max(index for index, phone in enumerate(phones) if phone.is_vowel)
-    silence = Part(MARGIN_SECONDS, PHONES[phones[0].symbol][0].formants_hz)
+    silence = PhoneSegment(MARGIN_SECONDS, PHONES[phones[0].symbol][0].formants_hz)
     parts, seconds, accented = [silence], [MARGIN_SECONDS], []
     for index, phone in enumerate(phones):
         scale = np.exp(rng.normal(0, 0.08)) / rate
@@ -68,7 +68,7 @@ def time_sentence(phones: tuple[Spoken, ...], rate: float, pause_scale: float, r
             accented.append(len(parts))
         parts += PHONES[phone.symbol]
         seconds += [part.seconds * scale for part in PHONES[phone.symbol]]
-    parts.append(Part(MARGIN_SECONDS, parts[-1].formants_hz))
+    parts.append(PhoneSegment(MARGIN_SECONDS, parts[-1].formants_hz))
     frames = np.maximum(np.round(np.array([*seconds, MARGIN_SECONDS]) / FRAME_SECONDS), 2).astype(int)
     ends = np.cumsum(frames)
     return Score(tuple(parts), np.repeat(np.arange(len(parts)), frames), (ends - frames // 2)[accented])

@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
         return only_valid(F.relu(x + inner), mask)
 
 
-class SelfAttention(nn.Module):
+class FrameSelfAttention(nn.Module):
     """Scaled dot-product attention of every frame to every valid frame, added to its input, layer-normalized."""
 
     def __init__(self, features: int, heads: int) -> None:
@@ -93,7 +93,7 @@ class DilatedResNet(nn.Module):
             self.convolutions.append(Convolution(channels, widths * width, kernel, stride))
             channels = widths * width
             self.blocks.extend(ResidualBlock(channels, block_kernel, dilation) for _ in range(2))
-        self.attention = SelfAttention(channels, heads) if heads else None
+        self.attention = FrameSelfAttention(channels, heads) if heads else None
         self.lstm = nn.LSTM(channels, channels, num_layers=2, batch_first=True, dropout=dropout)
         self.dense = nn.Sequential(nn.Linear(channels, dense), nn.ReLU(), nn.Linear(dense, dense), nn.ReLU())
         self.dropout = nn.Dropout(dropout)
