@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from affekt import audio
 from affekt.audio import containers, mpeg, ogg
-from affekt.audio.layout import Bytes, Part, Window
+from affekt.audio.layout import Bytes, ByteSpan, Window
 from affekt.errors import AudioError
 
 RATE_HZ = 16_000
@@ -349,7 +349,7 @@ def test_a_window_is_a_slice_with_its_patch(content: bytes, data: st.DataObject)
     at = data.draw(st.integers(0, stop - start - len(patch)))
     expected = bytearray(content[start:stop])
     expected[at : at + len(patch)] = patch
-    window = Window(io.BytesIO(content), Part(start, stop, patch, at))
+    window = Window(io.BytesIO(content), ByteSpan(start, stop, patch, at))
     for _ in range(5):
         position, size = data.draw(st.integers(0, 45)), data.draw(st.integers(0, 45))
         assert window.seek(position) == position

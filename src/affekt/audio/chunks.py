@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from affekt.audio.layout import SLACK_BYTES, Bytes, Layout, Part
+from affekt.audio.layout import SLACK_BYTES, Bytes, ByteSpan, Layout
 from affekt.audio.signatures import AIFF, AU, CAF, FLAC, MATROSKA, MP4, NIST, W64, WAV, Kind
 
 ByteOrder = Literal["little", "big"]
@@ -40,26 +40,26 @@ def lay_out(content: Bytes, kind: Kind) -> Layout:
         return _flac(content)
     if kind in (MP4, MATROSKA):
         is_cut = _mp4_is_cut(content) if kind is MP4 else _matroska_is_cut(content)
-        return Layout((Part(0, len(content), cut=is_cut),))
+        return Layout((ByteSpan(0, len(content), cut=is_cut),))
     find = FINDERS.get(kind)
     return Layout((_part(0, len(content), find(content) if find else None),))
 
 
-def _part(start: int, stop: int, data: _Data | None) -> Part:
+def _part(start: int, stop: int, data: _Data | None) -> ByteSpan:
     """A part whose data end where it stops, or are cut there."""
     if data is None or data.size is None or data.start + data.size - stop <= SLACK_BYTES:
-        return Part(start, stop)
-    return Part(start, stop, share=max(0, stop - data.start) / data.size, cut=True)
+        return ByteSpan(start, stop)
+    return ByteSpan(start, stop, share=max(0, stop - data.start) / data.size, cut=True)
 
 
 def _wav(content: Bytes) -> Layout:
     """Joined WAV files, each from one `RIFF` to the next."""
-    parts: list[Part] = []
+    parts: list[ByteSpan] = []
     start, unheard = 0, ""
     while start < len(content):
         data = _riff_data(content, start)
         if data is not None and data.size == 0 and _is_open(content, data.start, _order(content, start)):
-            parts.append(Part(start, len(content), OPEN_SIZE, data.start - len(OPEN_SIZE) - start))
+            parts.append(ByteSpan(start, len(content), OPEN_SIZE, data.start - len(OPEN_SIZE) - start))
             break
         if data is None or data.size is None or data.start + data.size >= len(content) or len(parts) == MOST_PARTS:
             parts.append(_part(start, len(content), data))
@@ -68,7 +68,7 @@ def _wav(content: Bytes) -> Layout:
         following = next((at for at in (end, end + 1) if _is_wav(content, at)), None)
         if following is None:
             following, unheard = _after_chunks(content, end + data.size % 2, _order(content, start))
-        parts.append(Part(start, following))
+        parts.append(ByteSpan(start, following))
         start = following if not unheard else len(content)
     return Layout(tuple(parts), unheard)
 
@@ -199,7 +199,7 @@ def _flac(content: Bytes) -> Layout:
     starts = [0]
     while len(starts) < MOST_PARTS and (found := content.find(FLAC_HEAD, starts[-1] + 1)) < len(content):
         starts.append(found)
-    return Layout(tuple(map(Part, starts, [*starts[1:], len(content)])))
+    return Layout(tuple(map(ByteSpan, starts, [*starts[1:], len(content)])))
 
 
 def _mp4_is_cut(content: Bytes) -> bool:

@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from affekt.audio import chunks, containers, mpeg, ogg, opus
-from affekt.audio.layout import Bytes, Ending, Layout, Part, Window
+from affekt.audio.layout import Bytes, ByteSpan, Ending, Layout, Window
 from affekt.audio.resampling import convert
 from affekt.audio.signatures import MPEG_AUDIO, OGG, Kind, kind_in
 from affekt.errors import AudioError
@@ -66,7 +66,7 @@ class Decoder(Protocol):
 class SndfileDecoder:
     """A recording that libsndfile reads."""
 
-    def __init__(self, file: _ForwardFile, name: str, part: Part) -> None:
+    def __init__(self, file: _ForwardFile, name: str, part: ByteSpan) -> None:
         self._file = file
         self._name = name
         self.sample_rate_hz: int = file.samplerate
@@ -93,7 +93,7 @@ class SndfileDecoder:
             raise start_past_end(self, self._name, frame) from error
 
 
-def _promised(part: Part, known: int | None) -> int | None:
+def _promised(part: ByteSpan, known: int | None) -> int | None:
     """Samples per channel that a part should have."""
     if part.promised is not None or part.frames is not None or known is None:
         return part.promised
@@ -207,7 +207,7 @@ def lay_out(stream: BinaryIO, kind: Kind | None) -> Layout:
     elif kind is OGG:
         layout = ogg.lay_out(content)
     elif kind is None:
-        layout = Layout((Part(0, len(content)),))
+        layout = Layout((ByteSpan(0, len(content)),))
     else:
         layout = chunks.lay_out(content, kind)
     stream.seek(0)
@@ -217,7 +217,7 @@ def lay_out(stream: BinaryIO, kind: Kind | None) -> Layout:
 class ChainDecoder:
     """Recordings joined in one file, decoded one after the other, at the rate and with the channels of the first."""
 
-    def __init__(self, stream: BinaryIO, parts: Sequence[Part], kind: Kind | None, name: str) -> None:
+    def __init__(self, stream: BinaryIO, parts: Sequence[ByteSpan], kind: Kind | None, name: str) -> None:
         self._stream, self._kind, self._name = stream, kind, name
         self._rest = deque(parts)
         self._stack = ExitStack()
@@ -252,11 +252,11 @@ class ChainDecoder:
         while position < frame and len(part := self.next_frames(frame - position)):
             position += len(part)
 
-    def _open(self, part: Part) -> Decoder:
+    def _open(self, part: ByteSpan) -> Decoder:
         self._stack.close()
         return _opened_part(self._stack, self._stream, part, self._kind, self._name)
 
-    def _measured(self, parts: Sequence[Part]) -> list[int]:
+    def _measured(self, parts: Sequence[ByteSpan]) -> list[int]:
         """Samples per channel of each part at the rate of the whole; empty where they are not known."""
         found: list[int] = []
         for part in parts if len(parts) <= MOST_MEASURED else ():
@@ -284,7 +284,7 @@ def _all_frames(decoder: Decoder) -> Iterator[NDArray[np.float32]]:
         yield frames
 
 
-def _opened_part(stack: ExitStack, stream: BinaryIO, part: Part, kind: Kind | None, name: str) -> Decoder:
+def _opened_part(stack: ExitStack, stream: BinaryIO, part: ByteSpan, kind: Kind | None, name: str) -> Decoder:
     """The decoder of one part of a file; `stack` closes it."""
     is_whole = part.start == 0 and not (part.patch or part.endless or part.unwrap) and part.stop == _length(stream)
     window = stream if is_whole else cast(BinaryIO, Window(stream, part))
@@ -302,7 +302,7 @@ def _length(stream: BinaryIO) -> int:
 
 
 @contextmanager
-def _container(stream: BinaryIO, part: Part, kind: Kind, name: str) -> Iterator[Decoder]:
+def _container(stream: BinaryIO, part: ByteSpan, kind: Kind, name: str) -> Iterator[Decoder]:
     """The decoder of a file that libsndfile does not know."""
     if not (kind.demuxer and containers.available()):
         raise containers.refused(kind, name)
@@ -312,7 +312,9 @@ def _container(stream: BinaryIO, part: Part, kind: Kind, name: str) -> Iterator[
         yield decoder
 
 
-def _by_libsndfile_or_ffmpeg(stack: ExitStack, stream: BinaryIO, part: Part, kind: Kind | None, name: str) -> Decoder:
+def _by_libsndfile_or_ffmpeg(
+    stack: ExitStack, stream: BinaryIO, part: ByteSpan, kind: Kind | None, name: str
+) -> Decoder:
     """The decoder of any other file; FFmpeg may know an encoding that libsndfile does not."""
     try:
         file = stack.enter_context(_sound_file(stream, name))

@@ -24,7 +24,7 @@ SLACK_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ByteSpan:
     """A stretch of bytes that is a recording by itself.
 
     Attributes:
@@ -60,7 +60,7 @@ class Layout:
         unheard: what the file holds beyond them, for a message; empty if nothing.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[ByteSpan, ...]
     unheard: str = ""
 
 
@@ -82,11 +82,11 @@ class Ending:
 class Window(io.RawIOBase):
     """One part of a stream, as a stream of its own.
 
-    >>> Window(io.BytesIO(b"abcdef"), Part(1, 5, patch=b"X", patched_at=1)).read()
+    >>> Window(io.BytesIO(b"abcdef"), ByteSpan(1, 5, patch=b"X", patched_at=1)).read()
     b'bXde'
     """
 
-    def __init__(self, stream: BinaryIO, part: Part) -> None:
+    def __init__(self, stream: BinaryIO, part: ByteSpan) -> None:
         super().__init__()
         self._stream = stream
         self._part = part

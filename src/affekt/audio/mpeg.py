@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from affekt.audio.layout import Bytes, Layout, Part
+from affekt.audio.layout import Bytes, ByteSpan, Layout
 from affekt.audio.signatures import id3_bytes, is_id3, mpeg_bytes, mpeg_samples
 
 XING, VBRI = (b"Xing", b"Info"), b"VBRI"
@@ -59,7 +59,7 @@ def lay_out(content: Bytes) -> Layout:
     """The parts of an MPEG audio file; a single part, as it is, where no frames are found in it."""
     runs = _runs(content)
     if not runs:
-        return Layout((Part(0, len(content)),))
+        return Layout((ByteSpan(0, len(content)),))
     runs[0].start = 0
     return Layout(tuple(_part(run, len(content)) for run in runs))
 
@@ -140,12 +140,12 @@ def _counts(head: bytes) -> bool:
     return is_xing or head[VBRI_AT : VBRI_AT + 6] == VBRI + b"\0\1"
 
 
-def _part(run: _Run, length: int) -> Part:
+def _part(run: _Run, length: int) -> ByteSpan:
     """How to decode a run so that all of its frames are heard, and no tag that follows them."""
     stop, cut, counted = min(run.end, length), run.end > length, run.frames * run.samples_per_frame
     flags, frames_at = _fields(run.counter)
     if not flags & HAS_FRAMES:
-        return Part(run.start, stop, endless=True, frames=counted, cut=cut)
+        return ByteSpan(run.start, stop, endless=True, frames=counted, cut=cut)
     fields = run.counter[frames_at : frames_at + 8]
     claimed, claimed_bytes = int.from_bytes(fields[:4], "big"), int.from_bytes(fields[4:], "big")
     there = stop - run.first_frame_at
@@ -154,7 +154,7 @@ def _part(run: _Run, length: int) -> Part:
         patched += there.to_bytes(4, "big")
     else:
         patched += fields[4:]
-    return Part(
+    return ByteSpan(
         run.start,
         stop,
         patch=patched if patched != fields else b"",

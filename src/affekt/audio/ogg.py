@@ -13,7 +13,7 @@ from functools import partial
 from typing import BinaryIO
 
 from affekt.audio.byte_streams import SPOOL_BYTES
-from affekt.audio.layout import Bytes, Layout, Part
+from affekt.audio.layout import Bytes, ByteSpan, Layout
 
 PAGE_BYTES, LONGEST_HEADER_BYTES = 27, 27 + 255
 FIRST, LAST = 2, 4
@@ -61,7 +61,7 @@ def lay_out(content: Bytes) -> Layout:
     """The parts of an Ogg file; a single part, as it is, where no page is found in it."""
     found = links(content)
     if not found:
-        return Layout((Part(0, len(content)),))
+        return Layout((ByteSpan(0, len(content)),))
     found[0].start = 0
     return Layout(tuple(map(_part, found)))
 
@@ -106,12 +106,12 @@ def _page(content: Bytes, position: int) -> _Page | None:
     return _Page(position, stop, header[5], int.from_bytes(header[14:18], "little"), body_at)
 
 
-def _part(link: Link) -> Part:
+def _part(link: Link) -> ByteSpan:
     serial = link.sound
     cut = serial is not None and serial not in link.ended
     if serial is not None and link.codecs[serial] == "FLAC":
-        return Part(link.start, link.stop, cut=cut, unwrap=partial(unwrapped_flac, serial=serial))
-    return Part(link.start, link.stop, cut=cut)
+        return ByteSpan(link.start, link.stop, cut=cut, unwrap=partial(unwrapped_flac, serial=serial))
+    return ByteSpan(link.start, link.stop, cut=cut)
 
 
 def unwrapped_flac(stream: BinaryIO, serial: int) -> BinaryIO:

@@ -209,7 +209,7 @@ class _List:
         self, model: Path | None, options: dict[str, Any], jobs: int | None, cluster: RayCluster | None, told: _Told
     ) -> None:
         """Recognize what is missing, and write it as it comes."""
-        from affekt.recognition.formats.listing import Listing
+        from affekt.recognition.formats.listing import AnswerWriter
 
         done = self.rows or []
         told.failures += sum(bool(row.get("error")) for row in done)
@@ -219,7 +219,7 @@ class _List:
         items = [request.item for request in left]
         with recognition(model, items, options, jobs, cluster) as (labels, answers), self._file() as file:
             names = [request.name for request in self.requests]
-            listing = Listing(file, self.layout, labels, names, self.own, self.channels != "mix")
+            listing = AnswerWriter(file, self.layout, labels, names, self.own, self.channels != "mix")
             listing.failures = self.output is not None
             listing.continued = None if self.rows is None else len(done)
             listing.begin()

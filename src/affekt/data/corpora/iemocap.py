@@ -56,7 +56,7 @@ EMOTIONS = {
 
 
 @dataclass
-class Turns:
+class DialogTurns:
     """What the summaries of a release say.
 
     Attributes:
@@ -75,7 +75,7 @@ class Turns:
 def read(root: Path) -> Release:
     """The release's folder with ``Session1`` to ``Session5`` in it, or the folder above, or one of the sessions."""
     base, sessions = branches(root, FOLDER)
-    turns = Turns()
+    turns = DialogTurns()
     for session in sessions:
         for summary in _summaries(session):
             _read_summary(summary, turns)
@@ -99,7 +99,7 @@ def _summaries(session: Path) -> list[Path]:
     )
 
 
-def _read_summary(summary: Path, turns: Turns) -> None:
+def _read_summary(summary: Path, turns: DialogTurns) -> None:
     try:
         lines = summary.read_text(encoding="latin-1").splitlines()
     except OSError as error:
@@ -115,7 +115,7 @@ def _read_summary(summary: Path, turns: Turns) -> None:
             turns.votes.setdefault(turn, Counter()).update(_emotions(judgment["emotions"]))
 
 
-def _read_header(line: str, turns: Turns) -> str | None:
+def _read_header(line: str, turns: DialogTurns) -> str | None:
     """The turn that a header announces, entered; None if it is not understood."""
     header = HEADER.fullmatch(line.strip())
     name = TURN.fullmatch(header["turn"]) if header else None
@@ -148,7 +148,7 @@ def _emotions(chosen: str) -> Iterator[str]:
     yield from {canonical(word) or "other" for word in words}
 
 
-def _vote_columns(turns: Turns, turn: str) -> Row:
+def _vote_columns(turns: DialogTurns, turn: str) -> Row:
     """How many judges chose each emotion; nothing if no turn of the release has a judgment."""
     if not turns.votes:
         return {}
@@ -156,7 +156,7 @@ def _vote_columns(turns: Turns, turn: str) -> Row:
     return {f"{VOTES_PREFIX}{label}": votes[label] for label in sorted(set(EMOTIONS.values()) - {"unknown"})}
 
 
-def _notes(turns: Turns, found: AudioFiles) -> list[Note]:
+def _notes(turns: DialogTurns, found: AudioFiles) -> list[Note]:
     files = found.by_stem()
     known = {stem_key(turn) for turn in turns.rows}
     return [

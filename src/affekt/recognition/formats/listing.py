@@ -32,7 +32,7 @@ Row = Mapping[str, str]
 
 
 @dataclass
-class Listing:
+class AnswerWriter:
     """Writes answers in one layout.
 
     Attributes:
@@ -166,7 +166,7 @@ def finished_rows(path: Path, layout: ListLayout) -> list[dict[str, Any]] | None
     """The answers in a file that was perhaps cut off; a line that breaks off is taken out of the file.
 
     Args:
-        path: a file that :class:`Listing` began.
+        path: a file that :class:`AnswerWriter` began.
         layout: csv or jsonl.
 
     Returns:
@@ -208,7 +208,9 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def write_all(listing: Listing, answers: Iterable[tuple[Answer, Row | None]], told: Callable[[Answer], object]) -> None:
+def write_all(
+    listing: AnswerWriter, answers: Iterable[tuple[Answer, Row | None]], told: Callable[[Answer], object]
+) -> None:
     """Write a whole list; `told` hears of each answer, also of those that the layout leaves out."""
     listing.begin()
     for answer, row in answers:
