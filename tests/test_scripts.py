@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from affekt.config import load
@@ -27,7 +28,7 @@ from affekt.results.study import Study
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import SYSTEMS
 from affekt.training.train_config import TrainConfig
-from scripts import ablation, collect_results
+from scripts import ablation, collect_results, page_examples
 from scripts import study as study_script
 
 REPOSITORY = Path(__file__).parents[1]
@@ -202,3 +203,17 @@ def test_other_corpora_are_trained_on_and_not_judged_by(
     (train, validation), (more, same) = sizes
     assert (more, same) == (train + 48, validation)
     assert file_sha256(tmp_path / "out" / "bursts.json")
+
+
+# ------------------------------------------------------------------------------------------------------ page examples
+
+
+def test_the_pages_examples_are_what_the_script_writes() -> None:
+    """Computed voices, no recording of a person. If it fails: python scripts/page_examples.py."""
+    names = {path.name for path in page_examples.FOLDER.glob("*.flac")}
+    made = dict(page_examples.make())
+    assert set(made) == names
+    for name, samples in made.items():
+        kept, rate = soundfile.read(page_examples.FOLDER / name, dtype="int16")
+        assert rate == page_examples.RATE_HZ
+        np.testing.assert_allclose(kept, samples, atol=1)  # another library may round the last digit

@@ -6,6 +6,7 @@ that `AFFEKT_CHROMIUM` names.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pandas
 import pytest
 import soundfile
 
@@ -176,7 +178,7 @@ def test_downloads_are_the_apis_files(visit: Callable[..., Page], server: Server
         assert Path(started.value.suggested_filename).stem == "two parts"
         assert started.value.path().read_text() == asked(server, speech_file, format=name).text
     with page.expect_download() as started:
-        page.click("#downloads a:has-text('Everything')")
+        page.click("#downloads a:has-text('JSON')")
     assert json.loads(started.value.path().read_text())["windows"] == asked(server, speech_file).json()["windows"]
 
 
@@ -254,15 +256,120 @@ def test_a_phone(visit: Callable[..., Page], server: Server, speech_file: Path) 
     assert position(page) > 2
 
 
-def test_a_file_that_is_no_recording_is_explained_and_the_next_one_works(
+def test_a_failed_upload_clears_the_answer_to_the_file_before(
     visit: Callable[..., Page], server: Server, speech_file: Path
 ) -> None:
     page = visit(server.url, expected="status of 422")
+    upload(page, speech_file)
+    assert page.locator("#result").is_visible()
     page.set_input_files("#file", {"name": "notes.wav", "mimeType": "audio/wav", "buffer": b"not audio"})
     expect(page.get_by_role("alert")).to_contain_text("no audio that can be decoded", timeout=PATIENCE_MS)
     assert not page.locator("#result").is_visible()
     upload(page, speech_file)
     assert not page.get_by_role("alert").is_visible()
+
+
+def test_the_overall_answer_of_the_api_is_seen_first(
+    visit: Callable[..., Page], server: Server, recording: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """Also where the recording begins with silence."""
+    samples, rate = soundfile.read(io.BytesIO(recording(3.0)))
+    path = tmp_path / "late.wav"
+    soundfile.write(path, np.concatenate([np.zeros(2 * rate), samples, np.zeros(4 * rate)]), rate)
+    page = visit(server.url)
+    upload(page, path)
+    overall = asked(server, path).json()["overall"]
+    assert overall == httpx.post(f"{server.url}/v1/predict", content=path.read_bytes()).json() | {"source": "late.wav"}
+    shown = f"overall: {overall['label']} {100 * overall['confidence']:.0f} %"
+    assert page.inner_text("#now").startswith(shown)
+    assert overall["label"] in page.inner_text("#headline")
+    assert not page.locator("#shares td:last-child").first.is_visible()
+    page.focus("#plot")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#now") == "no speech"  # at 1 s
+    assert page.locator("#shares td:last-child").first.is_visible()
+
+
+def test_several_files_at_a_time(
+    visit: Callable[..., Page], server: Server, speech_file: Path, recording: Callable[..., bytes], tmp_path: Path
+) -> None:
+    other, broken = tmp_path / "=other, one.wav", tmp_path / "broken.wav"
+    other.write_bytes(recording(1.0, seed=3))
+    broken.write_bytes(b"not audio")
+    page = visit(server.url, expected="status of 422")
+    page.set_input_files("#file", [speech_file, broken, other])
+    expect(page.locator("#files-title")).to_have_text("Files (3 of 3)", timeout=PATIENCE_MS)
+    rows = page.locator("#files-rows tr")
+    assert rows.count() == 3
+    assert "no audio that can be decoded" in rows.nth(1).inner_text()
+    assert speech_file.name in page.inner_text("#subject")  # the first answer is shown
+    rows.nth(2).locator("button").click()
+    assert other.name in page.inner_text("#subject")
+    assert rows.nth(2).get_attribute("aria-current") == "true"
+    with page.expect_download() as started:
+        page.click("#files-table")
+    table = pandas.read_csv(started.value.path())
+    expected = [asked(server, path).json()["overall"] for path in (speech_file, other)]
+    assert table["source"].to_list() == [speech_file.name, "broken.wav", f"'{other.name}"]  # not a formula
+    assert table["label"].dropna().to_list() == [answer["label"] for answer in expected]
+    assert table["error"].notna().to_list() == [False, True, False]
+    upload(page, speech_file)
+    assert not page.locator("#files").is_visible()
+
+
+def test_a_computed_voice_can_be_tried(visit: Callable[..., Page], server: Server) -> None:
+    page = visit(server.url)
+    assert "synthetic" in page.inner_text(".examples")
+    page.click("[data-example]:has-text('changes')")
+    expect(page.locator("#subject")).to_contain_text("example-changing-voice.flac", timeout=PATIENCE_MS)
+    assert page.locator("#segments li").count() >= 2
+
+
+def test_the_card_is_in_words_and_its_accuracy_beside_the_answer(
+    visit: Callable[..., Page], run_server: Callable[..., Any], server: Server, speech_file: Path
+) -> None:
+    page = visit(server.url)  # a model whose card states no measures
+    upload(page, speech_file)
+    assert page.inner_text("#accuracy") == "The model card states no accuracy on unseen corpora."
+    with page.expect_download() as started:
+        page.click("#card-file")
+    assert json.loads(started.value.path().read_text()) == httpx.get(f"{server.url}/v1/model").json()["card"]
+    card = {
+        "labels": ["a", "b", "c", "d"],
+        "measures": {"unseen": {"corpora": {"one": {"ua": 0.5}, "two": {"ua": 0.7}}}},
+    }
+    script = f"import('/page/card.js').then(module => module.accuracy({json.dumps(card)}))"
+    expected = (
+        "on 2 corpora that it was not trained on it recognizes 60 % of 4 emotions (50 % to 70 %; guessing: 25 %)."
+    )
+    assert page.evaluate(script).endswith(expected)
+    if BUNDLED.exists():
+        with run_server(BUNDLED) as bundled:
+            page = visit(bundled.url)
+            expect(page.locator("#accuracy")).to_contain_text("not trained on")
+            assert 5 <= page.locator("#card dt").count() <= 10
+
+
+def test_a_format_that_the_server_lacks_is_decoded_by_the_browser(
+    visit: Callable[..., Page], server: Server, speech_file: Path
+) -> None:
+    """The server is played by the test: it refuses the first upload as one without the extra `containers` does."""
+    page = visit(server.url, expected="status of 422")
+    uploads: list[bytes] = []
+    refusal = {"what": "recording", "got": "an MP4 file", "remedy": "pip install 'affekt[containers]'", "also": []}
+
+    def play(route: Any) -> None:
+        uploads.append(route.request.post_data_buffer)
+        if len(uploads) == 1:
+            route.fulfill(status=422, json={"expected": "", **refusal})
+        else:
+            route.continue_()
+
+    page.route("**/v1/timeline*", play)
+    upload(page, speech_file)
+    assert len(uploads) == 2
+    assert b"RIFF" in uploads[1]
+    assert page.locator("#segments li").count() >= 2
 
 
 def test_a_file_that_is_too_large_is_not_even_sent(

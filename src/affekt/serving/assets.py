@@ -15,6 +15,7 @@ TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
+    "flac": "audio/flac",
     "webmanifest": "application/manifest+json",
 }
 INDEX = "index.html"

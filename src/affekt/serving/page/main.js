@@ -1,24 +1,28 @@
-// What happens on the page: a recording comes in, is sent, and its answer is shown.
+// The page: recordings are chosen or made, sent to the server, and their answers shown.
 
 import * as api from "/page/api.js";
 import { showCard } from "/page/card.js";
+import { toWav } from "/page/convert.js";
+import { Files } from "/page/files.js";
 import { clock, percent } from "/page/format.js";
 import { draw, drawAxis, drawWave } from "/page/plot.js";
 import { peaks } from "/page/peaks.js";
 import { Player } from "/page/player.js";
 import { Recorder } from "/page/recorder.js";
-import { markSegment, showDownloads, showHearing, showMoment, showSegments, showVerdict } from "/page/result.js";
+import { markSegment, showDownloads, showHearing, showMoment, showOverall, showSegments, showVerdict } from "/page/result.js";
 
 const $ = (id) => document.getElementById(id);
 
 let facts = null; // the model's card and the server's limits
 let timeline = null;
-let pending = null; // an AbortController while a recording is on its way
+let pending = null; // an AbortController while recordings are on their way
 let recorder = null;
-let afterToken = null; // what to do once the server has its token
+let afterToken = null; // called once the server has its token
 
 const player = new Player((seconds) => {
   if (!timeline) return;
+  $("shares").closest("table").classList.toggle("untouched", player.untouched);
+  if (player.untouched) return showOverall(timeline);
   const index = timeline.segments.findIndex((segment) => segment.start_seconds <= seconds && seconds < segment.end_seconds);
   showMoment(timeline, nearestWindow(seconds), timeline.segments[index]);
   markSegment(index);
@@ -34,25 +38,65 @@ async function loadFacts() {
   showCard(facts);
 }
 
-/** Sends a recording and shows what comes back. */
-async function recognize(file, name) {
+const files = new Files((item) => {
+  clearProblem();
+  show(item.answer, item.file);
+  files.mark(item);
+});
+
+/** Sends recordings one after the other and shows the first answer; the others wait in the list. */
+async function recognize(chosen) {
   pending?.abort();
   const mine = new AbortController();
   pending = mine;
   clearProblem();
-  showWork("Sending");
-  try {
-    if (!facts) await loadFacts();
-    if (file.size > facts.limits.body_bytes) throw tooLarge(file);
-    const answer = await api.timeline(file, name, mine.signal, (share) => showWork(share < 1 ? "Sending" : "Listening", share));
-    show(answer, file);
-  } catch (error) {
-    if (error.name !== "AbortError") showProblem(error, () => recognize(file, name));
-  } finally {
-    if (pending === mine) {
-      pending = null;
-      $("work").hidden = true;
+  clearResult();
+  const items = files.begin(chosen);
+  let shown = false;
+  for (const item of items) {
+    if (mine.signal.aborted) break;
+    item.state = "in progress";
+    files.update(item);
+    try {
+      item.answer = await send(item, items.length, mine.signal);
+      item.state = "done";
+      if (!shown) {
+        show(item.answer, item.file);
+        files.mark(item);
+      }
+      shown = true;
+    } catch (error) {
+      const refused = error.status === 401;
+      if (error.name === "AbortError") break;
+      item.state = "failed";
+      item.error = describe(error);
+      if (items.length === 1 || refused) showProblem(error, () => recognize(chosen));
+      if (refused) break;
+    } finally {
+      files.update(item);
     }
+  }
+  if (pending === mine) {
+    pending = null;
+    $("work").hidden = true;
+  }
+}
+
+/** The server's answer to one recording. */
+async function send(item, count, signal) {
+  const which = count > 1 ? `${item.name}: ` : "";
+  showWork(`${which}Sending`);
+  if (!facts) await loadFacts();
+  const ask = async (file) => {
+    if (file.size > facts.limits.body_bytes) throw tooLarge(file);
+    return api.timeline(file, item.name, signal, (share) => showWork(`${which}${share < 1 ? "Sending" : "Analyzing"}`, share));
+  };
+  try {
+    return await ask(item.file);
+  } catch (error) {
+    if (error.status !== 422 || !error.remedy?.includes("containers")) throw error;
+    const decoded = await toWav(item.file).catch(() => { throw error; }); // a format that the server lacks a decoder for
+    return ask(decoded);
   }
 }
 
@@ -67,7 +111,14 @@ function show(answer, file) {
   player.open(file, answer.duration_seconds);
   peaks(file).then((fine) => timeline === answer && drawWave(fine), () => {}); // else the server's outline stays
   $("headline").focus({ preventScroll: true });
-  $("result").scrollIntoView({ block: "start" });
+  requestAnimationFrame(() => $("result").scrollIntoView({ block: "start" })); // once the progress bar is gone
+}
+
+/** Removes the last answer: a new recording must never stand beside the answer to another one. */
+function clearResult() {
+  timeline = null;
+  player.close();
+  $("result").hidden = true;
 }
 
 function tooLarge(file) {
@@ -79,11 +130,11 @@ function tooLarge(file) {
 function showWork(doing, share) {
   $("work").hidden = false;
   if ($("status").textContent !== `${doing}…`) $("status").textContent = `${doing}…`;
-  if (doing === "Sending" && share !== undefined) $("progress").value = share;
+  if (doing.endsWith("Sending") && share !== undefined) $("progress").value = share;
   else $("progress").removeAttribute("value");
 }
 
-/** Says what is wrong and what to do; a server that wants a token is given one, and then `again` is called. */
+/** Shows an error and its remedy; if the server needs a token, asks for it and then calls `again`. */
 function showProblem(error, again) {
   if (error.status === 401) {
     $("token-form").hidden = false;
@@ -93,6 +144,12 @@ function showProblem(error, again) {
   const parts = error instanceof api.Problem ? [error, ...error.also] : [{ what: "this page", got: error.message }];
   $("problem").replaceChildren(...parts.flatMap(sentence));
   $("problem").hidden = false;
+}
+
+/** An error on one line. */
+function describe(error) {
+  if (!(error instanceof api.Problem)) return error.message;
+  return [error.got && `got ${error.got}`, error.expected && `expected ${error.expected}`, error.remedy].filter(Boolean).join("; ");
 }
 
 function sentence({ what, got, expected, remedy }) {
@@ -120,7 +177,7 @@ async function startRecording() {
   live.start(recorder.rate);
   recorder.live = live;
   document.body.classList.add("recording");
-  $("record").querySelector("span").textContent = "Stop and listen";
+  $("record").querySelector("span").textContent = "Stop and analyze";
   $("live").hidden = false;
 }
 
@@ -131,8 +188,7 @@ async function stopRecording() {
   $("live").hidden = true;
   document.body.classList.remove("recording");
   $("record").querySelector("span").textContent = "Record";
-  const file = await done.stop();
-  recognize(file, "recording.wav");
+  recognize([new File([await done.stop()], "recording.wav", { type: "audio/wav" })]);
 }
 
 function microphoneProblem(error) {
@@ -144,7 +200,7 @@ function microphoneProblem(error) {
   return new api.Problem(0, { what: "microphone", got: "no access", remedy });
 }
 
-/** What is shown while somebody speaks: time, loudness, and the server's answer to the last seconds. */
+/** Shown during a recording: time, level, and the server's answer to the last seconds. */
 function openLive() {
   let socket = null;
   let samples = 0;
@@ -161,7 +217,7 @@ function openLive() {
     $("live-level").style.width = `${100 * Math.min(1, Math.sqrt(loudest))}%`;
     waiting.push(chunk.slice());
     send();
-    if (waiting.length > 100) waiting = []; // a server that does not listen live: the recording is complete all the same
+    if (waiting.length > 100) waiting = []; // without a live connection; the recording itself is complete
     if (samples > facts?.limits.timeline_seconds * rate - rate) stopRecording();
   };
   const start = (hertz) => {
@@ -176,8 +232,15 @@ function openLive() {
   return { onSamples, start, stop: () => socket?.close() };
 }
 
-function take(files) {
-  if (files.length) recognize(files[0], files[0].name);
+function take(chosen) {
+  if (chosen.length) recognize(chosen);
+}
+
+/** Fetches one of the computed voices and sends it like a file of the user's. */
+async function tryExample(name) {
+  const answer = await fetch(`/page/${name}`).catch(() => null);
+  if (!answer?.ok) return showProblem(new api.Problem(answer?.status ?? 0, { what: "example", got: "no answer", remedy: "check that the server is running" }));
+  take([new File([await answer.blob()], name, { type: "audio/flac" })]);
 }
 
 function listen() {
@@ -185,6 +248,7 @@ function listen() {
     take([...event.target.files]);
     event.target.value = ""; // so that the same file can be chosen again
   });
+  for (const button of document.querySelectorAll("[data-example]")) button.addEventListener("click", () => tryExample(button.dataset.example));
   $("record").addEventListener("click", () => (recorder ? stopRecording() : startRecording()));
   $("cancel").addEventListener("click", () => pending?.abort());
   $("token-form").addEventListener("submit", (event) => {
@@ -207,7 +271,7 @@ function listen() {
   listenToTheme();
 }
 
-/** Up and down walk through the segments. */
+/** Arrow keys up and down move through the segments. */
 function walkSegments(event) {
   const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
   const next = step && document.activeElement.closest("li")?.[step];
@@ -216,7 +280,7 @@ function walkSegments(event) {
   next.firstChild.focus();
 }
 
-/** A recording may be dropped anywhere on the page. */
+/** Recordings may be dropped anywhere on the page. */
 function listenToDrops() {
   const mark = (over) => $("drop").classList.toggle("over", over);
   addEventListener("dragover", (event) => { event.preventDefault(); mark(true); });

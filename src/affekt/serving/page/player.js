@@ -1,4 +1,4 @@
-// Playback and the one position that everything follows. Works without sound too, where a browser cannot play a format.
+// Playback and the position that everything follows. Works without sound where a browser cannot play a format.
 
 import { clock, spoken } from "/page/format.js";
 import { place } from "/page/plot.js";
@@ -15,6 +15,8 @@ export class Player {
     this.seconds = 0;
     this.duration = 0;
     this.stopAt = Infinity;
+    this.untouched = true;
+    this.address = null;
     this.listen();
   }
 
@@ -24,10 +26,19 @@ export class Player {
     this.audio.src = this.address;
     this.duration = duration;
     this.stopAt = Infinity;
+    this.untouched = true; // until a position is chosen or something is played
     this.playable(true);
     $("duration").textContent = clock(duration);
     this.plot.setAttribute("aria-valuemax", duration.toFixed(1));
     this.move(0);
+  }
+
+  /** Stops and forgets the recording. */
+  close() {
+    this.audio.pause();
+    this.audio.removeAttribute("src");
+    if (this.address) URL.revokeObjectURL(this.address);
+    this.address = null;
   }
 
   /** Goes to a position; with `until`, plays up to there. */
@@ -35,6 +46,7 @@ export class Player {
     const target = Math.max(0, Math.min(seconds, this.duration));
     if (!$("play").disabled) this.audio.currentTime = target;
     this.stopAt = until ?? Infinity;
+    this.untouched = false;
     this.move(target);
     if (until !== undefined && !$("play").disabled) this.audio.play();
   }
@@ -58,7 +70,7 @@ export class Player {
   }
 
   listen() {
-    this.audio.addEventListener("error", () => this.playable(false));
+    this.audio.addEventListener("error", () => this.address && this.playable(false));
     for (const event of ["play", "pause", "ended"]) this.audio.addEventListener(event, () => this.showState());
     $("play").addEventListener("click", () => this.toggle());
     this.plot.addEventListener("keydown", (event) => this.onKey(event));
@@ -81,6 +93,7 @@ export class Player {
 
   follow() {
     if (this.audio.paused) return;
+    this.untouched = false;
     if (this.audio.currentTime >= this.stopAt) this.audio.pause();
     this.move(Math.min(this.audio.currentTime, this.duration));
     requestAnimationFrame(() => this.follow());

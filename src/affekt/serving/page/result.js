@@ -1,4 +1,4 @@
-// The answer in words: what it sounds like overall, how sure that is, its segments, and files to take along.
+// The answer in words: the overall emotion and its confidence, the segments, and files to export.
 
 import { clock, color, element, length, percent, swatch } from "/page/format.js";
 
@@ -11,15 +11,7 @@ const FILES = [
 ];
 let addresses = [];
 
-/** Mean probabilities over all speech, each segment counting for its length. */
-export function overall(timeline) {
-  const spoken = (segment) => segment.end_seconds - segment.start_seconds;
-  const total = timeline.segments.reduce((sum, segment) => sum + spoken(segment), 0);
-  const mean = (label) => timeline.segments.reduce((sum, part) => sum + spoken(part) * part.probabilities[label], 0) / total;
-  return { seconds: total, probabilities: Object.fromEntries(timeline.labels.map((label) => [label, total ? mean(label) : 0])) };
-}
-
-/** Seconds of each label that is sure somewhere, the longest first, and of what is unsure. */
+/** Seconds of speech: of each label that is sure somewhere, the longest first, and of what is unsure. */
 function certainties(timeline) {
   const seconds = {};
   let unsure = 0;
@@ -31,35 +23,43 @@ function certainties(timeline) {
   return { sure: Object.entries(seconds).sort(([, one], [, other]) => other - one), unsure };
 }
 
+/** The overall answer of the API, in words. */
 export function showVerdict(timeline, threshold) {
-  const { seconds, probabilities } = overall(timeline);
-  const label = timeline.labels.reduce((best, name) => (probabilities[name] > probabilities[best] ? name : best));
-  const { headline, explanation } = verdict(timeline, seconds, label, probabilities[label], threshold);
-  $("subject").textContent = `${timeline.source} · ${length(timeline.duration_seconds)} long, ${length(seconds)} of it speech`;
+  const spoken = timeline.segments.reduce((sum, segment) => sum + segment.end_seconds - segment.start_seconds, 0);
+  const { headline, explanation } = verdict(timeline, threshold);
+  $("subject").textContent = `${timeline.source} · duration: ${length(timeline.duration_seconds)}, of which speech: ${length(spoken)}`;
   $("headline").replaceChildren(...headline);
   $("explanation").replaceChildren(...explanation);
-  $("shares").replaceChildren(...timeline.labels.map((name) => share(timeline, name, probabilities[name])));
+  $("shares").replaceChildren(...timeline.labels.map((name) => share(timeline, name, timeline.overall.probabilities[name])));
 }
 
-/** What to say in large, and below it: one emotion, several, none to rely on, or no speech. */
-function verdict(timeline, seconds, label, certainty, threshold) {
-  const { sure, unsure } = certainties(timeline);
+const REASONS = {
+  "low confidence": (threshold) => `No emotion reaches a confidence of ${percent(threshold)}. Below it the model is wrong too often to rely on.`,
+  "unlike the training speech": () => "This voice or recording is unlike the speech that the model was trained on. Its answer is a guess.",
+};
+
+/** The headline and what is said below it. */
+function verdict(timeline, threshold) {
+  const { label, confidence, unsure, reason } = timeline.overall;
   const named = (name, text) => element("span", { className: "named" }, swatch(color(timeline.labels, name)), text);
   const aside = (...children) => element("span", { className: "sureness" }, ...children);
-  if (!seconds) {
-    return { headline: ["No speech found"], explanation: ["Nothing in it is loud and long enough to be speech. Is it the right file, is the microphone on?"] };
+  if (label === "no speech") {
+    return { headline: ["No speech found"], explanation: ["The recording holds no speech. Is it the right file? Was the microphone on?"] };
   }
-  if (!sure.length) {
-    const reason = `No emotion reaches ${percent(threshold)}, the level from which this model's answers should be used.`;
-    return { headline: ["Unsure", aside("closest: ", named(label, label), ` ${percent(certainty)}`)], explanation: [reason] };
+  const course = changes(timeline, named);
+  if (unsure) {
+    const why = REASONS[reason]?.(threshold) ?? `Reason: ${reason ?? "low confidence"}.`;
+    return { headline: ["Unsure", aside("closest: ", named(label, label), ` ${percent(confidence)}`)], explanation: [why, ...course] };
   }
-  if (sure.length === 1 && !unsure) {
-    return { headline: [named(label, label), aside(percent(certainty))], explanation: ["The mean over all its speech. The model can be wrong: see its card below."] };
-  }
-  const [[most, longest]] = sure;
-  const headline = longest >= seconds / 2 ? ["Mostly", named(most, most)] : ["It changes"];
+  return { headline: [named(label, label), aside(percent(confidence))], explanation: course.length ? course : ["The model can be wrong; see its accuracy."] };
+}
+
+/** How long each emotion lasts, where it changes or is unsure in places. */
+function changes(timeline, named) {
+  const { sure, unsure } = certainties(timeline);
+  if (sure.length + (unsure ? 1 : 0) < 2) return [];
   const parts = sure.map(([name, long]) => named(name, `${name} ${length(long)}`));
-  return { headline, explanation: [...parts, ...(unsure ? [element("span", { className: "named" }, `unsure ${length(unsure)}`)] : [])] };
+  return ["Over time:", ...parts, ...(unsure ? [element("span", { className: "named" }, `unsure ${length(unsure)}`)] : [])];
 }
 
 /** A row: the bar is the average, the mark on it the value at the playhead. */
@@ -86,11 +86,19 @@ export function showMoment(timeline, window, segment) {
   $("now").replaceChildren(...words);
 }
 
+/** The overall answer beside the player, until a position is chosen. */
+export function showOverall({ labels, overall }) {
+  const { label, confidence, unsure } = overall;
+  const doubt = unsure ? [element("span", { className: "tag", textContent: "unsure" })] : [];
+  const words = label === "no speech" ? ["no speech"] : [swatch(color(labels, label)), `overall: ${label} ${percent(confidence)}`, ...doubt];
+  $("now").replaceChildren(...words);
+}
+
 /** The list of segments; `onChoose` is called with the one that was clicked or entered. */
 export function showSegments(timeline, onChoose) {
   const items = timeline.segments.map((segment) => {
     const times = `${clock(segment.start_seconds)} – ${clock(segment.end_seconds)}`;
-    const doubt = segment.unsure ? [element("span", { className: "tag", textContent: "unsure" })] : [];
+    const doubt = segment.unsure ? [element("span", { className: "tag", textContent: "unsure", title: segment.reason ?? "" })] : [];
     const button = element("button", { type: "button", className: segment.unsure ? "unsure" : "" },
       element("span", { className: "times", textContent: times }),
       element("span", { className: "label" }, swatch(color(timeline.labels, segment.label)), segment.label, ...doubt),
@@ -102,11 +110,11 @@ export function showSegments(timeline, onChoose) {
   $("segments-title").textContent = `Segments (${items.length})`;
 }
 
-/** Says how the bands came about. */
+/** Describes the windows behind the bands. */
 export function showHearing({ config, windows }) {
   const [window, hop] = [config.window_seconds, config.hop_seconds].map((seconds) => `${Number(seconds.toFixed(2))} s`);
-  const alone = "The model heard it all at once, so the bands do not change.";
-  $("hearing").textContent = windows.length > 1 ? `The model hears ${window} at a time, every ${hop}.` : windows.length ? alone : "";
+  const alone = "The recording fits into one window, so the bands do not change.";
+  $("hearing").textContent = windows.length > 1 ? `Windows of ${window}, one every ${hop}.` : windows.length ? alone : "";
 }
 
 /** Marks the segment that is heard. */
@@ -119,7 +127,7 @@ export function showDownloads(timeline) {
   addresses.forEach((address) => URL.revokeObjectURL(address));
   const stem = timeline.source.replace(/\.[^.]+$/, "");
   const { files, ...rest } = timeline;
-  const all = [...FILES.map(([name, title, suffix, type]) => [title, suffix, type, files[name]]), ["Everything", ".json", "application/json", JSON.stringify(rest, null, 1)]];
+  const all = [...FILES.map(([name, title, suffix, type]) => [title, suffix, type, files[name]]), ["JSON", ".json", "application/json", JSON.stringify(rest, null, 1)]];
   addresses = all.map(([, , type, content]) => URL.createObjectURL(new Blob([content], { type })));
   $("downloads").replaceChildren(...all.map(([title, suffix], index) => {
     const link = element("a", { href: addresses[index], download: stem + suffix }, title, element("span", { className: "fine", textContent: suffix }));
