@@ -10,6 +10,7 @@ from affekt.audio.byte_streams import Source, describe, open_regular, seekable
 from affekt.audio.channels import Channels, channel_name, check_channels
 from affekt.audio.decoders import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from affekt.audio.reader import LARGEST_PEAK, AudioInfo, Samples, blocks, load, probe, reading
+from affekt.audio.remarks import remarks
 
 __all__ = [
     "HIGHEST_RATE_HZ",
@@ -27,5 +28,6 @@ __all__ = [
     "open_regular",
     "probe",
     "reading",
+    "remarks",
     "seekable",
 ]

@@ -8,7 +8,6 @@ pandas is imported here.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from affekt.audio.byte_streams import Source, describe, seekable
 from affekt.audio.channels import Balance, Channels, check_channels, select
 from affekt.audio.decoders import UNKNOWN_FRAMES, Decoder, check_rate, opened, start_past_end
+from affekt.audio.remarks import remark
 from affekt.audio.resampling import convert
 from affekt.errors import AudioError
 
@@ -28,8 +28,6 @@ Samples: TypeAlias = NDArray[np.float32]
 LARGEST_PEAK = 100.0  # larger values are integers, or damage: no samples in [-1, 1], however loud
 TOLERANCE_SECONDS = 0.1
 """Encoders pad and trim at the ends: a recording that is shorter by less is complete."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +227,7 @@ class Recording:
         self._remark(position, damage)
         if balance and balance.cancel:
             balance.check(self._name)
-            log.warning("%s: %s", self._name, balance.warning())
+            remark(self._name, balance.warning())
 
     def _remark(self, position: int, damage: str) -> None:
         """Warn about sound that is missing or was not heard."""
@@ -243,9 +241,9 @@ class Recording:
             self.breaks_off = True
             reason = f"expected {promised / rate_hz:.3f} s" if is_short and promised else "its end is missing"
             reason = f"{damage} follows" if damage and not is_short else reason
-            log.warning("%s: breaks off: got %s, %s; what is there is used", self._name, got, reason)
+            remark(self._name, f"breaks off: got {got}, {reason}; what is there is used")
         if ending.unheard:
-            log.warning("%s: got %s; not heard: %s", self._name, got, ending.unheard)
+            remark(self._name, f"got {got}; not heard: {ending.unheard}")
 
 
 def _no_samples(name: str) -> AudioError:

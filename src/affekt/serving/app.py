@@ -147,7 +147,7 @@ def _add_recognition(app: FastAPI, service: RecognitionService) -> None:
 
         async def work(upload: Upload) -> JSONResponse:
             prediction = await service.predict(upload, options.min_confidence, first)
-            return JSONResponse(prediction.to_dict())
+            return JSONResponse(prediction.to_dict() | _notes(upload))
 
         return await _with_upload(request, service, service.predictions, work)
 
@@ -164,7 +164,7 @@ def _add_recognition(app: FastAPI, service: RecognitionService) -> None:
         config.resolved(service.recognizer.card)
 
         async def work(upload: Upload) -> Response:
-            render = _renderer(options)
+            render = _renderer(options, upload)
             return await service.timeline(upload, options.min_confidence, config, render)
 
         return await _with_upload(request, service, service.timelines, work)
@@ -201,14 +201,19 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) 
             task.cancel()
 
 
-def _renderer(options: TimelineOptions) -> Callable[[Timeline], Response]:
+def _notes(upload: Upload) -> dict[str, Any]:
+    """Remarks about a recording, where there are any."""
+    return {"notes": list(upload.notes)} if upload.notes else {}
+
+
+def _renderer(options: TimelineOptions, upload: Upload) -> Callable[[Timeline], Response]:
     def to_file(timeline: Timeline) -> Response:
         known = FORMATS[options.format]
         headers = {"content-disposition": f'attachment; filename="timeline{known.suffix}"'}
         return Response(known.render(timeline), media_type=TEXT_FORMATS[options.format], headers=headers)
 
     def to_json(timeline: Timeline) -> Response:
-        body = timeline.to_dict()
+        body = timeline.to_dict() | _notes(upload)
         if "envelope" in options.include:
             seconds, peaks = envelope(timeline)
             body["envelope"] = {"starts_seconds": seconds.round(3).tolist(), "peaks": peaks.round(4).tolist()}

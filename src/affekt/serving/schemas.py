@@ -42,6 +42,7 @@ class PredictionAnswer(BaseModel):
     model: str = Field("", description="Name, version and content hash of the model")
     channel: str | None = Field(None, description="The channel that was heard; null: the mean of all")
     adapted: str | None = Field(None, description="What was assumed about the speaker")
+    notes: list[str] = Field([], description="Remarks about the recording, such as a broken-off end")
 
 
 class WindowAnswer(BaseModel):
@@ -72,6 +73,7 @@ class TimelineAnswer(BaseModel):
     windows: list[WindowAnswer]
     envelope: EnvelopeAnswer | None = None
     files: dict[str, str] = Field(description="The formats requested by `include`")
+    notes: list[str] = Field([], description="Remarks about the recording, such as a broken-off end")
 
 
 class ModelAnswer(BaseModel):

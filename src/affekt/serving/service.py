@@ -94,7 +94,8 @@ class RecognitionService:
 
         def hear() -> None:
             nonlocal samples
-            waveform = self.recognizer.waveform(upload)
+            with audio.remarks() as upload.notes:
+                waveform = self.recognizer.waveform(upload)
             samples = len(waveform)
             if samples > card.clip_samples and not first:
                 pending.succeed(None)
@@ -132,7 +133,8 @@ class RecognitionService:
         blocks = self._bounded(audio.blocks(upload, card.sample_rate_hz, BLOCK_SECONDS), stop)
 
         def work() -> Result:
-            timeline = make_timeline(self.recognizer, blocks, upload.name, threshold, config)
+            with audio.remarks() as upload.notes:
+                timeline = make_timeline(self.recognizer, blocks, upload.name, threshold, config)
             self.metrics.audio_seconds.labels(path).inc(timeline.duration_seconds)
             return render(_titled(timeline, upload.title))
 

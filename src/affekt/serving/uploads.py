@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePosixPath
 
@@ -29,9 +29,11 @@ class Upload(io.BytesIO):
     Attributes:
         name: how messages and logs call it; the client's file name is not logged.
         title: the client's name for it, for the answer alone.
+        notes: remarks about the recording, such as a broken-off end, once it has been read.
     """
 
     name = "recording"
+    notes: Sequence[str] = ()
 
     def __init__(self, content: bytes = b"", title: str = "recording") -> None:
         super().__init__(content)
