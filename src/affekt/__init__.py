@@ -53,7 +53,7 @@ _CORE = {
     "Prediction": "recognition.prediction",
     "Recognizer": "recognition.recognizer",
     "Timeline": "recognition.timeline",
-    "TrainConfig": "training.config",
+    "TrainConfig": "training.train_config",
 }
 _TRAIN = {
     "Loss": "losses",

@@ -234,6 +234,7 @@ class ChainDecoder:
         self._stack.close()
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
+        """See :meth:`Decoder.next_frames`."""
         while True:
             part = next(self._frames, None)
             if part is not None and len(part):
@@ -245,6 +246,7 @@ class ChainDecoder:
                 self._frames = self._of_part(self._open(self._rest.popleft()))
 
     def seek(self, frame: int) -> None:
+        """See :meth:`Decoder.seek`."""
         position = 0
         while self._rest and self._lengths and position + self._lengths[0] <= frame:
             position += self._lengths.popleft()

@@ -188,6 +188,9 @@ def evaluate(recognizer: Recognizer, manifest: Manifest, min_confidence: float |
         manifest: the utterances; rows with a start or end are parts of their files.
         min_confidence: confidence below which an answer is unsure; by default the model's own threshold.
 
+    Returns:
+        The answers with their measures: `as_text`, `to_dict`.
+
     Raises:
         ManifestError: no label is a class of the model, or no recording can be used.
     """
