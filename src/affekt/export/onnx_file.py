@@ -198,7 +198,7 @@ def export_checkpoint(
 def build(pipeline: Pipeline, card: ModelCard, quantized: Sequence[QuantizedModule] | None = None) -> onnx.ModelProto:
     """The ONNX model; with `quantized` modules in place of the network's."""
     graph, config = Graph(), pipeline.features
-    clipped = front_end.clip_waveform(graph, config, "waveform", "samples")
+    clipped = front_end.clip_waveform(graph, config.clip_samples, "waveform", "samples")
     waveform = front_end.set_level(graph, config, clipped, "samples")
     lengths: str | None = None
     frames: str | NDArray[np.int64] = ints(config.clip_frames)

@@ -18,7 +18,7 @@ Floats = Any
 
 def session(config: FeatureConfig, normalizer: Normalizer) -> onnxruntime.InferenceSession:
     graph = Graph()
-    clipped = front_end.clip_waveform(graph, config, "waveform", "samples")
+    clipped = front_end.clip_waveform(graph, config.clip_samples, "waveform", "samples")
     clipped = front_end.set_level(graph, config, clipped, "samples")
     frames = front_end.batch_frames(graph, config, clipped)
     features = front_end.normalize(graph, normalizer, front_end.log_mel(graph, config, clipped, frames))

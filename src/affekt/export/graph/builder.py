@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18
 IR_VERSION = 8
+ONNXRUNTIME = "com.microsoft"
+"""Domain of onnxruntime's own operators."""
 
 Shape = Sequence[int | str]
 ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
@@ -80,7 +82,10 @@ class Graph:
             ]
 
         graph = helper.make_graph(self.nodes, "affekt", values(inputs), values(outputs), self._constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == ONNXRUNTIME for node in self.nodes):
+            opsets.append(helper.make_opsetid(ONNXRUNTIME, 1))
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
         helper.set_model_props(model, dict(metadata or {}))
         onnx.checker.check_model(model, full_check=True)
         return model

@@ -11,6 +11,8 @@ The Fourier transform is a matrix product, a quarter of the size that it has whe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -19,9 +21,29 @@ from affekt.export.graph.builder import Graph, ints
 from affekt.features.log_mel import TINY, FeatureConfig, Normalizer, mel_filterbank
 
 
-def clip_waveform(graph: Graph, config: FeatureConfig, waveform: str, samples: str) -> str:
-    """The first `clip_seconds` of each waveform, with zeros wherever its own samples have ended."""
-    clipped = graph.op("Slice", waveform, ints(0), ints(config.clip_samples), ints(1))
+@dataclass(frozen=True)
+class Spectrum:
+    """A short-time Fourier transform with a periodic Hann window, and the mel filters that follow it.
+
+    Attributes:
+        window_samples, hop_samples, fft_samples: sizes.
+        filters: float32 [fft_samples // 2 + 1, mels].
+    """
+
+    window_samples: int
+    hop_samples: int
+    fft_samples: int
+    filters: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, config: FeatureConfig) -> Spectrum:
+        """The transform that log-mel features use."""
+        return cls(config.window_samples, config.hop_samples, config.fft_samples, mel_filterbank(config))
+
+
+def clip_waveform(graph: Graph, clip_samples: int, waveform: str, samples: str) -> str:
+    """The first `clip_samples` of each waveform, with zeros past the recording's own end."""
+    clipped = graph.op("Slice", waveform, ints(0), ints(clip_samples), ints(1))
     time = graph.count(graph.size(clipped, 1))
     valid = graph.op("Less", time, graph.op("Unsqueeze", samples, ints(1)))
     return graph.op("Where", valid, clipped, np.float32(0))
@@ -53,9 +75,8 @@ def batch_frames(graph: Graph, config: FeatureConfig, waveform: str) -> str:
 
 def log_mel(graph: Graph, config: FeatureConfig, waveform: str, frames: str | NDArray[np.int64]) -> str:
     """Log-mel features, float32 [batch, frames, mels], of the first `frames` (a vector of one) frames."""
-    framed = _frames(graph, config, waveform, frames)
-    mel_energy = _mel_energy(graph, config, framed)
-    return graph.op("Log", graph.op("Max", mel_energy, np.float32(config.floor)))
+    energy = mel_energy(graph, Spectrum.of(config), waveform, frames)
+    return graph.op("Log", graph.op("Max", energy, np.float32(config.floor)))
 
 
 def normalize(graph: Graph, normalizer: Normalizer, features: str) -> str:
@@ -64,9 +85,9 @@ def normalize(graph: Graph, normalizer: Normalizer, features: str) -> str:
     return graph.op("Div", centered, np.array(normalizer.std, np.float32))
 
 
-def _frames(graph: Graph, config: FeatureConfig, waveform: str, frames: str | NDArray[np.int64]) -> str:
+def _frames(graph: Graph, spectrum: Spectrum, waveform: str, frames: str | NDArray[np.int64]) -> str:
     """Overlapping frames [batch, frames, window]: blocks of one hop, each beside the blocks that follow it."""
-    hop, window = config.hop_samples, config.window_samples
+    hop, window = spectrum.hop_samples, spectrum.window_samples
     reach = -(-window // hop)  # blocks that a window touches
     blocks = graph.op("Add", frames, ints(reach - 1))
     missing = graph.op("Sub", graph.op("Mul", blocks, ints(hop)), graph.size(waveform, 1))
@@ -80,13 +101,18 @@ def _frames(graph: Graph, config: FeatureConfig, waveform: str, frames: str | ND
     return graph.op("Concat", *parts, axis=2)
 
 
-def _mel_energy(graph: Graph, config: FeatureConfig, framed: str) -> str:
-    fft, filters = config.fft_samples, mel_filterbank(config)
-    if config.window_samples % 2 or fft % 4:
-        real, imaginary = _spectrum(graph, config, framed, first=0, step=1, bins=fft // 2 + 1)
+def mel_energy(graph: Graph, spectrum: Spectrum, waveform: str, frames: str | NDArray[np.int64]) -> str:
+    """Energy of the mel bands, float32 [batch, frames, mels], of the first `frames` (a vector of one) frames.
+
+    Frame t covers samples [t hop, t hop + window).
+    """
+    framed = _frames(graph, spectrum, waveform, frames)
+    fft, filters = spectrum.fft_samples, spectrum.filters
+    if spectrum.window_samples % 2 or fft % 4:
+        real, imaginary = _spectrum(graph, spectrum, framed, first=0, step=1, bins=fft // 2 + 1)
         return graph.op("MatMul", _power(graph, real, imaginary), filters)
-    even_real, even_imaginary = _spectrum(graph, config, framed, first=0, step=2, bins=fft // 4 + 1)
-    odd_real, odd_imaginary = _spectrum(graph, config, framed, first=1, step=2, bins=fft // 4 + 1)
+    even_real, even_imaginary = _spectrum(graph, spectrum, framed, first=0, step=2, bins=fft // 4 + 1)
+    odd_real, odd_imaginary = _spectrum(graph, spectrum, framed, first=1, step=2, bins=fft // 4 + 1)
     lower = _power(graph, graph.op("Add", even_real, odd_real), graph.op("Add", even_imaginary, odd_imaginary))
     upper = _power(graph, graph.op("Sub", even_real, odd_real), graph.op("Sub", even_imaginary, odd_imaginary))
     mirrored = filters[: fft // 4 - 1 : -1].copy()  # bin N/2 - k in row k
@@ -94,13 +120,13 @@ def _mel_energy(graph: Graph, config: FeatureConfig, framed: str) -> str:
     return graph.op("Add", graph.op("MatMul", lower, filters[: fft // 4 + 1]), graph.op("MatMul", upper, mirrored))
 
 
-def _spectrum(graph: Graph, config: FeatureConfig, framed: str, first: int, step: int, bins: int) -> tuple[str, str]:
+def _spectrum(graph: Graph, spectrum: Spectrum, framed: str, first: int, step: int, bins: int) -> tuple[str, str]:
     """Real and (up to its sign) imaginary part of the windowed frames' spectrum, from every `step`-th pair m, -m."""
-    window, half = config.window_samples, config.window_samples // 2
+    window, half = spectrum.window_samples, spectrum.window_samples // 2
     after = np.arange(window - half, window)[first::step]  # n >= W / 2; its mirror is W - n, and w[0] = 0 has none
     offset = after - window / 2
     weight = (0.5 - 0.5 * np.cos(2 * np.pi * after / window)) * np.where(offset == 0, 0.5, 1.0)
-    angle = 2 * np.pi / config.fft_samples * np.outer(offset, np.arange(bins))
+    angle = 2 * np.pi / spectrum.fft_samples * np.outer(offset, np.arange(bins))
     right = graph.op("Slice", framed, ints(window - half + first), ints(window), ints(2), ints(step))
     left = graph.op("Slice", framed, ints(half - first), ints(0), ints(2), ints(-step))
     cosines, sines = np.float32(weight[:, None] * np.cos(angle)), np.float32(weight[:, None] * np.sin(angle))
