@@ -1,34 +1,35 @@
 """From a trained network to one ONNX file: raw waveform in, calibrated probabilities out, front end inside.
 
-:class:`Pipeline` says in PyTorch what the file computes; the file is written by `affekt.export.graph`, and before it is
-saved both are run on the same recordings and compared. In float32 they must agree within 1e-4; in int8 the share of
+`affekt.export.pipeline` defines in PyTorch what the file computes; `affekt.export.graph` writes it. Before a file is
+saved, both run on the same recordings and are compared. In float32 they must agree within 1e-4; in int8 the share of
 equal decisions and the largest difference are measured and kept in the model card.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
-from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affekt import __version__
 from affekt.errors import CheckpointError, ConfigError, Fault
-from affekt.export.graph import front_end, int8
+from affekt.export.graph import encoder_network, front_end, int8
 from affekt.export.graph import network_operators as layers
 from affekt.export.graph.builder import OPSET, Graph, ints
+from affekt.export.graph.encoder import EncoderProducts
 from affekt.export.graph.pooling_operators import POOLINGS, States
 from affekt.export.graph.quantization import QuantizedModule, quantize
 from affekt.export.graph.traced import traced
-from affekt.features.log_mel import FeatureConfig, LogMel, Normalizer
+from affekt.export.pipeline import Features, Pipeline
+from affekt.features.log_mel import FeatureConfig
 from affekt.nn import Network
 from affekt.nn.blocks import ConvModule
 from affekt.recognition.card import UNSURE_BELOW, ModelCard, Precision
@@ -39,81 +40,8 @@ TOLERANCE = 1e-4
 """How far a float32 file's probabilities may be from PyTorch's."""
 
 Waveforms = Sequence[NDArray[np.float32]]
-
-
-class PipelineOutput(NamedTuple):
-    """What the pipeline and the file say about a batch."""
-
-    probabilities: Float[Tensor, "batch classes"]
-    embedding: Float[Tensor, "batch features"]
-
-
-class Pipeline(nn.Module):
-    """Waveform -> clip -> log-mel -> normalizer -> network -> logits / temperature -> softmax.
-
-    Args:
-        network: takes normalized features and lengths, gives scores and embedding.
-        features, normalizer: the front end that it was trained with.
-        logits: from the network's scores to what the softmax is taken of (`Loss.logits`).
-        temperature: what the logits are divided by.
-        masked: whether the network hides padding; by default what its configuration says.
-
-    >>> from affekt.nn import NetworkConfig
-    >>> network = Network(NetworkConfig(filters=(4, 4), pools=(2, 2)), mels=40, classes=3)
-    >>> pipeline = Pipeline(network, FeatureConfig(), Normalizer((0.0,) * 40, (1.0,) * 40))
-    >>> pipeline(torch.zeros(2, 8_000), torch.tensor([8_000, 100])).probabilities.shape
-    torch.Size([2, 3])
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        features: FeatureConfig,
-        normalizer: Normalizer,
-        logits: Callable[[Tensor], Tensor] = lambda scores: scores,
-        temperature: float = 1.0,
-        masked: bool | None = None,
-    ) -> None:
-        super().__init__()
-        self.network = network.eval()
-        self.features = features
-        self.normalizer = normalizer
-        self.logits = logits
-        self.temperature = temperature
-        self.masked = bool(getattr(getattr(network, "config", None), "masked", False)) if masked is None else masked
-        self.log_mel = LogMel(features)
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> Pipeline:
-        """The pipeline of a trained model.
-
-        Raises:
-            ConfigError: a system with another front end than log-mel features.
-        """
-        features, normalizer = checkpoint.system.features, checkpoint.normalizer
-        if not isinstance(features, FeatureConfig):
-            got, expected = f"features of {type(features).__name__}", "log-mel features"
-            raise ConfigError(f"export of {checkpoint.system.name}", got=got, expected=expected)
-        network, loss = checkpoint.build()
-        return cls(network, features, normalizer, loss.logits, checkpoint.temperature)
-
-    def prepare(
-        self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch frames mels"], Int[Tensor, " batch"]]:
-        """Normalized features and valid frames."""
-        config = self.features
-        clipped = waveform[:, : config.clip_samples]
-        clipped = clipped * (torch.arange(clipped.shape[1]) < samples[:, None])
-        if not self.masked:
-            clipped = nn.functional.pad(clipped, (0, config.clip_samples - clipped.shape[1]))
-        lengths = ((samples + config.hop_samples - 1) // config.hop_samples).clamp(1, config.clip_frames)
-        own = samples.clamp(max=config.clip_samples)
-        return self.normalizer(self.log_mel(clipped, own)), lengths
-
-    @torch.inference_mode()
-    def forward(self, waveform: Float[Tensor, "batch samples"], samples: Int[Tensor, " batch"]) -> PipelineOutput:
-        scores, embedding = self.network(*self.prepare(waveform, samples))
-        return PipelineOutput((self.logits(scores) / self.temperature).softmax(-1), embedding)
+Quantized = Sequence[QuantizedModule] | EncoderProducts
+"""The parts of a network that are in whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +53,8 @@ class Description:
         license: of the weights.
         unsure_below: confidence below which a prediction is marked unsure.
         provenance, measures: any nested values that JSON holds.
+        detection: the thresholds `speech_below` and `outlier_above` of the detectors' scores.
+        adaptation: parameters of the adaptation to a speaker, as :class:`affekt.recognition.card.ModelCard` has them.
     """
 
     labels: tuple[str, ...]
@@ -132,6 +62,8 @@ class Description:
     unsure_below: float = UNSURE_BELOW
     provenance: Mapping[str, Any] = field(default_factory=dict)
     measures: Mapping[str, Any] = field(default_factory=dict)
+    detection: Mapping[str, float] = field(default_factory=dict)
+    adaptation: Mapping[str, Any] = field(default_factory=dict)
 
 
 def export(
@@ -147,7 +79,7 @@ def export(
         pipeline: what to export.
         description: what its card says.
         path: the file, ending in .onnx.
-        precision: "int8" quantizes the convolutions that take nearly all the time; it needs recordings.
+        precision: "int8" quantizes the layers that take nearly all the time; it needs recordings.
         recordings: waveforms at the model's rate: training data to quantize on, and to compare on.
 
     Returns:
@@ -195,9 +127,37 @@ def export_checkpoint(
     return export(Pipeline.from_checkpoint(checkpoint), description, path, precision, recordings)
 
 
-def build(pipeline: Pipeline, card: ModelCard, quantized: Sequence[QuantizedModule] | None = None) -> onnx.ModelProto:
-    """The ONNX model; with `quantized` modules in place of the network's."""
-    graph, config = Graph(), pipeline.features
+def build(pipeline: Pipeline, card: ModelCard, quantized: Quantized | None = None) -> onnx.ModelProto:
+    """The ONNX model; with `quantized` parts in place of the network's."""
+    graph, metadata = Graph(), card.to_metadata()
+    scale = _logit_scale(pipeline, len(card.labels))
+    if isinstance(pipeline.features, FeatureConfig):
+        assert not isinstance(quantized, EncoderProducts)
+        scores, embedding = _log_mel_network(graph, pipeline, pipeline.features, quantized)
+    else:
+        assert quantized is None or isinstance(quantized, EncoderProducts)
+        scores, embedding = encoder_network.network(graph, pipeline, quantized)
+        metadata |= encoder_network.head_metadata(encoder_network.Chain.of(pipeline).head, scale)
+    graph.op(
+        "Softmax", graph.op("Mul", scores, np.float32(scale / pipeline.temperature)), axis=-1, name="probabilities"
+    )
+    graph.op("Identity", embedding, name="embedding")
+    outputs: dict[str, list[int | str]] = {
+        "probabilities": ["batch", len(card.labels)],
+        "embedding": ["batch", "features"],
+    }
+    outputs |= {name: ["batch"] for name in encoder_network.detections(graph, pipeline, embedding)}
+    return graph.model(
+        {"waveform": ("float32", ["batch", "samples"]), "samples": ("int64", ["batch"])},
+        {name: ("float32", shape) for name, shape in outputs.items()},
+        metadata,
+    )
+
+
+def _log_mel_network(
+    graph: Graph, pipeline: Pipeline, config: FeatureConfig, quantized: Sequence[QuantizedModule] | None
+) -> tuple[str, str]:
+    """Scores and embedding of a network on log-mel features."""
     clipped = front_end.clip_waveform(graph, config.clip_samples, "waveform", "samples")
     waveform = front_end.set_level(graph, config, clipped, "samples")
     lengths: str | None = None
@@ -207,15 +167,7 @@ def build(pipeline: Pipeline, card: ModelCard, quantized: Sequence[QuantizedModu
         frames = front_end.batch_frames(graph, config, waveform)
     log_mel = front_end.log_mel(graph, config, waveform, frames)
     features = front_end.normalize(graph, pipeline.normalizer, log_mel)
-    scores, embedding = _network(graph, pipeline, features, frames, lengths, quantized)
-    scale = np.float32(_logit_scale(pipeline, len(card.labels)) / pipeline.temperature)
-    graph.op("Softmax", graph.op("Mul", scores, scale), axis=-1, name="probabilities")
-    graph.op("Identity", embedding, name="embedding")
-    return graph.model(
-        {"waveform": ("float32", ["batch", "samples"]), "samples": ("int64", ["batch"])},
-        {"probabilities": ("float32", ["batch", len(card.labels)]), "embedding": ("float32", ["batch", "features"])},
-        card.to_metadata(),
-    )
+    return _network(graph, pipeline, features, frames, lengths, quantized)
 
 
 @dataclass(frozen=True)
@@ -248,7 +200,7 @@ def compare(pipeline: Pipeline, model: bytes, batches: Sequence[tuple[Tensor, Te
     return Agreement(len(file), equal, float(difference.max()), float(difference.mean()))
 
 
-def noise(config: FeatureConfig, count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
+def noise(config: Features, count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
     """Noise of changing loudness and different lengths, to compare on where there are no recordings."""
     generator = np.random.default_rng(seed)
     waveforms = []
@@ -270,6 +222,7 @@ def _network(
     network = pipeline.network
     if type(network) is not Network:
         return _traced_network(graph, pipeline, features)
+    assert isinstance(pipeline.features, FeatureConfig)
     stages = layers.stages(graph, network.config.pools, frames, lengths)
     if quantized is None:
         modules = [module for module in network.cnn if isinstance(module, ConvModule)]
@@ -296,8 +249,9 @@ def _pooled(graph: Graph, network: Network, states: str, last: str, valid: str |
 
 
 def _traced_network(graph: Graph, pipeline: Pipeline, features: str) -> tuple[str, str]:
-    lengths = front_end.frame_lengths(graph, pipeline.features, "samples")
     config = pipeline.features
+    assert isinstance(config, FeatureConfig)
+    lengths = front_end.frame_lengths(graph, config, "samples")
     examples = {features: torch.zeros(2, config.clip_frames, config.mels), lengths: torch.tensor([100, 50])}
     scores, embedding = traced(graph, pipeline.network, examples, outputs=2)
     return scores, embedding
@@ -313,21 +267,22 @@ def _logit_scale(pipeline: Pipeline, classes: int) -> float:
     return scale
 
 
-def _quantized(pipeline: Pipeline, recordings: Waveforms) -> list[QuantizedModule]:
-    faults = []
-    if type(pipeline.network) is not Network:
-        got = f"a {type(pipeline.network).__name__}"
-        faults.append(Fault("int8 export", got=got, expected="the paper's network", remedy="export in float32"))
+def _quantized(pipeline: Pipeline, recordings: Waveforms) -> Quantized:
+    faults, network = [], pipeline.network
+    if isinstance(pipeline.features, FeatureConfig) and type(network) is not Network:
+        expected = "the paper's network, or a system on Whisper's encoder"
+        got, remedy = f"a {type(network).__name__}", "export in float32"
+        faults.append(Fault("int8 export", got=got, expected=expected, remedy=remedy))
     if not recordings:
         remedy = "pass a manifest of training data"
         faults.append(Fault("int8 export", got="no recordings", expected="some to choose the steps on", remedy=remedy))
     if faults:
         raise ConfigError.of(faults)
-    assert isinstance(pipeline.network, Network)
+    if not isinstance(pipeline.features, FeatureConfig):
+        return encoder_network.quantized(pipeline, _batches(recordings, size=1))
+    assert isinstance(network, Network)
     prepared = (pipeline.prepare(*batch) for batch in _batches(recordings))
-    return quantize(
-        pipeline.network, ((features, lengths if pipeline.masked else None) for features, lengths in prepared)
-    )
+    return quantize(network, ((features, lengths if pipeline.masked else None) for features, lengths in prepared))
 
 
 def _card(pipeline: Pipeline, description: Description, precision: Precision) -> ModelCard:
@@ -346,6 +301,9 @@ def _card(pipeline: Pipeline, description: Description, precision: Precision) ->
         normalizer=asdict(pipeline.normalizer),
         provenance=description.provenance,
         measures=description.measures,
+        speech_below=description.detection.get("speech_below"),
+        outlier_above=description.detection.get("outlier_above"),
+        adaptation=description.adaptation,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from affekt.nn.blocks import frame_mask
 
 FOLDER_VARIABLE = "AFFEKT_ENCODER"
 """Environment variable that names the folder with the encoder's weights."""
+HEAD_WIDTH = 64
+"""Length of each head's part, in all of Whisper's models."""
 POSITIONS = 375
 """States of a clip of 7.5 s."""
 
@@ -237,3 +240,37 @@ def read_encoder(folder: Path, layers: int = 1, positions: int = POSITIONS) -> W
             raise ConfigError(f"{what}: {name}", got=got, expected=wanted)
     encoder.load_state_dict(found, strict=True, assign=True)
     return encoder.eval()
+
+
+def load_pretrained(encoder: WhisperEncoder) -> None:
+    """Give an encoder the weights in the folder that AFFEKT_ENCODER names.
+
+    Raises:
+        ConfigError: no such folder, or an encoder of other sizes.
+    """
+    loaded = read_encoder(encoder_folder(), encoder.shape.layers, encoder.shape.positions)
+    if loaded.shape != encoder.shape:
+        raise ConfigError("encoder", got=str(loaded.shape), expected=str(encoder.shape), remedy="set network_options")
+    encoder.load_state_dict(loaded.state_dict())
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> WhisperEncoder:
+    """The encoder whose state dict this is; its sizes follow from the tensors, with heads of 64.
+
+    Raises:
+        KeyError: tensors are missing.
+        RuntimeError: tensors of other shapes, or too many.
+
+    >>> encoder = WhisperEncoder(EncoderShape(width=128, heads=2, hidden=8, layers=2))
+    >>> from_tensors(encoder.state_dict()).shape == encoder.shape
+    True
+    """
+    width, mels, _ = tensors["conv1.weight"].shape
+    layers = len({name.split(".")[1] for name in tensors if name.startswith("layers.")})
+    hidden = len(tensors["layers.0.fc1.bias"]) if layers else 1
+    heads = max(1, width // HEAD_WIDTH)
+    shape = EncoderShape(mels, width, heads, hidden, layers, len(tensors["embed_positions.weight"]))
+    with torch.device("meta"):
+        encoder = WhisperEncoder(shape)
+    encoder.load_state_dict(dict(tensors), strict=True, assign=True)
+    return encoder.eval().requires_grad_(False)

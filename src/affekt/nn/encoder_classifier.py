@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from affekt.errors import ConfigError
 from affekt.nn.blocks import frame_mask
-from affekt.nn.encoder import POSITIONS, EncoderShape, WhisperEncoder
+from affekt.nn.encoder import POSITIONS, EncoderShape, WhisperEncoder, load_pretrained
 from affekt.nn.network import HEADS, Head, Output
 
 MARGIN_STATES = 5
@@ -43,6 +44,9 @@ class EncoderClassifier(nn.Module):
     mean: Tensor
     scale: Tensor
 
+    as_is = True
+    """Features are not normalized: the encoder's weights were trained on them as they are."""
+
     def __init__(
         self,
         dims: int,
@@ -62,6 +66,14 @@ class EncoderClassifier(nn.Module):
         self.register_buffer("mean", torch.zeros(2 * width))
         self.register_buffer("scale", torch.ones(2 * width))
         self.head = HEADS[head](2 * width, classes)
+
+    def load_pretrained(self) -> None:
+        """Take the encoder's weights from the folder that AFFEKT_ENCODER names.
+
+        Raises:
+            ConfigError: no such folder, or an encoder of other sizes.
+        """
+        load_pretrained(self.encoder)
 
     def pooled(
         self, features: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"] | None = None
@@ -140,6 +152,10 @@ class Detectors(nn.Module):
     {'speech': [0.5]}
     """
 
+    speech_weight: Tensor | None
+    outlier_mean: Tensor | None
+    outlier_projection: Tensor | None
+
     def __init__(
         self,
         speech_weight: ArrayLike | None = None,
@@ -155,6 +171,9 @@ class Detectors(nn.Module):
             ("outlier_projection", outlier_projection),
         ):
             self.register_buffer(name, None if values is None else torch.tensor(np.asarray(values, np.float32)))
+        if (self.outlier_mean is None) != (self.outlier_projection is None):
+            expected = "both of outlier_mean and outlier_projection, or neither"
+            raise ConfigError("detectors", got="one of them", expected=expected)
 
     def forward(self, embedding: Float[Tensor, "batch features"]) -> dict[str, Float[Tensor, " batch"]]:
         """The scores by name."""
@@ -162,6 +181,7 @@ class Detectors(nn.Module):
         if self.speech_weight is not None:
             scores["speech"] = (embedding @ self.speech_weight + self.speech_bias).sigmoid()
         if self.outlier_projection is not None:
+            assert self.outlier_mean is not None
             inside = (embedding - self.outlier_mean) @ self.outlier_projection
             scores["outlier"] = inside.square().mean(1)
         return scores

@@ -19,15 +19,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from affekt.errors import AffektError, CheckpointError
+from affekt.errors import AffektError, CheckpointError, ConfigError
+from affekt.features.frontends import EncoderStates
 from affekt.features.log_mel import Normalizer
 from affekt.losses import Loss
 from affekt.nn import NetworkConfig
+from affekt.nn.encoder import WhisperEncoder, from_tensors
 from affekt.runtime.atomic_files import write_bytes
 from affekt.training.systems import System, from_system_dict, read_front_end
 
 FORMAT = "affekt-checkpoint-1"
-GROUPS = ("network", "loss")  # whose tensors they are
+GROUPS = ("network", "loss", "front_end")
+"""First part of the tensors' names: what they belong to."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Checkpoint:
         loss_weights: the loss's own tensors; most have none.
         temperature: what logits are divided by, fitted on validation data.
         provenance: where it comes from: corpora, protocol, seeds, versions, license.
+        front_end: tensors of a frozen encoder that computes the features; most front ends have none. Left out, they
+            are read from the encoder's folder when the file is written.
     """
 
     system: System
@@ -51,6 +56,30 @@ class Checkpoint:
     loss_weights: Mapping[str, Tensor] = field(default_factory=dict)
     temperature: float = 1.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    front_end: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def encoder(self) -> WhisperEncoder:
+        """The frozen encoder of a system on its states.
+
+        Raises:
+            CheckpointError: tensors of another encoder than the system's features describe.
+            ConfigError: none in the checkpoint and none to read, or another kind of features.
+        """
+        features = self.system.features
+        if not isinstance(features, EncoderStates):
+            got = f"features of {type(features).__name__}"
+            raise ConfigError("encoder of a checkpoint", got=got, expected="an encoder's states")
+        if not self.front_end:
+            return features.encoder()
+        try:
+            return from_tensors(self.front_end)
+        except (RuntimeError, KeyError, IndexError) as error:
+            got = " ".join(str(error).split())
+            raise CheckpointError("checkpoint encoder", got=got, expected="those of Whisper's encoder") from error
+
+    def _front_end(self) -> Mapping[str, Tensor]:
+        """The encoder's tensors, where the system has one."""
+        return self.encoder().state_dict() if isinstance(self.system.features, EncoderStates) else self.front_end
 
     def build(self) -> tuple[nn.Module, Loss]:
         """The network and its loss with these weights, in evaluation mode.
@@ -78,7 +107,7 @@ class Checkpoint:
         """Write the file, atomically; equal checkpoints give equal bytes."""
         tensors = {
             f"{group}.{name}": tensor.detach().cpu().contiguous()
-            for group, part in zip(GROUPS, (self.weights, self.loss_weights), strict=True)
+            for group, part in zip(GROUPS, (self.weights, self.loss_weights, self._front_end()), strict=True)
             for name, tensor in part.items()
         }
         card = {
@@ -119,11 +148,11 @@ class Checkpoint:
         if not same_features:
             stated = card["system"]["features"]
             raise _unusable(path, f"features {stated}", f"pass a system with these, not {system.features}")
-        weights, loss_weights = (
+        weights, loss_weights, front_end = (
             {name.removeprefix(f"{group}."): tensor for name, tensor in tensors.items() if name.startswith(f"{group}.")}
             for group in GROUPS
         )
-        return cls(system, classes, normalizer, weights, loss_weights, temperature, provenance)
+        return cls(system, classes, normalizer, weights, loss_weights, temperature, provenance, front_end)
 
 
 def _describes(features: dict[str, Any], system: System) -> bool:

@@ -45,7 +45,7 @@ def test_alone_in_a_batch_and_padded() -> None:
     padded = np.random.default_rng(9).normal(size=(len(LENGTHS), 121_000)).astype(np.float32)
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
-    together = config.batch_extractor()(torch.from_numpy(padded), torch.tensor(LENGTHS))
+    together = config.module()(torch.from_numpy(padded), torch.tensor(LENGTHS))
     for row, waveform in zip(together, waveforms, strict=True):
         alone = features(config, waveform)
         assert len(alone) == config.frames(len(waveform))

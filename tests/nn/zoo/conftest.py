@@ -33,7 +33,12 @@ DIMS = {
     "ecapa": 40,
     "ssl": 1,
     "svm": 10,
+    "linear": 10,
+    "encoder-back-end": 12,
+    "tuned-encoder": 10,
+    "encoder-classifier": 10,
 }
+WHISPER = {"width": 12, "heads": 3, "hidden": 20, "positions": 40}
 SMALL: dict[str, dict[str, Any]] = {
     "lstm": {"cells": 8, "dense": 6, "input_dropout": 0.1, "dropout": 0.1},
     "lstm-attention": {"hidden": 16, "cells": 8},
@@ -45,6 +50,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "ecapa": {"channels": 16, "scale": 4, "bottleneck": 4, "embedding": 6},
     "ssl": {"config": ENCODER, "frozen": False},
     "svm": {},
+    "linear": {},
+    "encoder-back-end": {"cells": 8, "dropout": 0.1},
+    "tuned-encoder": {"cells": 8, "dropout": 0.1, **WHISPER},
+    "encoder-classifier": WHISPER,
 }
 FRAME_SAMPLES = 160
 
@@ -75,7 +84,7 @@ def ragged() -> Callable[..., tuple[Tensor, Tensor]]:
     def make(name: str, *frames: int, padding: float = 7.0, extra: int = 0) -> tuple[Tensor, Tensor]:
         unit = FRAME_SAMPLES if DIMS[name] == 1 else 1
         lengths = torch.tensor(frames) * unit
-        if name in ("lstm", "svm"):
+        if name in ("lstm", "svm", "linear"):
             lengths = torch.ones_like(lengths)  # utterances are isolated
         batch = torch.full((len(frames), int(lengths.max()) + extra * unit, DIMS[name]), padding)
         generator = torch.Generator().manual_seed(1)

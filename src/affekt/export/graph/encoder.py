@@ -11,7 +11,6 @@ the residual sum stay in float32. Steps and zero points are constants: no number
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,16 +118,18 @@ class EncoderProducts:
 def float_products(encoder: WhisperEncoder) -> EncoderProducts:
     """The encoder's numbers in float32."""
     return EncoderProducts(
-        *(
-            Product(
-                array(convolution.weight).transpose(2, 1, 0).reshape(-1, convolution.out_channels), _bias(convolution)
-            )
-            for convolution in (encoder.conv1, encoder.conv2)
-        ),
+        _unfolded(encoder.conv1),
+        _unfolded(encoder.conv2),
         array(encoder.embed_positions.weight),
         tuple(_layer_products(layer) for layer in encoder.layers if isinstance(layer, Layer)),
         encoder.shape.heads,
     )
+
+
+def _unfolded(convolution: nn.Conv1d) -> Product:
+    """A convolution as a product with its frames side by side, oldest first."""
+    weight = array(convolution.weight).transpose(2, 1, 0).reshape(-1, convolution.out_channels)
+    return Product(np.ascontiguousarray(weight), _bias(convolution))
 
 
 def _bias(module: object) -> Floats:
@@ -272,13 +273,3 @@ def mean_and_deviation(graph: Graph, states: str, inside: str, smallest_variance
     variance = graph.op("MatMul", weights, graph.op("Mul", centered, centered))
     deviation = graph.op("Sqrt", graph.op("Add", variance, np.float32(smallest_variance)))
     return graph.op("Flatten", graph.op("Concat", mean, deviation, axis=2), axis=1)
-
-
-def all_products(products: EncoderProducts) -> Sequence[Product]:
-    """Every product in the order of computation."""
-    layers = [
-        product
-        for layer in products.layers
-        for product in (layer.projections, layer.mixing, layer.widening, layer.narrowing)
-    ]
-    return [products.conv1, products.conv2, *layers]

@@ -1,10 +1,11 @@
 """Whisper's log-mel features in ONNX, equal to `features.frontends.whisper_log_mel`.
 
-The Fourier transform of N = 400 samples is a matrix product of half its plain size. With E[k] the sum over even and O[k]
-over odd samples, X[k] = E[k] + O[k]. The signal is real and exp(-2 pi i (N/2 - k) n / N) = (-1)^n exp(2 pi i k n / N), so
-X[N/2 - k] is the conjugate of E[k] - O[k]: both halves of the spectrum follow from sums for k = 0 .. N/4. Even and odd
-samples are parted once, before frames are cut. (Folding each frame about its center as well, as `front_end` does, halves
-the products again, but the reversed copies of frames then take longer than they save.)
+The Fourier transform of N = 400 samples is a matrix product of half its plain size. With E[k] the sum over even and
+O[k] over odd samples, X[k] = E[k] + O[k]. The signal is real and exp(-2 pi i (N/2 - k) n / N) =
+(-1)^n exp(2 pi i k n / N), so X[N/2 - k] is the conjugate of E[k] - O[k]: both halves of the spectrum follow from sums
+for k = 0 .. N/4. Even and odd samples are parted once, before frames are cut. (Folding each frame about its center as
+well, as `front_end` does, halves the products again, but the reversed copies of frames then take longer than they
+save.)
 
 Before each recording stand 200 reflected samples and after its own end 40: the last frame reaches no farther.
 """

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from affekt.features.frontends.deltas import Deltas
 from affekt.features.frontends.descriptors import Descriptors
+from affekt.features.frontends.encoder_states import EncoderStates
 from affekt.features.frontends.functionals import LogMelFunctionals, SpeechFunctionals
 from affekt.features.frontends.opensmile import OpenSmile
 from affekt.features.frontends.spectrogram import Spectrogram
@@ -20,6 +21,7 @@ __all__ = [
     "FRONT_ENDS",
     "Deltas",
     "Descriptors",
+    "EncoderStates",
     "LogMelFunctionals",
     "OpenSmile",
     "Spectrogram",
@@ -39,6 +41,7 @@ FRONT_ENDS: Mapping[str, type[FrontEnd]] = {
     "speech-functionals": SpeechFunctionals,
     "opensmile": OpenSmile,
     "whisper-log-mel": WhisperLogMel,
+    "encoder-states": EncoderStates,
 }
 """Front ends by the name that files give them."""
 

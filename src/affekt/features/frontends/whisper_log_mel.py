@@ -107,7 +107,7 @@ class WhisperLogMel:
         """Number of frames of a recording: floor(samples / 160), at least 2."""
         return max(samples, SHORTEST_SAMPLES) // HOP_SAMPLES
 
-    def batch_extractor(self) -> WhisperLogMelModule:
+    def module(self) -> WhisperLogMelModule:
         """The module that computes the features of padded batches."""
         return WhisperLogMelModule(self)
 

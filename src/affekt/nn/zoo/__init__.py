@@ -13,11 +13,14 @@ from typing import Any
 from torch import nn
 
 from affekt.errors import ConfigError, Fault
+from affekt.nn.encoder_classifier import EncoderClassifier
 from affekt.nn.network import Head
 from affekt.nn.zoo.cnn_blstm import CNNBLSTM
 from affekt.nn.zoo.crnn_3d import CRNN3D
 from affekt.nn.zoo.dilated_resnet import DilatedResNet
 from affekt.nn.zoo.ecapa import ECAPA
+from affekt.nn.zoo.encoder import EncoderBackEnd, TunedEncoder
+from affekt.nn.zoo.linear import ShrunkLinear
 from affekt.nn.zoo.local_attention import LocalAttention
 from affekt.nn.zoo.lstm import ContextualLSTM
 from affekt.nn.zoo.lstm_attention import LSTMAttention
@@ -36,6 +39,10 @@ ZOO: Mapping[str, type[nn.Module]] = {
     "ecapa": ECAPA,
     "ssl": SSLEncoder,
     "svm": LinearSVM,
+    "linear": ShrunkLinear,
+    "encoder-back-end": EncoderBackEnd,
+    "tuned-encoder": TunedEncoder,
+    "encoder-classifier": EncoderClassifier,
 }
 """Networks by name, each made from the number of features, the number of classes, the head and its own options."""
 

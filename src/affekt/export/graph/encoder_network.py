@@ -1,0 +1,171 @@
+"""A system on Whisper's encoder in ONNX, from the waveform to scores and embedding.
+
+All of them are the same chain: encoder, perhaps mean and deviation over time, a standardization, perhaps a back end of
+LSTM and pooling, and an output layer. :class:`Chain` holds what a pipeline has of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from affekt.errors import ConfigError
+from affekt.export.graph import encoder as encoder_graph
+from affekt.export.graph import network_operators as layers
+from affekt.export.graph.builder import Graph, ints
+from affekt.export.graph.encoder import EncoderProducts, EncoderStates, float_products
+from affekt.export.graph.encoder_quantization import quantized_products
+from affekt.export.graph.network_operators import Floats, Stage, array
+from affekt.export.graph.pooling_operators import POOLINGS, States
+from affekt.export.graph.whisper_front_end import active_span, whisper_log_mel
+from affekt.export.pipeline import Pipeline
+from affekt.features import frontends
+from affekt.nn.blocks import CosineHead
+from affekt.nn.encoder import WhisperEncoder
+from affekt.nn.encoder_classifier import MARGIN_STATES, SMALLEST_VARIANCE, EncoderClassifier
+from affekt.nn.zoo.encoder import EncoderBackEnd, TunedEncoder
+from affekt.nn.zoo.linear import ShrunkLinear
+
+HEAD_KEY = "affekt.head"
+"""Metadata with the output layer: JSON of `weight`, base64 of float32 [classes, features], and `bias`, a list."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The parts of a system on the encoder.
+
+    Attributes:
+        encoder: in PyTorch.
+        pooled: whether mean and deviation over time come first.
+        trim_db: what of these is left out as quiet; see `nn.encoder_classifier.active_span`.
+        mean, scale: the standardization (x - mean) / scale of the states or of the pooled vector.
+        back_end: LSTM and pooling; None after `pooled`.
+        head: the output layer.
+    """
+
+    encoder: WhisperEncoder
+    pooled: bool
+    trim_db: float
+    mean: Floats
+    scale: Floats
+    back_end: EncoderBackEnd | None
+    head: nn.Linear
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Chain:
+        """The chain that a pipeline is.
+
+        Raises:
+            ConfigError: a network that is none.
+        """
+        network, normalizer = pipeline.network, pipeline.normalizer
+        mean, scale = np.array(normalizer.mean, np.float32), np.array(normalizer.std, np.float32)
+        features, encoder = pipeline.features, pipeline.encoder
+        if isinstance(network, EncoderClassifier):
+            statistics = array(network.mean), array(network.scale)
+            return cls(network.encoder, True, network.trim_db, *statistics, None, _linear(network.head))
+        if isinstance(network, TunedEncoder):
+            norm = network.norm  # (x - running mean) / sqrt(running variance + eps) * weight + bias
+            scale = np.sqrt(array(norm.running_var) + np.float32(norm.eps)) / array(norm.weight)
+            mean = array(norm.running_mean) - array(norm.bias) * scale
+            return cls(network.encoder, False, 0.0, mean, scale, network, _linear(network.head))
+        if isinstance(features, frontends.EncoderStates) and encoder is not None:
+            if isinstance(network, ShrunkLinear) and features.pooled:
+                return cls(encoder, True, features.trim_db, mean, scale, None, _linear(network.head))
+            if isinstance(network, EncoderBackEnd) and not features.pooled:
+                return cls(encoder, False, 0.0, mean, scale, network, _linear(network.head))
+        got = f"a {type(network).__name__} on {type(features).__name__}"
+        raise ConfigError("export", got=got, expected="an encoder with a linear model, or with LSTM and pooling")
+
+
+def _linear(head: nn.Module) -> nn.Linear:
+    assert isinstance(head, nn.Linear)
+    return head
+
+
+def quantized(pipeline: Pipeline, batches: Sequence[tuple[Tensor, Tensor]]) -> EncoderProducts:
+    """The encoder in whole numbers, chosen on batches of waveforms and samples.
+
+    The first convolution stays in float32 where loudness is not evened out: its input has no known range then.
+    """
+
+    def recordings() -> list[Float[Tensor, "frames mels"]]:
+        found = []
+        for batch in batches:
+            log_mel, lengths = pipeline.whisper_input(*batch)
+            found += [row[:length] for row, length in zip(log_mel, lengths.tolist(), strict=True)]
+        return found
+
+    with torch.inference_mode():
+        features = recordings()
+    chain = Chain.of(pipeline)
+    return quantized_products(chain.encoder, features, first=pipeline.whisper_features.top is not None)
+
+
+def network(graph: Graph, pipeline: Pipeline, products: EncoderProducts | None) -> tuple[str, str]:
+    """Scores and embedding of the graph's inputs `waveform` and `samples`; `products` in place of the encoder's own."""
+    chain = Chain.of(pipeline)
+    log_mel = whisper_log_mel(graph, pipeline.whisper_features, "waveform", "samples")
+    x = encoder_graph.encoder(graph, products or float_products(chain.encoder), log_mel)
+    if chain.pooled:
+        inside = x.valid
+        if chain.trim_db > 0:
+            inside = active_span(graph, log_mel, x.count, x.lengths, chain.trim_db, MARGIN_STATES)
+        pooled = encoder_graph.mean_and_deviation(graph, x.states, inside, SMALLEST_VARIANCE)
+        embedding = _standardized(graph, chain, pooled)
+    else:
+        embedding = _back_end(graph, chain, x)
+    return layers.output_layer(graph, chain.head, embedding), embedding
+
+
+def _standardized(graph: Graph, chain: Chain, x: str) -> str:
+    return graph.op("Mul", graph.op("Sub", x, chain.mean), np.float32(1) / chain.scale)
+
+
+def _back_end(graph: Graph, chain: Chain, x: EncoderStates) -> str:
+    """LSTM and pooling of the standardized states."""
+    back_end = chain.back_end
+    assert back_end is not None
+    states = graph.op("Where", x.valid, _standardized(graph, chain, x.states), np.float32(0))
+    states, last = layers.bidirectional_lstm(graph, back_end.blstm, states, Stage(x.count, x.lengths))
+    return POOLINGS[type(back_end.pooling)](graph, back_end.pooling, States(states, last, x.valid))
+
+
+def detections(graph: Graph, pipeline: Pipeline, embedding: str) -> tuple[str, ...]:
+    """The detectors' scores as outputs of the graph, [batch] each; their names."""
+    detectors, names = pipeline.detectors, []
+    if detectors is None:
+        return ()
+    if detectors.speech_weight is not None:
+        weight = array(detectors.speech_weight)[:, None]
+        score = graph.op("Add", graph.op("MatMul", embedding, weight), np.float32(detectors.speech_bias))
+        graph.op("Squeeze", graph.op("Sigmoid", score), ints(1), name="speech")
+        names.append("speech")
+    if detectors.outlier_projection is not None and detectors.outlier_mean is not None:
+        projection = array(detectors.outlier_projection)
+        centered = graph.op("Sub", embedding, array(detectors.outlier_mean))
+        squares = graph.op("ReduceSumSquare", graph.op("MatMul", centered, projection), ints(1), keepdims=0)
+        graph.op("Mul", squares, np.float32(1 / projection.shape[1]), name="outlier")
+        names.append("outlier")
+    return tuple(names)
+
+
+def head_metadata(head: nn.Module, scale: float) -> dict[str, str]:
+    """The output layer for whoever moves embeddings: logits = embedding W' + b, before the temperature.
+
+    Args:
+        head: the output layer; one of cosines has no such form, and gives no metadata.
+        scale: between its scores and the logits.
+    """
+    if not isinstance(head, nn.Linear) or isinstance(head, CosineHead):
+        return {}
+    weight = base64.b64encode((array(head.weight) * np.float32(scale)).tobytes()).decode("ascii")
+    bias = (array(head.bias) * np.float32(scale)).tolist()
+    return {HEAD_KEY: json.dumps({"weight": weight, "bias": bias})}
