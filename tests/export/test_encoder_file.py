@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from affekt.errors import ConfigError
 from affekt.export import onnx_file
-from affekt.export.graph.encoder import EncoderProducts, Product
 from affekt.export.graph.encoder_network import HEAD_KEY
+from affekt.export.graph.encoder_operators import EncoderProducts, Product
 from affekt.export.graph.encoder_quantization import (
     LARGEST_PAIR,
     LARGEST_WEIGHT,
@@ -30,7 +30,7 @@ from affekt.features.frontends import EncoderStates, WhisperLogMel
 from affekt.features.log_mel import Normalizer
 from affekt.nn.encoder import EncoderShape, WhisperEncoder
 from affekt.nn.encoder_classifier import Detectors, EncoderClassifier
-from affekt.nn.zoo.encoder import EncoderBackEnd, TunedEncoder
+from affekt.nn.zoo.encoder_back_end import EncoderBackEnd, TunedEncoder
 from affekt.nn.zoo.linear import ShrunkLinear
 from affekt.recognition.card import ModelCard
 

@@ -24,7 +24,7 @@ from affekt.errors import CheckpointError, ConfigError, Fault
 from affekt.export.graph import encoder_network, front_end, int8
 from affekt.export.graph import network_operators as layers
 from affekt.export.graph.builder import OPSET, Graph, ints
-from affekt.export.graph.encoder import EncoderProducts
+from affekt.export.graph.encoder_operators import EncoderProducts
 from affekt.export.graph.pooling_operators import POOLINGS, States
 from affekt.export.graph.quantization import QuantizedModule, quantize
 from affekt.export.graph.traced import traced

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from affekt.errors import ConfigError
-from affekt.export.graph import encoder as encoder_graph
+from affekt.export.graph import encoder_operators
 from affekt.export.graph import network_operators as layers
 from affekt.export.graph.builder import Graph, ints
-from affekt.export.graph.encoder import EncoderProducts, EncoderStates, float_products
+from affekt.export.graph.encoder_operators import EncoderProducts, StatesInGraph, float_products
 from affekt.export.graph.encoder_quantization import quantized_products
 from affekt.export.graph.network_operators import Floats, Stage, array
 from affekt.export.graph.pooling_operators import POOLINGS, States
@@ -30,7 +30,7 @@ from affekt.features import frontends
 from affekt.nn.blocks import CosineHead
 from affekt.nn.encoder import WhisperEncoder
 from affekt.nn.encoder_classifier import MARGIN_STATES, SMALLEST_VARIANCE, EncoderClassifier
-from affekt.nn.zoo.encoder import EncoderBackEnd, TunedEncoder
+from affekt.nn.zoo.encoder_back_end import EncoderBackEnd, TunedEncoder
 from affekt.nn.zoo.linear import ShrunkLinear
 
 HEAD_KEY = "affekt.head"
@@ -113,12 +113,12 @@ def network(graph: Graph, pipeline: Pipeline, products: EncoderProducts | None) 
     """Scores and embedding of the graph's inputs `waveform` and `samples`; `products` in place of the encoder's own."""
     chain = Chain.of(pipeline)
     log_mel = whisper_log_mel(graph, pipeline.whisper_features, "waveform", "samples")
-    x = encoder_graph.encoder(graph, products or float_products(chain.encoder), log_mel)
+    x = encoder_operators.encoder(graph, products or float_products(chain.encoder), log_mel)
     if chain.pooled:
         inside = x.valid
         if chain.trim_db > 0:
             inside = active_span(graph, log_mel, x.count, x.lengths, chain.trim_db, MARGIN_STATES)
-        pooled = encoder_graph.mean_and_deviation(graph, x.states, inside, SMALLEST_VARIANCE)
+        pooled = encoder_operators.mean_and_deviation(graph, x.states, inside, SMALLEST_VARIANCE)
         embedding = _standardized(graph, chain, pooled)
     else:
         embedding = _back_end(graph, chain, x)
@@ -129,7 +129,7 @@ def _standardized(graph: Graph, chain: Chain, x: str) -> str:
     return graph.op("Mul", graph.op("Sub", x, chain.mean), np.float32(1) / chain.scale)
 
 
-def _back_end(graph: Graph, chain: Chain, x: EncoderStates) -> str:
+def _back_end(graph: Graph, chain: Chain, x: StatesInGraph) -> str:
     """LSTM and pooling of the standardized states."""
     back_end = chain.back_end
     assert back_end is not None

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from affekt.errors import ConfigError
-from affekt.export.graph.encoder import NORM_EPSILON, EncoderProducts, LayerProducts, Product, float_products
+from affekt.export.graph.encoder_operators import NORM_EPSILON, EncoderProducts, LayerProducts, Product, float_products
 from affekt.export.graph.network_operators import Floats
 from affekt.export.graph.quantization import DAMPING, LARGEST_ACTIVATION
 from affekt.nn.encoder import WhisperEncoder

@@ -31,7 +31,7 @@ from affekt.features.frontends.whisper_log_mel import (
 )
 
 
-class LogMel(NamedTuple):
+class LogMelInGraph(NamedTuple):
     """Features and their sizes, as names in the graph.
 
     Attributes:
@@ -50,7 +50,7 @@ class LogMel(NamedTuple):
     valid: str
 
 
-def whisper_log_mel(graph: Graph, config: WhisperLogMel, waveform: str, samples: str) -> LogMel:
+def whisper_log_mel(graph: Graph, config: WhisperLogMel, waveform: str, samples: str) -> LogMelInGraph:
     """Features of each recording's clip, from float32 [batch, samples] and int64 [batch]."""
     clipped = graph.op("Slice", waveform, ints(0), ints(config.clip_samples), ints(1))
     own = graph.op("Unsqueeze", graph.op("Max", samples, np.int64(SHORTEST_SAMPLES)), ints(1))
@@ -70,7 +70,7 @@ def whisper_log_mel(graph: Graph, config: WhisperLogMel, waveform: str, samples:
     else:
         scaled = graph.op("Add", decades, np.float32(config.top / 4))
     features = graph.op("Where", valid, scaled, np.float32(0))
-    return LogMel(features, graph.op("ReduceSum", relative, ints(2), keepdims=1), frames, lengths, valid)
+    return LogMelInGraph(features, graph.op("ReduceSum", relative, ints(2), keepdims=1), frames, lengths, valid)
 
 
 def _reflected(graph: Graph, waveform: str, samples: str, own: str, width: str) -> str:
@@ -131,7 +131,7 @@ def _frames(graph: Graph, samples: str, frames: str) -> str:
     return graph.op("Concat", *parts, axis=2)
 
 
-def states_of(graph: Graph, log_mel: LogMel) -> tuple[str, str]:
+def states_of(graph: Graph, log_mel: LogMelInGraph) -> tuple[str, str]:
     """Number of states of the longest recording, int64 [1], and of each, int64 [batch, 1]: half the frames, up."""
     halves = (
         graph.op("Div", graph.op("Add", value, one), two)
@@ -144,7 +144,7 @@ def states_of(graph: Graph, log_mel: LogMel) -> tuple[str, str]:
     return frames, lengths
 
 
-def active_span(graph: Graph, log_mel: LogMel, states: str, lengths: str, trim_db: float, margin: int) -> str:
+def active_span(graph: Graph, log_mel: LogMelInGraph, states: str, lengths: str, trim_db: float, margin: int) -> str:
     """The part of each recording between its first and last loud state, as `nn.encoder.active_span`.
 
     Returns:

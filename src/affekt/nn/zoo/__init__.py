@@ -19,7 +19,7 @@ from affekt.nn.zoo.cnn_blstm import CNNBLSTM
 from affekt.nn.zoo.crnn_3d import CRNN3D
 from affekt.nn.zoo.dilated_resnet import DilatedResNet
 from affekt.nn.zoo.ecapa import ECAPA
-from affekt.nn.zoo.encoder import EncoderBackEnd, TunedEncoder
+from affekt.nn.zoo.encoder_back_end import EncoderBackEnd, TunedEncoder
 from affekt.nn.zoo.linear import ShrunkLinear
 from affekt.nn.zoo.local_attention import LocalAttention
 from affekt.nn.zoo.lstm import ContextualLSTM

@@ -19,7 +19,7 @@ from torch import nn
 
 from affekt.export.graph.builder import ONNXRUNTIME, Graph, ints
 from affekt.export.graph.network_operators import Floats, array
-from affekt.export.graph.whisper_front_end import LogMel, states_of
+from affekt.export.graph.whisper_front_end import LogMelInGraph, states_of
 from affekt.nn.encoder import Layer, WhisperEncoder
 
 NORM_EPSILON = 1e-5
@@ -162,7 +162,7 @@ def _product(linear: nn.Linear, shift: Floats | None = None) -> Product:
 
 
 @dataclass(frozen=True)
-class EncoderStates:
+class StatesInGraph:
     """States every 20 ms, as names in the graph.
 
     Attributes:
@@ -178,7 +178,7 @@ class EncoderStates:
     valid: str
 
 
-def encoder(graph: Graph, products: EncoderProducts, log_mel: LogMel) -> EncoderStates:
+def encoder(graph: Graph, products: EncoderProducts, log_mel: LogMelInGraph) -> StatesInGraph:
     """Stem and layers, from Whisper's log-mel."""
     count, lengths = states_of(graph, log_mel)
     valid = graph.op("Unsqueeze", graph.op("Less", graph.count(count), lengths), ints(2))
@@ -190,7 +190,7 @@ def encoder(graph: Graph, products: EncoderProducts, log_mel: LogMel) -> Encoder
     hidden = graph.op("Mul", outside, np.float32(-LOWEST))  # [batch, 1, 1, states]
     for layer in products.layers:
         x = _layer(graph, layer, products.heads, x, hidden)
-    return EncoderStates(x, count, lengths, valid)
+    return StatesInGraph(x, count, lengths, valid)
 
 
 def _compact(graph: Graph, table: Floats) -> str:
@@ -201,7 +201,7 @@ def _compact(graph: Graph, table: Floats) -> str:
     return graph.op("Cast", half, to=TensorProto.FLOAT)
 
 
-def _stem(graph: Graph, products: EncoderProducts, log_mel: LogMel, count: str) -> str:
+def _stem(graph: Graph, products: EncoderProducts, log_mel: LogMelInGraph, count: str) -> str:
     """Both convolutions with their GELU: [batch, states, width]."""
     first, second = products.conv1, products.conv2
     x = first.enter(graph, log_mel.features)
