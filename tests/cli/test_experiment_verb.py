@@ -17,20 +17,13 @@ import pytest
 
 from affekt import cli
 from affekt.cli import demo as demo_verb
-from affekt.cli.shared import (
-    ExperimentProgress,
-    ModelProgress,
-    TrainChanges,
-    changed_recipe,
-    given,
-    optional_fields,
-    side_by_side,
-)
+from affekt.cli.shared import TrainChanges, changed_recipe, given, optional_fields, side_by_side
 from affekt.config import as_table, load, merge
 from affekt.data.protocols import Fold
 from affekt.errors import ConfigError
 from affekt.experiments import experiment
 from affekt.experiments.plan import TrainingJob
+from affekt.experiments.progress import ExperimentProgress, ModelProgress
 from affekt.runtime.cpu_affinity import available_cores
 from affekt.training.fitted import Epoch
 from affekt.training.recipes import RECIPES, Recipe

@@ -96,7 +96,7 @@ class TestInterrupted:
     def test_the_command_says_so(
         self, bursts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from affekt.cli.shared import ModelProgress
+        from affekt.experiments.progress import ModelProgress
 
         words = ["train", str(bursts / "manifest.csv"), "-o", str(tmp_path / "m"), "--system", one(bursts, tmp_path)]
         words += ["--recipe", str(bursts / "recipe.toml"), "--cache", str(bursts / "cache")]

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from affekt import cli
-from affekt.cli.shared import LoggedProgress, ModelProgress, make_model_progress, make_progress
+from affekt.experiments.progress import LoggedProgress, ModelProgress, make_model_progress, make_progress
 from affekt.runtime.logs import LOG, JsonFormatter, log_as, say
 from affekt.serving import run as serving
 from affekt.serving.access_log import logging_config

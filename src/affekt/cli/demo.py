@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from affekt.cli.framework.arguments import Option
-from affekt.cli.shared import ExperimentProgress, choose_engine, conclude, run_with_progress, side_by_side
+from affekt.cli.shared import choose_engine, conclude, run_with_progress, side_by_side
 from affekt.data.labels import LABEL_SETS
+from affekt.experiments.progress import ExperimentProgress
 
 SPEAKERS, SENTENCES = 10, 6
 NEXT = """

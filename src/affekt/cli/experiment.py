@@ -12,12 +12,12 @@ from affekt.cli.shared import (
     changed_recipe,
     choose_engine,
     conclude,
-    make_progress,
     print_estimate,
     run_with_progress,
     side_by_side,
 )
 from affekt.data.labels import label_set
+from affekt.experiments.progress import make_progress
 from affekt.runtime.logs import LogFormat, log_as, say
 from affekt.runtime.ray_cluster import RayJobs
 

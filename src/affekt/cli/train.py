@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from affekt.cli.framework.arguments import Option
-from affekt.cli.shared import TrainChanges, changed_recipe, make_model_progress, one_system
+from affekt.cli.shared import TrainChanges, changed_recipe, one_system
 from affekt.data.labels import label_set
 from affekt.errors import Fault, gathered
+from affekt.experiments.progress import make_model_progress
 from affekt.recognition.models import BUNDLED_CHECKPOINT
 from affekt.runtime.logs import LogFormat, log_as, say
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from affekt.cli.framework.arguments import Option
-from affekt.cli.shared import ExperimentProgress, TrainChanges, changed_recipe, one_system, side_by_side
+from affekt.cli.shared import TrainChanges, changed_recipe, one_system, side_by_side
 from affekt.data.labels import label_set
+from affekt.experiments.progress import ExperimentProgress
 
 if TYPE_CHECKING:
     from affekt.experiments.search_space import Point

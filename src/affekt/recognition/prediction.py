@@ -28,7 +28,7 @@ UNLIKE_TRAINING = "unlike the training speech"
 """Reasons why a prediction is unsure."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
     """The emotion of a recording or of a part of it.
 
@@ -138,6 +138,17 @@ class Prediction:
         row = self.to_dict()
         probabilities = row.pop("probabilities")
         return row | {f"prob.{label}": value for label, value in probabilities.items()}
+
+    def __repr__(self) -> str:
+        answer = repr(self.label) if self.label == NO_SPEECH else f"{self.label!r}, {self.confidence:.2f}"
+        doubt = f", unsure: {self.reason}" if self.unsure and self.label != NO_SPEECH else ""
+        return f"<Prediction {self.source!r}, {self.start_seconds:.1f}-{self.end_seconds:.1f} s: {answer}{doubt}>"
+
+    def _repr_html_(self) -> str:
+        """The prediction in a notebook."""
+        from affekt.recognition.notebook_html import prediction_html
+
+        return prediction_html(self)
 
     def __str__(self) -> str:
         named = ", ".join(f"{label} {value:.2f}" for label, value in self.probabilities.items())

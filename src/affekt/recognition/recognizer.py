@@ -125,6 +125,9 @@ class Recognizer:
         """Pickled as the model file; the session is opened again."""
         return Recognizer, (self.content, self.name, self._wanted_threads)
 
+    def __repr__(self) -> str:
+        return f"<Recognizer {self.identity}: {', '.join(self.labels)}>"
+
     @cached_property
     def identity(self) -> str:
         return identity_of(self.name, self.card.version, self.content)

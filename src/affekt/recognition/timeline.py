@@ -84,7 +84,7 @@ class TimelineConfig:
         return TimelineConfig(**values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Timeline:
     """Windows and segments of one recording.
 
@@ -146,8 +146,20 @@ class Timeline:
         """The segments as a pandas table; pandas is in the training extra."""
         return to_frame(self.segments)
 
+    def __repr__(self) -> str:
+        whole = self.overall
+        answer = whole.label if not any(whole.probabilities.values()) else f"{whole.label} {whole.confidence:.2f}"
+        length, count = f"{self.duration_seconds:.1f} s", len(self.segments)
+        return f"<Timeline {self.source!r}, {length}, {count} segment{'s' * (count != 1)}, overall {answer}>"
+
+    def _repr_html_(self) -> str:
+        """The timeline in a notebook, with the recording to play."""
+        from affekt.recognition.notebook_html import timeline_html
+
+        return timeline_html(self)
+
     def __str__(self) -> str:
-        """A line a segment."""
+        """One line per segment."""
         lines = [
             f"{segment.start_seconds:9.2f} {segment.end_seconds:9.2f}  {segment.label:<12}{segment.confidence:>5.0%}"
             + ("  unsure" if segment.unsure else "")

@@ -51,7 +51,7 @@ class FoldSizes:
     test: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """A run directory whose every finished job has been checked.
 
@@ -123,6 +123,16 @@ class Results:
             predictions=predictions,
             missing=tuple(job for job in wanted if job not in set(finished)),
         )
+
+    def __repr__(self) -> str:
+        jobs = f"{len(self.jobs)} of {len(self.jobs) + len(self.missing)} jobs"
+        return f"<Results {str(self.path)!r}: {jobs}, {self.protocol_line}>"
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook: one row per system."""
+        from affekt.results.run_html import results_html
+
+        return results_html(self)
 
     @property
     def directory(self) -> RunDirectory:

@@ -6,7 +6,7 @@ of a Ray cluster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from affekt.data.manifest import Manifest
 from affekt.errors import AudioError
 from affekt.experiments.jobs import finish
-from affekt.experiments.plan import plan_experiment
+from affekt.experiments.plan import Experiment, plan_experiment
+from affekt.experiments.progress import ExperimentProgress, is_interactive
 from affekt.experiments.workers.engine import Engine, OnDone, OnEpoch
 from affekt.experiments.workers.local import run_parallel
 from affekt.experiments.workers.ray import run_on_ray
@@ -34,6 +35,7 @@ def run_experiment(
     engine: Engine | None = None,
     on_epoch: OnEpoch = lambda job, epoch: None,
     on_done: OnDone = lambda job: None,
+    progress: bool | None = None,
     **options: Any,
 ) -> Results:
     """An experiment from manifest to results, in one call; resumes what `out` holds.
@@ -42,7 +44,9 @@ def run_experiment(
         manifest, systems, out: what is compared, on what, and where it is kept.
         workers: jobs side by side on this machine; own classes then have to be importable from a module.
         engine: where the jobs run instead, e.g. ``partial(run_on_ray, cluster=RayJobs("auto"))``.
-        on_epoch, on_done: called as the jobs go.
+        on_epoch, on_done: called after every epoch and every job.
+        progress: show bars, or one line per job where there is no terminal; None: in notebooks and interactive
+            sessions.
         options: of :func:`affekt.experiments.plan.plan_experiment`: protocol, folds, seeds, labels, ...
 
     Returns:
@@ -51,8 +55,34 @@ def run_experiment(
     Raises:
         AudioError: recordings that cannot be decoded. (The command line leaves them out and says so.)
     """
+    run = engine or partial(run_parallel, workers=workers)
+    if not (is_interactive() if progress is None else progress):
+        planned = _plan(manifest, systems, out, options)
+        run(planned, planned.jobs, on_epoch=on_epoch, on_done=on_done)
+        return finish(planned)
+    with ExperimentProgress() as shown:
+        planned = _plan(manifest, systems, out, {"on_progress": shown.on_progress} | options)
+        shown.max_epochs = planned.recipe.train.max_epochs
+        shown.start_jobs(len(planned.jobs))
+        run(
+            planned,
+            planned.jobs,
+            on_epoch=_both(shown.on_epoch, on_epoch),
+            on_done=_both(shown.on_done, on_done),
+        )
+    return finish(planned)
+
+
+def _plan(manifest: Manifest, systems: Sequence[System], out: str | Path, options: Mapping[str, Any]) -> Experiment:
     planned, failures = plan_experiment(manifest, systems, out, **options)
     if failures:
         raise AudioError.of(failures)
-    (engine or partial(run_parallel, workers=workers))(planned, planned.jobs, on_epoch=on_epoch, on_done=on_done)
-    return finish(planned)
+    return planned
+
+
+def _both(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., None]:
+    def call(*arguments: Any) -> None:
+        first(*arguments)
+        second(*arguments)
+
+    return call
