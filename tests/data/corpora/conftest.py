@@ -39,3 +39,9 @@ def release(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "release"
 
     return make
+
+
+@pytest.fixture
+def without_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without the extra `containers`: films cannot be decoded."""
+    monkeypatch.setattr("affekt.audio.containers.available", lambda: False)

@@ -43,6 +43,7 @@ def test_parts_keep_their_utterances_apart(root: Path) -> None:
     assert not any(note.failed for note in notes)
 
 
+@pytest.mark.usefixtures("without_containers")
 def test_films_missing_recordings_and_extra_ones_are_said(root: Path) -> None:
     folder = root / FOLDERS["test"]
     (folder / "dia0_utt1.wav").rename(folder / "dia0_utt1.mp4")
@@ -58,10 +59,11 @@ def test_films_missing_recordings_and_extra_ones_are_said(root: Path) -> None:
     assert [note.what for note in notes if note.failed] == ["films whose sound is not extracted"]
 
 
+@pytest.mark.usefixtures("without_containers")
 def test_a_release_of_films_alone_says_how_to_go_on(root: Path) -> None:
     for recording in root.rglob("*.wav"):
         recording.rename(recording.with_suffix(".mp4"))
-    with pytest.raises(CorpusError, match=r"films whose sound is not extracted: 4 .*; extract the sound .*ffmpeg"):
+    with pytest.raises(CorpusError, match=r"films whose sound is not extracted: 4 .*; pip install .*, or extract the sound .*ffmpeg"):
         prepare("meld", root)
 
 

@@ -172,6 +172,7 @@ def test_numbers_and_folders_outside_the_corpus_are_no_utterances(release: Make)
     assert [row["id"] for row in rows] == ["DC_a01"]
 
 
+@pytest.mark.usefixtures("without_containers")
 def test_films_are_said_with_a_way_out(release: Make, tmp_path: Path) -> None:
     root = release("Actor_01/03-01-01-01-01-01-01.wav")
     for name in ("03-01-01-01-01-01-01.mp4", "03-01-03-01-01-01-01.mp4"):

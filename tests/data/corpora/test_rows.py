@@ -68,7 +68,11 @@ class TestOwnFile:
         assert manifest.ids == ["b"]
         assert said(notes)["missing recordings"] == ("a.wav",)
 
-    def test_a_film_is_answered_by_the_sound_beside_it(self, release: Make) -> None:
+    @pytest.mark.parametrize("extra", [True, False])
+    def test_a_film_is_answered_by_the_sound_beside_it(
+        self, release: Make, extra: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("affekt.audio.containers.available", lambda: extra)
         root = release("clips/dia0.wav", "elsewhere/dia1.wav")
         for name in ("clips/dia0.mp4", "clips/dia1.mp4"):
             (root / name).write_bytes(b"\0\0\0\x18ftypmp42" + bytes(64))

@@ -14,12 +14,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from affekt.audio.containers import EXTRA
+from affekt.audio.folders import SNDFILE_SUFFIXES, can_decode, needs_extra
 from affekt.data.corpora.release import Note, noted
 
-DECODED = (".wav", ".flac", ".aiff", ".aif", ".aifc", ".w64", ".caf", ".au", ".sph", ".ogg", ".oga", ".opus", ".mp3")
-"""Suffixes of recordings, the preferred one first where the same recording is there twice."""
-NOT_DECODED = (".mp4", ".m4a", ".mov", ".avi", ".mkv", ".webm", ".flv", ".aac", ".wma")
-EXTRACT = "extract the sound beside them, for example with `ffmpeg -i x.mp4 -ac 1 -ar 16000 x.wav`"
+PREFERRED = (".wav", ".flac", ".aiff", ".aif", ".aifc", ".w64", ".caf", ".au", ".sph", ".ogg", ".oga", ".opus", ".mp3")
+"""Suffixes of recordings, the preferred one first where the same recording is there twice; others come after them."""
+EXTRACT = (
+    f"pip install 'affekt[{EXTRA}]', or extract the sound beside them, for example with "
+    "`ffmpeg -i x.mp4 -ac 1 -ar 16000 x.wav`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class AudioFiles:
     Attributes:
         root: the folder that the paths start from.
         files: relative paths, preferred formats first, then by name.
-        videos: relative paths of media that cannot be decoded as they are.
+        videos: relative paths of media that could be decoded with the extra `containers`.
         notes: names and folders that cannot be used.
     """
 
@@ -54,13 +58,13 @@ def find(root: Path, folders: Iterable[Path] | None = None) -> AudioFiles:
     closed: list[str] = []
     for path in _walk([root] if folders is None else list(folders), closed):
         suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - a Path per file makes large trees slow
-        if suffix not in DECODED and suffix not in NOT_DECODED:
+        if not (can_decode(suffix) or needs_extra(suffix)):
             continue
         relative = PurePosixPath(Path(path).relative_to(root).as_posix())
         if not _writable_in_a_table(str(relative)):
             unusable.append(ascii(str(relative)))
         else:
-            (files if suffix in DECODED else videos).append(relative)
+            (files if can_decode(suffix) else videos).append(relative)
     notes = [
         *noted("folders that cannot be opened", closed, failed=True),
         *noted("file names that no table can hold", unusable, "rename them: UTF-8, no space at the ends", failed=True),
@@ -78,8 +82,8 @@ def stem_key(path: PurePosixPath | str) -> str:
 
 
 def decodable(path: Path | PurePosixPath) -> bool:
-    """Whether a file of this suffix can be decoded; a suffix that is not known may be."""
-    return path.suffix.lower() not in NOT_DECODED
+    """Whether a file of this suffix can be decoded here; a suffix that is not known may be."""
+    return not needs_extra(path.suffix)
 
 
 def branches(root: Path, pattern: re.Pattern[str]) -> tuple[Path, list[Path]]:
@@ -135,4 +139,6 @@ def _writable_in_a_table(path: str) -> bool:
 
 
 def _preference(file: PurePosixPath) -> tuple[int, PurePosixPath]:
-    return DECODED.index(file.suffix.lower()), file
+    suffix = file.suffix.lower()
+    place = PREFERRED.index(suffix) if suffix in PREFERRED else len(PREFERRED) + (suffix not in SNDFILE_SUFFIXES)
+    return place, file

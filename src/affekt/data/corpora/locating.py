@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from affekt.audio.folders import VIDEO_SUFFIXES
 from affekt.data.corpora.files import decodable, find, stem_key
 from affekt.data.corpora.release import Note, noted
 
@@ -32,16 +33,16 @@ class Located:
 def locate(paths: Sequence[str], base: Path) -> Located:
     """Find the file of each path, relative to `base`.
 
-    A path that is not there is answered by the file of the same folder and stem under another suffix (also where the
-    path is a film that cannot be decoded and its sound lies beside it), else by the file of the same stem anywhere
-    below the base.
+    A path that is not there is answered by the file of the same folder and stem under another suffix, else by the file
+    of the same stem anywhere below the base. A film is answered by the recording beside it: extracting the sound is how
+    releases of films are prepared, and the manifest is then the same whether films can be decoded or not.
 
     Args:
         paths: as a table gives them, with slashes or backslashes; empty text is no path.
         base: folder that relative paths start from.
     """
     wanted = {path: _absolute(base, path) for path in dict.fromkeys(paths) if path}
-    own = {path: file for path, file in wanted.items() if file.is_file() and decodable(file)}
+    own = {path: file for path, file in wanted.items() if file.is_file() and decodable(file) and not _is_film(file)}
     search = _Search.of(base) if len(own) < len(wanted) else _Search()
     beside, elsewhere = _answers({path: file for path, file in wanted.items() if path not in own}, search, base)
     once = _claimed_once(beside | elsewhere, set(own.values()))
@@ -73,7 +74,8 @@ def _answers(absent: Mapping[str, Path], search: _Search, base: Path) -> tuple[d
     elsewhere: dict[str, Path] = {}
     for path, file in absent.items():
         relative = os.path.relpath(file, base).replace("\\", "/")
-        near = search.beside.get(_without_suffix(relative), [])
+        near = [other for other in search.beside.get(_without_suffix(relative), []) if other != file]
+        near = [other for other in near if not (_is_film(file) and _is_film(other))]
         far = [] if near or file.is_file() else search.by_stem.get(stem_key(relative), [])
         if len(near) == 1:
             beside[path] = near[0]
@@ -91,16 +93,20 @@ def _claimed_once(answers: Mapping[str, Path], own: set[Path]) -> dict[str, Path
 def _notes(once: Mapping[str, Path], beside: Mapping[str, Path], wanted: Mapping[str, Path], base: Path) -> list[Note]:
     said = {path: f"{path} is {Path(os.path.relpath(file, base)).as_posix()}" for path, file in once.items()}
     films = [path for path in said if wanted[path].is_file()]
-    near = [path for path in said if path in beside and wanted[path].is_file() is False]
+    near = [path for path in said if path in beside and not wanted[path].is_file()]
     far = [path for path in said if path not in beside]
     remedy = "check that they are the right ones"
     return [
-        *noted("films that cannot be decoded, the recording beside each is used", (said[path] for path in films)),
+        *noted("films, the recording beside each is used", (said[path] for path in films)),
         *noted("paths that are there under another suffix or spelling", (said[path] for path in near)),
         *noted(
             "paths that are not there, the only recording of that name is used", (said[path] for path in far), remedy
         ),
     ]
+
+
+def _is_film(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _absolute(base: Path, path: str) -> Path:

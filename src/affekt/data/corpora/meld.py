@@ -1,6 +1,7 @@
 """MELD: utterances of the television series *Friends*, with three official parts.
 
-The release holds films, and libsndfile decodes none: their sound must be extracted first, under the same stems.
+The release holds films. They are read with the extra `containers`; else their sound must be extracted first, under the
+same stems.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ CORPUS = Corpus(
     style="scripted",
     license="annotations GPL-3.0; the sound is the series' owners', for research",
     page="https://affective-meld.github.io/",
-    layout="train_sent_emo.csv and train_splits/dia0_utt0.wav (extracted from the mp4 files), likewise dev and test",
+    layout="train_sent_emo.csv and train_splits/dia0_utt0.wav (or the mp4 files), likewise dev and test",
     read=read,
     speakers=304,
     label_counts={
