@@ -63,7 +63,9 @@ def test_films_missing_recordings_and_extra_ones_are_said(root: Path) -> None:
 def test_a_release_of_films_alone_says_how_to_go_on(root: Path) -> None:
     for recording in root.rglob("*.wav"):
         recording.rename(recording.with_suffix(".mp4"))
-    with pytest.raises(CorpusError, match=r"films whose sound is not extracted: 4 .*; pip install .*, or extract the sound .*ffmpeg"):
+    with pytest.raises(
+        CorpusError, match=r"films whose sound is not extracted: 4 .*; pip install .*, or extract .*ffmpeg"
+    ):
         prepare("meld", root)
 
 

@@ -22,11 +22,13 @@ from affekt.audio.bulk_decoding import Decoders
 from affekt.data.corpora import (
     ased,
     audformat,
+    banglaser,
     crema_d,
     emodb,
     emovo,
     esd,
     iemocap,
+    javanese,
     labeled_folders,
     meld,
     nemo,
@@ -50,7 +52,7 @@ from affekt.errors import ConfigError, CorpusError, Fault
 __all__ = ["CORPORA", "Corpus", "Note", "Release", "find_corpus", "prepare"]
 
 _MODULES = (
-    *(iemocap, emodb, ravdess, crema_d, savee, tess, emovo, nemo, ased, urdu, turev_db, meld, esd),
+    *(iemocap, emodb, ravdess, crema_d, savee, tess, emovo, nemo, ased, urdu, turev_db, banglaser, javanese, meld, esd),
     *(synthetic, table, labeled_folders, audformat),
 )
 CORPORA: Mapping[str, Corpus] = MappingProxyType({module.CORPUS.name: module.CORPUS for module in _MODULES})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from affekt.data.corpora.crowd_votes import add_votes
 from affekt.data.corpora.naming import read_by_name
 from affekt.data.corpora.release import Corpus, Release, Row
 
@@ -19,8 +21,10 @@ FEMALE = {  # VideoDemographics.csv
 
 
 def read(root: Path) -> Release:
-    """``AudioWAV/1001_DFA_ANG_XX.wav``: actor, sentence, emotion, intensity."""
-    return read_by_name(root, NAME, _row, FOLDER)
+    """``AudioWAV/1001_DFA_ANG_XX.wav``: actor, sentence, emotion, intensity; and the votes of the crowd."""
+    release = read_by_name(root, NAME, _row, FOLDER)
+    folders = [release.root / "processedResults", release.root, *release.root.glob("data/*/processedResults")]
+    return replace(release, notes=[*add_votes(release.rows, folders), *release.notes])
 
 
 def _row(file: PurePosixPath, name: re.Match[str]) -> Row:
@@ -40,7 +44,7 @@ CORPUS = Corpus(
     style="acted",
     license="ODbL-1.0 (content: DbCL-1.0)",
     page="https://github.com/CheyneyComputerScience/CREMA-D",
-    layout="AudioWAV/1001_DFA_ANG_XX.wav",
+    layout="AudioWAV/1001_DFA_ANG_XX.wav, and the votes in processedResults/tabulatedVotes.csv or summaryTable.csv",
     read=read,
     speakers=91,
     label_counts={"angry": 1271, "disgusted": 1271, "fearful": 1271, "happy": 1271, "neutral": 1087, "sad": 1271},
