@@ -51,7 +51,7 @@ def shaken(module: torch.nn.Module, seed: int = 0) -> Any:
 
 
 def make_pipeline(kind: str, top: float | None = 5.4, **options: Any) -> Pipeline:
-    log_mel = WhisperLogMel(top=top, clip_seconds=2.0)
+    log_mel = WhisperLogMel(top=top, decades=6.0, clip_seconds=2.0)
     statistics = Normalizer(tuple(np.linspace(-1, 1, 2 * WIDTH)), tuple(np.linspace(0.5, 2, 2 * WIDTH)))
     if kind == "classifier":
         network = shaken(EncoderClassifier(80, 4, **SIZES, **options))
@@ -69,7 +69,8 @@ def make_pipeline(kind: str, top: float | None = 5.4, **options: Any) -> Pipelin
 
 def make_detectors() -> Detectors:
     draw = np.random.default_rng(1)
-    return Detectors(draw.normal(size=2 * WIDTH), 0.3, draw.normal(size=2 * WIDTH), draw.normal(size=(2 * WIDTH, 3)))
+    axes = np.linalg.qr(draw.normal(size=(2 * WIDTH, 3)))[0]
+    return Detectors(draw.normal(size=2 * WIDTH), 0.3, draw.normal(size=2 * WIDTH), axes, [5.0, 3.0, 2.0], 0.4)
 
 
 def model_of(pipeline: Pipeline, products: EncoderProducts | None = None) -> bytes:

@@ -140,12 +140,21 @@ def active_span(
 
 
 class Detectors(nn.Module):
-    """Scores of an embedding beside its class: is it speech, and how far from the training data is it.
+    """Scores of an embedding z beside its class: is it speech, and how far is it from the training data.
+
+    Speech is a logistic model, sigmoid(z . w + b), 0 to 1. The outlier score is the squared Mahalanobis distance for
+    each dimension under probabilistic principal components (Tipping & Bishop 1999): with d = z - m and u = d P, it is
+    (sum_i u_i^2 / v_i + (|d|^2 - |u|^2) / rest) / dimensions, about 1 on the training data.
 
     Args:
-        speech_weight, speech_bias: of a logistic model: speech = sigmoid(z . w + b), 0 to 1.
-        outlier_mean, outlier_projection: outlier = |(z - m) P|^2 / r, 0 or more, about 1 for training data where P
-            [features, r] whitens r principal components (the squared Mahalanobis distance in them).
+        speech_weight, speech_bias: w [features] and b; None: no speech score.
+        outlier_mean: m [features]; None: no outlier score.
+        outlier_axes: P [features, components], orthonormal.
+        outlier_variances: v [components], along the axes.
+        outlier_rest: variance along every other direction.
+
+    Raises:
+        ConfigError: some of the outlier score's numbers and not all.
 
     >>> detectors = Detectors(speech_weight=np.ones(2), speech_bias=0.0)
     >>> {name: score.tolist() for name, score in detectors(torch.zeros(1, 2)).items()}
@@ -161,19 +170,23 @@ class Detectors(nn.Module):
         speech_weight: ArrayLike | None = None,
         speech_bias: float = 0.0,
         outlier_mean: ArrayLike | None = None,
-        outlier_projection: ArrayLike | None = None,
+        outlier_axes: ArrayLike | None = None,
+        outlier_variances: ArrayLike | None = None,
+        outlier_rest: float | None = None,
     ) -> None:
         super().__init__()
         self.speech_bias = float(speech_bias)
-        for name, values in (
-            ("speech_weight", speech_weight),
-            ("outlier_mean", outlier_mean),
-            ("outlier_projection", outlier_projection),
-        ):
-            self.register_buffer(name, None if values is None else torch.tensor(np.asarray(values, np.float32)))
-        if (self.outlier_mean is None) != (self.outlier_projection is None):
-            expected = "both of outlier_mean and outlier_projection, or neither"
-            raise ConfigError("detectors", got="one of them", expected=expected)
+        given = [value is not None for value in (outlier_mean, outlier_axes, outlier_variances, outlier_rest)]
+        if any(given) != all(given):
+            expected = "outlier_mean, outlier_axes, outlier_variances and outlier_rest, or none of them"
+            raise ConfigError("detectors", got=f"{sum(given)} of four", expected=expected)
+        self.register_buffer("speech_weight", None if speech_weight is None else _floats(speech_weight))
+        self.register_buffer("outlier_mean", None if outlier_mean is None else _floats(outlier_mean))
+        self.register_buffer("outlier_projection", None)
+        self.outlier_rest = float(outlier_rest or 1.0)
+        if outlier_axes is not None and outlier_variances is not None:  # u_i^2 (1 / v_i - 1 / rest), v_i > rest
+            excess = 1 / self.outlier_rest - 1 / _floats(outlier_variances)
+            self.outlier_projection = _floats(outlier_axes) * excess.clamp_min(0).sqrt()
 
     def forward(self, embedding: Float[Tensor, "batch features"]) -> dict[str, Float[Tensor, " batch"]]:
         """The scores by name."""
@@ -182,6 +195,11 @@ class Detectors(nn.Module):
             scores["speech"] = (embedding @ self.speech_weight + self.speech_bias).sigmoid()
         if self.outlier_projection is not None:
             assert self.outlier_mean is not None
-            inside = (embedding - self.outlier_mean) @ self.outlier_projection
-            scores["outlier"] = inside.square().mean(1)
+            centered = embedding - self.outlier_mean
+            inside = (centered @ self.outlier_projection).square().sum(1)
+            scores["outlier"] = (centered.square().sum(1) / self.outlier_rest - inside) / embedding.shape[1]
         return scores
+
+
+def _floats(values: ArrayLike) -> Tensor:
+    return torch.tensor(np.asarray(values, np.float32))

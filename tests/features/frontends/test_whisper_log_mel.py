@@ -59,6 +59,8 @@ def test_a_top_hides_the_loudness() -> None:
     assert float(loud.max()) == pytest.approx(5.4 / 4)
     assert float(loud.min()) >= (5.4 - 8) / 4
     torch.testing.assert_close(features(config, waveform * np.float32(1e-3)), loud, atol=1e-4, rtol=0)
+    narrow = features(WhisperLogMel(top=5.4, decades=2.0), waveform)
+    torch.testing.assert_close(narrow, loud.clamp_min((5.4 - 2) / 4))
     plain = features(WhisperLogMel(), waveform)
     torch.testing.assert_close(loud - loud.max(), plain - plain.max(), atol=1e-4, rtol=0)
 
@@ -87,5 +89,6 @@ def test_clips_are_cut_and_the_description_comes_back() -> None:
 
 def test_bad_values_are_named_together() -> None:
     with pytest.raises(ConfigError) as error:
-        WhisperLogMel(mels=0, top=9.0, clip_seconds=31)
-    assert [fault.what for fault in error.value.faults] == ["features.mels", "features.top", "features.clip_seconds"]
+        WhisperLogMel(mels=0, top=9.0, decades=9.0, clip_seconds=31)
+    names = ["mels", "top", "decades", "clip_seconds"]
+    assert [fault.what for fault in error.value.faults] == [f"features.{name}" for name in names]

@@ -151,8 +151,10 @@ def detections(graph: Graph, pipeline: Pipeline, embedding: str) -> tuple[str, .
     if detectors.outlier_projection is not None and detectors.outlier_mean is not None:
         projection = array(detectors.outlier_projection)
         centered = graph.op("Sub", embedding, array(detectors.outlier_mean))
-        squares = graph.op("ReduceSumSquare", graph.op("MatMul", centered, projection), ints(1), keepdims=0)
-        graph.op("Mul", squares, np.float32(1 / projection.shape[1]), name="outlier")
+        squares = graph.op("ReduceSumSquare", centered, ints(1), keepdims=0)
+        inside = graph.op("ReduceSumSquare", graph.op("MatMul", centered, projection), ints(1), keepdims=0)
+        distance = graph.op("Sub", graph.op("Div", squares, np.float32(detectors.outlier_rest)), inside)
+        graph.op("Mul", distance, np.float32(1 / len(projection)), name="outlier")
         names.append("outlier")
     return tuple(names)
 

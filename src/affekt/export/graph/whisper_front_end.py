@@ -20,7 +20,6 @@ from onnx import TensorProto
 from affekt.export.graph.builder import Graph, ints
 from affekt.export.graph.network_operators import Floats
 from affekt.features.frontends.whisper_log_mel import (
-    DECADES,
     FFT_SAMPLES,
     HOP_SAMPLES,
     REACH_SAMPLES,
@@ -37,7 +36,7 @@ class LogMelInGraph(NamedTuple):
     Attributes:
         features: float32 [batch, frames, mels], 0 past a recording's end.
         energy: float32 [batch, frames, 1], the sum of a frame's bands divided by the recording's largest band; each
-            band is at least 1e-8, also past a recording's end.
+            band is at least 10^-decades, also past a recording's end.
         frames: int64 [1], frames of the longest recording.
         lengths: int64 [batch, 1], frames of each recording.
         valid: bool [batch, frames, 1].
@@ -62,7 +61,7 @@ def whisper_log_mel(graph: Graph, config: WhisperLogMel, waveform: str, samples:
     energy = _mel_energy(graph, _reflected(graph, clipped, samples, own, width), frames, slaney_filterbank(config.mels))
     energy = graph.op("Where", valid, graph.op("Max", energy, np.float32(config.floor)), np.float32(0))
     largest = graph.op("ReduceMax", energy, ints(1, 2), keepdims=1)
-    relative = graph.op("Max", graph.op("Div", energy, largest), np.float32(10**-DECADES))
+    relative = graph.op("Max", graph.op("Div", energy, largest), np.float32(10**-config.decades))
     decades = graph.op("Mul", graph.op("Log", relative), np.float32(1 / np.log(10) / 4))
     if config.top is None:
         level = graph.op("Mul", graph.op("Log", largest), np.float32(1 / np.log(10) / 4))

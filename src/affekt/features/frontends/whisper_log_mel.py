@@ -29,7 +29,7 @@ TAIL_SAMPLES = REACH_SAMPLES - HOP_SAMPLES
 SHORTEST_SAMPLES = FFT_SAMPLES
 """Shorter recordings are filled with zeros to this length, so that there is enough to reflect."""
 DECADES = 8.0
-"""Dynamic range of the features, in factors of 10 of power."""
+"""Whisper's dynamic range of the features, in factors of 10 of power."""
 FLOOR, SMALLEST_FLOOR = 1e-10, 1e-16
 
 
@@ -45,6 +45,7 @@ class WhisperLogMel:
         mels: number of bands; 80, or 128 for the largest models.
         top: value that the maximum of each recording is moved to, before the division by 4; None keeps the loudness,
             as Whisper does (4 plus the maximum's logarithm).
+        decades: dynamic range, the 8 above. Less hides faint noise.
         clip_seconds: longer recordings are cut to this length.
 
     Raises:
@@ -56,6 +57,7 @@ class WhisperLogMel:
 
     mels: int = 80
     top: float | None = None
+    decades: float = DECADES
     clip_seconds: float = 7.5
 
     def __post_init__(self) -> None:
@@ -64,6 +66,8 @@ class WhisperLogMel:
             faults.append(Fault("features.mels", str(self.mels), "1 to 200"))
         if self.top is not None and not 0 <= self.top <= DECADES:
             faults.append(Fault("features.top", str(self.top), f"0 to {DECADES:g}, or none"))
+        if not 1 <= self.decades <= DECADES:
+            faults.append(Fault("features.decades", str(self.decades), f"1 to {DECADES:g}"))
         if not SHORTEST_SAMPLES / RATE_HZ <= self.clip_seconds <= 30:
             faults.append(Fault("features.clip_seconds", str(self.clip_seconds), "0.025 to 30"))
         if faults:
@@ -162,11 +166,11 @@ class WhisperLogMelModule(nn.Module):
 
     def _scaled(self, log: Tensor, inside: Tensor) -> Tensor:
         largest = log.masked_fill(~inside, -math.inf).amax((1, 2), keepdim=True)
-        top = self.config.top
+        top, decades = self.config.top, self.config.decades
         if top is None:
-            scaled = (torch.maximum(log, largest - DECADES) + 4.0) / 4.0
+            scaled = (torch.maximum(log, largest - decades) + 4.0) / 4.0
         else:
-            scaled = ((log - largest).clamp_min(-DECADES) + top) / 4.0
+            scaled = ((log - largest).clamp_min(-decades) + top) / 4.0
         return scaled.masked_fill(~inside, 0.0)
 
 
