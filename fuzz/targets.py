@@ -26,7 +26,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 from affekt import audio
-from affekt.audio import opus
+from affekt.audio import containers, opus
 from affekt.config import as_table, load
 from affekt.data.labels import LABEL_SETS, label_set
 from affekt.data.manifest import Manifest
@@ -61,6 +61,19 @@ CONTAINERS = (
     ("AU", "ULAW"),
     ("CAF", "ALAC_16"),
 )
+MUXED = (
+    ("ipod", "aac"),
+    ("mov", "pcm_s16le"),
+    ("webm", "libopus"),
+    ("matroska", "aac"),
+    ("adts", "aac"),
+    ("amr", "libopencore_amrnb"),
+    ("asf", "wmav2"),
+    ("avi", "pcm_s16le"),
+    ("flv", "pcm_s16le"),
+    ("mpegts", "aac"),
+)
+"""Containers that PyAV writes and reads."""
 WEBM = bytes.fromhex(
     "1a45dfa3 9f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff"
 )
@@ -98,13 +111,37 @@ def voice(seconds: float = 0.3, seed: int = 0) -> np.ndarray:
 
 @cache
 def recordings() -> tuple[bytes, ...]:
-    """A short file of every kind, and the beginnings of two that hold nothing."""
+    """A short file of every kind, files joined from several, and the beginnings of two that hold nothing."""
     found = []
     for container, encoding in CONTAINERS:
         file = io.BytesIO()
         soundfile.write(file, voice(), RATE_HZ, format=container, subtype=encoding)
         found.append(file.getvalue())
-    return (*found, WEBM, b"RIFF\xff\xff\xff\xffWAVEfmt ")
+    joined_kinds = [found[index] * 2 for index, (container, _) in enumerate(CONTAINERS) if container != "W64"]
+    return (*found, *joined_kinds, *muxed(), WEBM, b"RIFF\xff\xff\xff\xffWAVEfmt ")
+
+
+def muxed() -> list[bytes]:
+    """A short file of every kind that PyAV decodes; none without it."""
+    if not containers.available():
+        return []
+    import av
+
+    found = []
+    for container, codec in MUXED:
+        file = io.BytesIO()
+        with av.open(file, "w", format=container) as output:
+            stream = output.add_stream(codec, rate=RATE_HZ if codec != "libopencore_amrnb" else 8_000, layout="mono")
+            stream.bit_rate = 12_200 if codec == "libopencore_amrnb" else 32_000
+            frame = av.AudioFrame.from_ndarray(voice()[None], format="fltp", layout="mono")
+            frame.sample_rate = RATE_HZ
+            size = stream.frame_size or None
+            resampler = av.AudioResampler(stream.format.name, "mono", stream.rate, frame_size=size)
+            for part in [*resampler.resample(frame), *resampler.resample(None)]:
+                output.mux(stream.encode(part))
+            output.mux(stream.encode(None))
+        found.append(file.getvalue())
+    return found
 
 
 def use_audio(content: bytes, folder: Path) -> None:

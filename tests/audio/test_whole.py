@@ -324,6 +324,20 @@ def test_sound_after_the_stated_end_is_said(caplog: pytest.LogCaptureFixture) ->
     assert "got 1.000 s; not heard: 288000 bytes after the end of the sound that its header states" in caplog.text
 
 
+@pytest.mark.parametrize("container", ["W64", "CAF", "WAV", "AIFF"])
+def test_sizes_beyond_all_files_deliver_what_is_there(container: str) -> None:
+    content = encoded(voice(1.0), container=container)
+    data = {"W64": b"data\xf3\xac", "CAF": b"data", "WAV": b"data", "AIFF": b"SSND"}[container]
+    at = content.index(data) + (16 if container == "W64" else 4)
+    width = 8 if container in ("W64", "CAF") else 4
+    for claimed in (2 ** (8 * width) - 1, 2 ** (8 * width - 1) - 1, 2 ** (8 * width - 1)):
+        order = "little" if container in ("W64", "WAV") else "big"
+        with contextlib.suppress(AudioError):  # libsndfile refuses some
+            assert (
+                len(audio.load(content[:at] + claimed.to_bytes(width, order) + content[at + width :])) > 0.9 * RATE_HZ
+            )
+
+
 def test_joined_flac_files_are_each_decoded(caplog: pytest.LogCaptureFixture) -> None:
     one, two = (encoded(voice(2.0, seed), container="FLAC") for seed in (1, 2))
     np.testing.assert_array_equal(audio.load(one + two), np.concatenate([audio.load(one), audio.load(two)]))

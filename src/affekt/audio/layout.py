@@ -114,6 +114,8 @@ class Window(io.RawIOBase):
         left = max(0, self._bytes - self._position)
         if not left and self._part.endless and self._position >= ENDLESS_BYTES - TAIL_BYTES:
             data = bytes(min(size or 0, ENDLESS_BYTES - self._position))  # no tag
+        elif not left:
+            data = b""
         else:
             self._stream.seek(self._part.start + self._position)
             data = self._patched(self._stream.read(left if size is None or size < 0 else min(size, left)))
@@ -149,6 +151,8 @@ class Bytes:
 
     def at(self, position: int, size: int, ahead: int = PIECE_BYTES) -> bytes:
         """So many bytes from a position on, fewer at the end; `ahead` are read if they are not held yet."""
+        if position >= self._length:  # perhaps past what a stream can seek to
+            return b""
         offset = position - self._start
         if offset < 0 or offset + size > len(self._held):
             self._stream.seek(position)
