@@ -53,6 +53,26 @@ def describe(corpora: Sequence[str], hashes: Sequence[str]) -> dict[str, dict[st
     return table
 
 
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a model that was fine-tuned: what both trainings have heard.
+
+    A corpus of both keeps the second training's count and hash, and the recordings of both.
+
+    Args:
+        first, second: as from :func:`describe`.
+
+    >>> both = merge(describe(["a"], ["00" * 32]), describe(["a"], ["ff" * 32]))
+    >>> both["a"]["utterances"], both["a"]["recordings"]
+    (1, 'AAAAAP////8=')
+    """
+    merged = {**first, **second}
+    for corpus in set(first) & set(second):
+        joined = b"".join(base64.b64decode(table[corpus].get("recordings", "")) for table in (first, second))
+        prefixes = {joined[place : place + _BYTES] for place in range(0, len(joined), _BYTES)}
+        merged[corpus] = {**second[corpus], "recordings": base64.b64encode(b"".join(sorted(prefixes))).decode("ascii")}
+    return merged
+
+
 @dataclass(frozen=True)
 class TrainingAudio:
     """The recordings and corpora that a card's provenance names.
