@@ -12,10 +12,10 @@ from affekt.cli.shared import TrainChanges, changed_recipe, one_system
 from affekt.data.labels import label_set
 from affekt.errors import Fault, gathered
 from affekt.experiments.progress import make_model_progress
-from affekt.recognition.models import BUNDLED_CHECKPOINT
 from affekt.runtime.logs import LogFormat, log_as, say
 
 if TYPE_CHECKING:
+    from affekt.data.manifest import Manifest
     from affekt.training.checkpoint import Checkpoint
     from affekt.training.fitted import TrainingInterrupted
 
@@ -50,7 +50,8 @@ def train(
         system: name of a system, or a TOML file that defines one.
         recipe: robust or paper.
         labels: label set; by default every label of the manifest is a class.
-        init: model to start from: bundled, or a checkpoint. Its classes may differ.
+        init: model to start from; its classes may differ. bundled, or an ONNX file: fine-tune its output layer, which
+            takes seconds and 40 recordings. A checkpoint: train the whole network on.
         seed: seed of every random choice.
         license: license of the weights, for the model card.
         force: train again in the folder of a finished model, and replace it.
@@ -61,6 +62,10 @@ def train(
         config: TOML file with values for these options.
     """
     from affekt.data.manifest import Manifest
+
+    if init is not None and (init == "bundled" or init.endswith(".onnx")):
+        log_as(log_format)
+        return _fine_tune(Manifest.read(manifest), out, init, labels, license, cache, force, seed)
     from affekt.experiments.train_model import VALIDATION, WEIGHTS, train_model
     from affekt.export.onnx_file import export_checkpoint
     from affekt.training.fitted import TrainingInterrupted
@@ -100,6 +105,39 @@ def train(
     return 1 if made.provenance["left_out"] else 0
 
 
+def _fine_tune(
+    manifest: Manifest,
+    out: Path,
+    init: str,
+    labels: str | None,
+    license: str,
+    cache: Path | None,
+    force: bool,
+    seed: int,
+) -> int:
+    """A new output layer on the embeddings of an exported model."""
+    from affekt.experiments.fine_tuning import fine_tune
+
+    tuned = fine_tune(
+        manifest,
+        out,
+        model=None if init == "bundled" else init,
+        labels=label_set(labels) if labels else None,
+        license=license,
+        cache=cache,
+        force=force,
+        seed=seed,
+        on_left_out=_say_left_out,
+    )
+    before = f"; {init} before: {tuned.measures['ua_before']:.3f}" if "ua_before" in tuned.measures else ""
+    print(f"fine-tuned on {tuned.measures['utterances']:,} recordings; cross-validation: {tuned.line}")
+    print(f"UA {tuned.measures['ua']:.3f}, WA {tuned.measures['wa']:.3f}{before}")
+    if tuned.left_out:
+        print(f"left out: {len(tuned.left_out):,} recordings, named in {tuned.path.with_name('validation.json')}")
+    print(f"affekt predict --model {tuned.path} RECORDING...")
+    return 1 if tuned.left_out else 0
+
+
 def _say_left_out(faults: Sequence[Fault]) -> None:
     """Name the recordings that cannot be used; in one line where many have the same fault."""
     for fault in gathered(faults):
@@ -120,4 +158,4 @@ def _start(init: str | None) -> Checkpoint | None:
 
     if init is None:
         return None
-    return Checkpoint.load(BUNDLED_CHECKPOINT if init == "bundled" else init)
+    return Checkpoint.load(init)
