@@ -546,6 +546,21 @@ def test_speakers_of_different_corpora_are_different_and_empty_ones_unknown(burs
     assert repeated.speakers.tolist() == part.speakers[repeated.rows].tolist()
 
 
+def test_the_protocol_line_states_a_clip_length_that_is_not_the_paper_s(
+    plan: Any, tmp_path: Path, bursts: Path
+) -> None:
+    recipe = load(Recipe, bursts / "recipe.toml")
+    short, _ = plan(tmp_path / "short", recipe=replace(recipe, clip_seconds=0.2))
+    usual, _ = plan(tmp_path / "usual", recipe=replace(recipe, clip_seconds=7.5))
+    assert short.line == f"{usual.line} | clips of 0.2 s"
+    assert "clips" not in usual.line
+    assert tomllib.loads((tmp_path / "short/config.toml").read_text())["experiment"]["line"] == short.line
+    clips = [next(iter(experiment.data.clips.values())) for experiment in (short, usual)]
+    assert int(clips[0].lengths.max()) < int(clips[1].lengths.max())
+    with pytest.raises(ConfigError, match=r"recipe\.clip_seconds: got 7\.5, expected 0\.2"):
+        plan(tmp_path / "short", recipe=replace(recipe, clip_seconds=7.5))
+
+
 @pytest.mark.parametrize("balance", [True, False])
 def test_the_recipe_says_whether_training_is_balanced(
     plan: Any, tmp_path: Path, bursts: Path, monkeypatch: pytest.MonkeyPatch, balance: bool

@@ -208,6 +208,59 @@ def test_a_small_corpus_is_trained_for_the_least_number_of_steps(problem: Proble
     assert replace(longer, patience=2).stretched(4).patience == 3
 
 
+def test_epochs_may_be_counted_in_steps(problem: Problem) -> None:
+    """29 utterances are 4 batches of 8: three epochs of 6 steps end after 18 steps, in the fifth pass."""
+    run = fitting._Run(
+        SYSTEM,
+        problem.clips,
+        problem.train,
+        problem.validation,
+        CLASSES,
+        replace(CONFIG, steps_per_epoch=6),
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    lengths = problem.clips.lengths.numpy()
+    batches = [run._batches(number, lengths) for number in (1, 2, 3)]
+    assert [len(epoch) for epoch in batches] == [6, 6, 6]
+    stream = [batch for epoch in batches for batch in epoch]
+    passes = [np.sort(np.concatenate(stream[start : start + 4])).tolist() for start in (0, 4, 8, 12)]
+    assert passes == 4 * [problem.train.rows.tolist()]
+    assert len({stream[start].tobytes() for start in (0, 4, 8, 12)}) == 4
+    as_many = replace(CONFIG, steps_per_epoch=4)
+    assert_same_fit(problem.fit(), problem.fit(config=as_many))
+
+
+def test_steps_of_an_epoch_are_what_is_stretched_and_resumed(problem: Problem, tmp_path: Path) -> None:
+    config = replace(CONFIG, max_epochs=2, min_steps=18, steps_per_epoch=6, schedule="one-cycle")
+    whole = problem.fit(config=config)
+    assert len(whole.history) == 3
+
+    def interrupt(epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        problem.fit(config=config, state=tmp_path / "state.pt", on_epoch=interrupt)
+    assert_same_fit(problem.fit(config=config, state=tmp_path / "state.pt"), whole)
+
+
+def test_a_state_of_version_0_1_still_has_its_identity() -> None:
+    """Fields that came later are not part of it while they have their defaults."""
+    text = repr((SYSTEM.to_dict(), CONFIG))
+    identity = fitting._without_later_fields(text)
+    assert not any(name in identity for name in ("steps_per_epoch", "initialization"))
+    assert "steps_per_epoch=6" in fitting._without_later_fields(repr(replace(CONFIG, steps_per_epoch=6)))
+    config = "TrainConfig(batch_size=8, learning_rate=0.003, beta1=0.9, weight_decay=0.0, max_epochs=3, min_steps=0, "
+    config += "patience=10, monitor='accuracy', schedule='constant', averaging=0.0, gradient_clip=0.0, adversary=0.0, "
+    config += "bucketed=False, precision='auto', augment=AugmentConfig(gain_db=0.0, channel_db=0.0, "
+    config += (
+        "noise_probability=0.0, noise_snr_db=(5.0, 30.0), band_probability=0.0, band_lowest=0.14, band_highest=0.65, "
+    )
+    config += "warp=0.0, tempo=0.0, time_masks=0, time_mask_frames=20, mel_masks=0, mel_mask_bands=6, mixup=0.0))"
+    assert fitting._without_later_fields(repr(CONFIG)) == config
+
+
 def test_what_is_monitored(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracy is best in epoch 1, UA in epoch 2, loss in epoch 3."""
     labels = np.array([0] * 13 + [1, 2, 3])

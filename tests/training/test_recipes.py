@@ -36,6 +36,23 @@ def test_a_level_is_set_where_the_recipe_has_one() -> None:
     assert Recipe().apply(System("x")).features.level == 0
 
 
+def test_clip_length_and_initialization_are_the_recipe_s_where_it_has_them() -> None:
+    recipe = Recipe(clip_seconds=3.0, initialization="keras")
+    changed = recipe.apply(System("x"))
+    assert changed.features.clip_seconds == 3.0
+    assert changed.network == NetworkConfig(initialization="keras")
+    rivals = [recipe.apply(SYSTEMS[name]) for name in ("descriptors-svm", "functionals-svm", "lstm")]
+    assert {system.features.clip_seconds for system in rivals} == {3.0}
+    assert build(Recipe, as_table(recipe), where="config.toml") == recipe
+    with pytest.raises(ConfigError, match=r"recipe\.clip_seconds: got -1"):
+        Recipe(clip_seconds=-1)
+
+
+def test_paper_steps_differs_from_paper_in_the_length_of_an_epoch_alone() -> None:
+    assert replace(RECIPES["paper-steps"].train, steps_per_epoch=0) == RECIPES["paper"].train
+    assert RECIPES["paper-steps"].train.steps_per_epoch == 3_042 // 32
+
+
 def test_own_networks_are_left_alone() -> None:
     system = System("own", network=lambda mels, classes, head: None)  # type: ignore[arg-type,return-value]
     assert Recipe(masked=True).apply(system) == system
@@ -52,5 +69,5 @@ def test_recipes_are_named_as_they_are_listed_and_survive_a_file(name: str) -> N
 def test_own_and_unknown_recipes() -> None:
     own = Recipe("own", TrainConfig(max_epochs=3))
     assert find_recipe(own) is own
-    with pytest.raises(ConfigError, match="recipe: got 'papers', expected one of paper, quick, robust"):
+    with pytest.raises(ConfigError, match="recipe: got 'papers', expected one of paper, paper-steps, quick, robust"):
         find_recipe("papers")

@@ -38,6 +38,8 @@ def experiment(
     labels: str | None = None,
     recipe: str = "paper",
     train: TrainChanges | None = None,
+    clip_seconds: float | None = None,
+    initialization: Literal["pytorch", "keras"] | None = None,
     device: str = "auto",
     jobs: int | None = None,
     threads: int | None = None,
@@ -61,8 +63,10 @@ def experiment(
         fold_seed: seed of the folds.
         seeds: number of trainings of each system on each fold.
         labels: label set: a name (iemocap4, ...) or a TOML file; by default every label is a class.
-        recipe: paper, robust or quick; or a TOML file.
+        recipe: paper, paper-steps, robust or quick; or a TOML file.
         train: changes to the recipe's training, e.g. --train.max-epochs 50.
+        clip_seconds: only the first seconds of each recording are used; by default 7.5 for the paper's systems.
+        initialization: initial weights of the paper's network, as in PyTorch or as in Keras.
         device: auto, cpu, cuda or mps.
         jobs: number of jobs at a time; by default one per core on a CPU, one on a GPU.
         threads: CPU threads per job; results are bit-identical only with the same number.
@@ -79,7 +83,7 @@ def experiment(
     from affekt.training.systems import resolve
 
     log_as(log_format)
-    chosen = changed_recipe(recipe, train)
+    chosen = changed_recipe(recipe, train, clip_seconds=clip_seconds, initialization=initialization)
     workers = side_by_side(jobs, device)
     runs = choose_engine(engine, workers, ray, jobs)
     with make_progress(chosen.train.max_epochs) as progress:

@@ -65,8 +65,13 @@ def given(changes: object) -> dict[str, Any]:
     return {name: given(value) if is_dataclass(value) else value for name, value in present.items()}
 
 
-def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
+def changed_recipe(name: str, train: TrainChanges | None, **changes_of_systems: Any) -> Recipe:
     """A recipe by name, with changes to its training; a given number of epochs is not stretched.
+
+    Args:
+        name: name or TOML file of the recipe.
+        train: changes to its training.
+        changes_of_systems: other fields of the recipe; those that are None stay as they are.
 
     Raises:
         ConfigError: an unknown recipe, or values out of range.
@@ -76,9 +81,9 @@ def changed_recipe(name: str, train: TrainChanges | None) -> Recipe:
     recipe, changes = find_recipe(name), given(train)
     if "max_epochs" in changes:
         changes = {"min_steps": 0} | changes
-    changed = merge(recipe.train, changes, where="--train")
-    changed_name = f"{recipe.name.removesuffix(CHANGED)}{CHANGED}"
-    return recipe if changed == recipe.train else replace(recipe, name=changed_name, train=changed)
+    others = {field: value for field, value in changes_of_systems.items() if value is not None}
+    changed = replace(recipe, train=merge(recipe.train, changes, where="--train"), **others)
+    return recipe if changed == recipe else replace(changed, name=f"{recipe.name.removesuffix(CHANGED)}{CHANGED}")
 
 
 def one_system(name: str) -> System:

@@ -84,14 +84,16 @@ def estimate(experiment: Experiment, workers: int, costs: Mapping[str, Cost] | N
     jobs = tuple(job for job in experiment.jobs if not job.done)
     if costs is None:
         costs = measure(experiment, {job.system.name: job.system for job in jobs}.values())
-    hours = {job.name: job_hours(costs[job.system.name], job) for job in jobs}
+    config = experiment.recipe.train
+    hours = {job.name: job_hours(costs[job.system.name], job, config) for job in jobs}
     longest = sum(hours.values()) / max(1, min(workers, len(jobs)))
     return Estimate(jobs, costs, hours, longest * typical_share(experiment.recipe.train), longest)
 
 
-def job_hours(cost: Cost, job: TrainingJob) -> float:
-    """Of a job that does not stop early."""
-    return cost.job_seconds(len(job.fold.train), len(job.fold.validation), cost.epochs) / 3600
+def job_hours(cost: Cost, job: TrainingJob, config: TrainConfig) -> float:
+    """Hours of a job that does not stop early."""
+    train = config.steps_per_epoch * config.batch_size or len(job.fold.train)
+    return cost.job_seconds(train, len(job.fold.validation), cost.epochs) / 3600
 
 
 def typical_share(config: TrainConfig) -> float:
@@ -120,7 +122,7 @@ def _measure(experiment: Experiment, system: System) -> Cost:
     clips, classes = experiment.data.clips[system.features], len(experiment.data.classes)
     trained, scored = _training_rows(clips, config), _typical_rows(clips, config.batch_size)
     train, validation = (_labeled(rows, classes) for rows in (trained, scored))
-    steps = replace(config, max_epochs=TIMED_EPOCHS, min_steps=0, patience=TIMED_EPOCHS)
+    steps = replace(config, max_epochs=TIMED_EPOCHS, min_steps=0, steps_per_epoch=0, patience=TIMED_EPOCHS)
     clock = _clock(experiment)
     ticks: list[float] = []
     fitted = fit(
@@ -132,7 +134,7 @@ def _measure(experiment: Experiment, system: System) -> Cost:
     scoring = _seconds(lambda: score(fitted, clips, scored, steps, device), clock)
     epoch = float(np.diff(ticks).min())  # each is one step and one scoring
     batches = batches_per_epoch(min(len(job.fold.train) for job in experiment.jobs), config.batch_size)
-    longest = config.stretched(batches).max_epochs
+    longest = config.stretched(config.steps_per_epoch or batches).max_epochs
     return Cost(
         training=max(epoch - scoring, 0.0) / len(trained),
         scoring=scoring / len(scored),
@@ -196,7 +198,11 @@ def write_costs(experiment: Experiment, costs: Mapping[str, Cost]) -> Path:
     share = typical_share(experiment.recipe.train)
     rows = {}
     for name, cost in costs.items():
-        longest = float(np.mean([job_hours(cost, job) for job in experiment.jobs if job.system.name == name]))
+        longest = float(
+            np.mean(
+                [job_hours(cost, job, experiment.recipe.train) for job in experiment.jobs if job.system.name == name]
+            )
+        )
         rows[name] = asdict(cost) | {"job_hours": share * longest, "longest_job_hours": longest}
     return RunDirectory(experiment.out).add_costs(device_name(experiment), rows)
 

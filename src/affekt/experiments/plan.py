@@ -27,6 +27,7 @@ from affekt.training.systems import System, from_system_dict
 
 DESCRIBED = ("label", "speaker", "session", "text_id")
 """Columns of the manifest that results depend on; `.utterances.json` holds them and the hash of the audio."""
+PAPER_CLIP_SECONDS = 7.5
 MOST_NAMED = 20
 """Utterances that are named one by one where a run was started with others."""
 FIXED = ("corpus", "utterances", "classes", "protocol", "folds", "fold_seed", "recipe", "threads")
@@ -72,8 +73,13 @@ class Experiment:
 
     @property
     def line(self) -> str:
-        """What every table and plot says: corpus, classes, protocol, what is shared."""
-        return self.plan.line(self.data.manifest.name, len(self.data.classes), self.seeds)
+        """The protocol line of every table and plot: corpus, classes, protocol, what is shared."""
+        return self.line_for(self.seeds)
+
+    def line_for(self, seeds: int) -> str:
+        """The protocol line with another number of seeds; it states the clip length if that is not the paper's."""
+        line, seconds = self.plan.line(self.data.manifest.name, len(self.data.classes), seeds), self.recipe.clip_seconds
+        return line if seconds in (0, PAPER_CLIP_SECONDS) else f"{line} | clips of {seconds:g} s"
 
     @property
     def jobs(self) -> list[TrainingJob]:
@@ -238,7 +244,7 @@ def _write_config(experiment: Experiment, content: str, labels: LabelSet | None)
         if before is not None:
             table = _merge_plan(out / CONFIG, before, table)
         seeds = table["experiment"]["seeds"]
-        table["experiment"]["line"] = plan.line(data.manifest.name, len(data.classes), seeds)
+        table["experiment"]["line"] = experiment.line_for(seeds)
         plan.write(out / FOLDS)
         directory.write_environment(environment())
         directory.write_config(table)

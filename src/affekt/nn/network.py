@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from affekt.errors import ConfigError, Fault
 from affekt.nn.blocks import ConvModule, CosineHead, LinearHead, bidirectional_lstm, frame_mask, pooled_length
+from affekt.nn.initialization import INITIALIZATIONS, Initialization, initialize_as_keras
 from affekt.nn.pooling import POOLINGS
 
 Head = Literal["linear", "cosine"]
@@ -33,6 +34,11 @@ class NetworkConfig:
             parameter counts.
         pooling: a name in :data:`affekt.nn.POOLINGS`, or a function from the number of features to an own pooling.
         masked: whether padding is hidden from every layer. The paper pads each clip to 7.5 s and hides nothing.
+        initialization: initial weights, and momentum and epsilon of batch normalization: "pytorch", or "keras" as in
+            the toolkit of the paper's authors (:mod:`affekt.nn.initialization`).
+
+    Raises:
+        ConfigError: values out of range, all at once.
     """
 
     filters: tuple[int, ...] = (128, 128, 64, 64, 64, 64)
@@ -42,6 +48,7 @@ class NetworkConfig:
     lstm_cells_per_direction: int = 32
     pooling: str | Callable[[int], nn.Module] = "attention"
     masked: bool = False
+    initialization: Initialization = "pytorch"
 
     def __post_init__(self) -> None:
         for name in ("filters", "pools"):
@@ -67,8 +74,7 @@ class Output(NamedTuple):
 class Network(nn.Module):
     """Log-mel features in, scores of the classes and the deep feature out.
 
-    Weights start as PyTorch starts them (the paper is silent): uniform within 1 / sqrt(inputs) for convolutions and
-    linear layers, within 1 / sqrt(cells) for the LSTM.
+    The paper says nothing of initial weights; `config.initialization` chooses PyTorch's or Keras' defaults.
 
     Args:
         config: the shape.
@@ -100,6 +106,8 @@ class Network(nn.Module):
         self.pooling = _make_pooling(config.pooling, 2 * cells)
         self.embedding_size = int(self.pooling.size)  # type: ignore[arg-type]
         self.head = HEADS[head](self.embedding_size, classes)
+        if config.initialization == "keras":
+            initialize_as_keras(self)
 
     def forward(
         self, features: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"] | None = None
@@ -168,6 +176,7 @@ def _config_faults(config: NetworkConfig) -> list[Fault]:
             f"one of {', '.join(POOLINGS)}, or a function from the number of features to a module",
         ),
         "masked": (isinstance(config.masked, bool), "true or false"),
+        "initialization": (config.initialization in INITIALIZATIONS, f"one of {', '.join(INITIALIZATIONS)}"),
     }
     return [
         Fault(f"network: {field}", got=repr(getattr(config, field)), expected=expected)

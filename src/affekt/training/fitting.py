@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -39,6 +40,9 @@ from affekt.training.speaker_adversary import Adversary
 from affekt.training.state import read_state, write_state
 from affekt.training.systems import System
 from affekt.training.train_config import AugmentConfig, TrainConfig
+
+LATER_FIELDS = {"steps_per_epoch": 0}
+"""Fields of the training's configuration that version 0.1 had not, with their defaults."""
 
 
 def fit(
@@ -106,8 +110,9 @@ class _Run:
         start: Checkpoint | None = None,
     ) -> None:
         self.pieces, self.piece_part = _pieces(system, clips, train)
-        batches = batches_per_epoch(len(self.piece_part.rows), config.batch_size)
-        config = config.stretched(batches)
+        self.batches_per_pass = batches_per_epoch(len(self.piece_part.rows), config.batch_size)
+        self.steps = config.steps_per_epoch or self.batches_per_pass
+        config = config.stretched(self.steps)
         self.system, self.config, self.seed, self.device = system, config, seed, device
         self.clips, self.train, self.validation, self.classes = clips, train, validation, classes
         self.normalizer = start.normalizer if start is not None else clips.normalizer(train.rows.tolist())
@@ -127,7 +132,7 @@ class _Run:
             self.adversary.to(device)
         self.max_epochs = min(config.max_epochs, getattr(network, "solutions", config.max_epochs))
         self.optimizer = make_optimizer(self._learners(), config)
-        self.schedule = make_schedule(self.optimizer, config, config.max_epochs * batches)
+        self.schedule = make_schedule(self.optimizer, config, config.max_epochs * self.steps)
         self.average = None if self.solves else make_average(self.network, config)
         self.history: list[Epoch] = []
         self.best: dict[str, dict[str, Tensor]] = {}
@@ -141,7 +146,7 @@ class _Run:
     def _identity(self) -> str:
         """A hash of all that decides how the run goes, initial weights included."""
         facts = (self.system.to_dict(), self.config, self.seed, self.classes, self.normalizer)
-        digest = hashlib.sha256(repr(facts).encode())
+        digest = hashlib.sha256(_without_later_fields(repr(facts)).encode())
         for part in (self.train, self.validation):
             digest.update(part.rows.tobytes() + part.labels.tobytes())
         for tensor in (*self.network.state_dict().values(), *self.loss.state_dict().values()):
@@ -208,12 +213,11 @@ class _Run:
         place[train.rows] = np.arange(len(train.rows))
         changes = config.augment if isinstance(self.system.features, FeatureConfig) else AugmentConfig()
         draws = generator(self.seed, "augmentation", number)
-        order = derive_seed(self.seed, "order", number)
         self.network.train()
         if self.adversary is not None:
             self.adversary.advance((number - 1) / config.max_epochs)
         total, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        batches = shuffled_batches(lengths, train.rows, config.batch_size, order, config.bucketed)
+        batches = self._batches(number, lengths)
         widths = [self._width(lengths[rows]) for rows in batches]
         drawn = place[np.concatenate(batches)]
         epoch = (np.concatenate(batches), train.labels[drawn], _speaker_numbers(train)[drawn])
@@ -225,7 +229,20 @@ class _Run:
             loss, right = self._learn(mixed, targets, speakers)
             total += loss * len(rows)
             correct += right
-        return float(total) / len(train.rows), float(correct) / len(train.rows)
+        return float(total) / sum(sizes), float(correct) / sum(sizes)
+
+    def _batches(self, number: int, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The batches of an epoch: steps (number - 1) S to number S - 1 of an endless row of shuffled passes."""
+        first = (number - 1) * self.steps
+        batches: list[NDArray[np.int64]] = []
+        while len(batches) < self.steps:
+            done, start = divmod(first + len(batches), self.batches_per_pass)
+            order = derive_seed(self.seed, "order", done + 1)
+            shuffled = shuffled_batches(
+                lengths, self.piece_part.rows, self.config.batch_size, order, self.config.bucketed
+            )
+            batches += shuffled[start : start + self.steps - len(batches)]
+        return batches
 
     def _learn(self, mixed: Mixed, targets: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step; return the batch's mean loss and how many of it were classified correctly."""
@@ -316,6 +333,16 @@ class _Run:
             part.load_state_dict(state[name])
         self.history = [Epoch(**row) for row in progress["history"]]
         self.best, self.best_epoch = state["best"], progress["best_epoch"]
+
+
+def _without_later_fields(text: str) -> str:
+    """The text of a configuration without fields that were added later, where they have their default.
+
+    So a training that an earlier version left unfinished still has the same identity, and resumes.
+    """
+    for name, default in LATER_FIELDS.items():
+        text = re.sub(rf", {name}={re.escape(repr(default))}(?=[,)])", "", text)
+    return text
 
 
 def _pieces(system: System, clips: Clips, train: Subset) -> tuple[Clips, Subset]:

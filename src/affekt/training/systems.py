@@ -129,6 +129,8 @@ def _plain_network(network: NetworkConfig | str | NetworkFactory) -> dict[str, A
     if not isinstance(network, NetworkConfig):
         return _own_name(network)
     plain = asdict(network)
+    if network.initialization == "pytorch":  # as before there was a choice, so that checkpoints and states still match
+        del plain["initialization"]
     return plain if isinstance(network.pooling, str) else plain | {"pooling": _own_name(network.pooling)}
 
 

@@ -89,6 +89,8 @@ class TrainConfig:
         learning_rate, beta1: Adam's; the paper's "momentum of 0.9" is Adam's first moment.
         weight_decay: decoupled (AdamW); 0 is Adam.
         max_epochs: the longest run.
+        steps_per_epoch: steps after which an epoch ends and the validation part is scored, whatever the size of the
+            training part; passes over it follow each other without regard to epochs. 0: one pass is an epoch.
         min_steps: where `max_epochs` are fewer steps than these, they and the patience are stretched to as many, since
             a small corpus needs as many steps as a large one.
         patience: epochs without a better validation result after which training stops.
@@ -119,6 +121,7 @@ class TrainConfig:
     adversary: float = 0.0
     bucketed: bool = False
     precision: Precision = "auto"
+    steps_per_epoch: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -129,6 +132,7 @@ class TrainConfig:
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("max_epochs", self.max_epochs >= 1, "at least 1"),
             ("min_steps", self.min_steps >= 0, "0 or more"),
+            ("steps_per_epoch", self.steps_per_epoch >= 0, "0 or more"),
             ("patience", self.patience >= 1, "at least 1"),
             ("averaging", 0 <= self.averaging < 1, "in [0, 1)"),
             ("gradient_clip", self.gradient_clip >= 0, "0 or more"),
