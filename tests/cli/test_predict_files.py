@@ -298,7 +298,7 @@ def test_textgrids(run: Run, folder: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"path,when\nx.wav,1\n", "got the columns 'path', 'when'"),
+        ("a.csv", b"who,when\nx.wav,1\n", "got the columns 'who', 'when'"),
         ("a.csv", b"", "got the columns none"),
         ("a.csv", b"start,end\n", "got no segments"),
         ("a.rttm", b"SPEAKER x 1 0\n", "got 4 fields in line 1"),

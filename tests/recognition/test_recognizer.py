@@ -270,7 +270,7 @@ def test_bundled_model_is_verified(
     tmp_path: Path, small_model: Path, babble: Babble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundled = tmp_path / "bundled.onnx"
-    monkeypatch.setattr("affekt.recognition.recognizer.BUNDLED", bundled)
+    monkeypatch.setattr("affekt.recognition.loaded_model.BUNDLED", bundled)
     with pytest.raises(CheckpointError, match="bundled model: got none in this installation"):
         Recognizer.load()
     content = small_model.read_bytes()

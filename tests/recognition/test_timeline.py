@@ -35,6 +35,7 @@ class Listener:
 
     labels = ("low", "high")
     identity = "listener"
+    assumption = ""
     card = ModelCard(labels, RATE, 7.5, True, 1.0, 0.5, "float32", 18, "0")
 
     def __init__(self, threshold: float = 0.1) -> None:

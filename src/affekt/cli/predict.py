@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from affekt.cli.framework.arguments import Option
-from affekt.errors import AudioError, ConfigError, Fault
-from affekt.recognition.bulk import recognition
+from affekt.errors import ConfigError, Fault
+from affekt.recognition.bulk import Voices, recognition, timelines
+from affekt.recognition.formats.delivery import deliver_timelines
 from affekt.recognition.prediction import Failure, Prediction
-from affekt.recognition.requests import Channels, Request, find_requests, turn_requests
-from affekt.runtime.outputs import outputs_under, refuse_overwriting
+from affekt.recognition.requests import Channels, Request, find_requests, speakers_of, turn_requests
+from affekt.runtime.outputs import refuse_overwriting
 from affekt.runtime.ray_cluster import RayCluster
 
 if TYPE_CHECKING:
     from affekt.recognition.formats.listing import ListLayout
     from affekt.recognition.recognizer import Recognizer
-    from affekt.recognition.timeline import Timeline, TimelineConfig
+    from affekt.recognition.timeline import Timeline
 
 Layout = Literal["table", "json", "jsonl", "csv", "audacity", "textgrid", "rttm", "srt", "vtt", "html", "png"]
 LISTS = ("table", "json", "jsonl", "csv")
@@ -37,6 +38,8 @@ def predict(
     min_confidence: float | None = None,
     channels: Channels = "mix",
     first: bool = False,
+    adapt: Literal["speaker"] | None = None,
+    baseline: tuple[Path, ...] = (),
     timeline: bool = False,
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
@@ -63,6 +66,9 @@ def predict(
         min_confidence: mark predictions below this as unsure; by default the model's threshold.
         channels: the mean of all channels, one of them, or one answer for each.
         first: only the first 7.5 s (the model's clip) are analyzed.
+        adapt: adapt to each speaker by the speaker's own recordings: those of one folder, or of one name in the column
+            `speaker` of the table of segments. Every recording is heard twice.
+        baseline: a recording in which the speaker is calm, to adapt to this voice; may be given several times.
         timeline: emotion over time: the segments of each recording instead of one answer.
         window_seconds: with `--timeline`: length of a window.
         hop_seconds: with `--timeline`: step between windows.
@@ -74,17 +80,23 @@ def predict(
     _check(paths, segments, format, output, min_confidence, jobs, timeline)
     _check_files(output, resume, embeddings, timeline)
     _check_engine(engine, ray, paths, jobs, timeline)
+    _check_adaptation(adapt, baseline, engine, resume)
     requests, own = _requests(paths, segments, channels)
-    refuse_overwriting([output, embeddings], [segments, model, *(request.name for request in requests)])
+    inputs = [segments, model, *baseline, *(request.name for request in requests)]
+    refuse_overwriting([output, embeddings], inputs)
+    speakers = _speakers(requests) if adapt else None
+    voices = Voices(tuple(map(str, baseline)), None if speakers is None else tuple(speakers))
     told = _Told()
     if timeline:
-        answers = _timelines(_load(model, jobs), requests, min_confidence, (window_seconds, hop_seconds, activity))
-        _deliver_timelines(told.usable(answers), format, output, requests)
+        cut = (window_seconds, hop_seconds, activity)
+        items = [request.item for request in requests]
+        answers = timelines(_load(model, jobs), items, min_confidence, cut, voices)
+        deliver_timelines(told.usable(answers), format, output, requests)
     else:
         listed = _List(requests, own, channels, format, output, resume)
         options = {"min_confidence": min_confidence, "first": first}
         cluster = (ray or RayCluster()) if engine == "ray" else None
-        listed.deliver(model, options, jobs, cluster, told)
+        listed.deliver(model, options, jobs, cluster, voices, told)
     if embeddings is not None:
         _write_embeddings(_load(model, jobs), requests, embeddings)
     return int(bool(told.failures))
@@ -168,6 +180,29 @@ def _check_engine(engine: str, ray: RayCluster | None, paths: Sequence[str], job
         raise ConfigError.of(faults)
 
 
+def _check_adaptation(adapt: str | None, baseline: Sequence[Path], engine: str, resume: bool) -> None:
+    """Options of an adaptation that contradict others."""
+    odd = (
+        ("baseline", bool(adapt and baseline), "--adapt with it", "one of the two"),
+        ("engine", bool((adapt or baseline) and engine == "ray"), "ray with an adaptation", "local"),
+        ("resume", bool(adapt and resume), "--adapt with it", "the whole list, which the adaptation needs"),
+    )
+    faults = [Fault(what, got, expected) for what, holds, got, expected in odd if holds]
+    if faults:
+        raise ConfigError.of(faults)
+
+
+def _speakers(requests: Sequence[Request]) -> list[str]:
+    """Who speaks in each recording; a note says what that rests on."""
+    speakers, rule = speakers_of(requests)
+    counts = Counter(speakers)
+    named = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])
+    more = f", and {len(counts) - 5} more" if len(counts) > 5 else ""
+    plural = "s" if len(counts) != 1 else ""
+    print(f"affekt: note: adapted to {len(counts)} speaker{plural} ({rule}): {named}{more}", file=sys.stderr)
+    return speakers
+
+
 def _requests(paths: Sequence[str], segments: Path | None, channels: Channels) -> tuple[list[Request], tuple[str, ...]]:
     """Everything to recognize, and the names of the columns that rows bring."""
     if segments is not None:
@@ -206,7 +241,13 @@ class _List:
             raise ConfigError(f"output {output}", got=got, expected="the beginning of this list", remedy=remedy)
 
     def deliver(
-        self, model: Path | None, options: dict[str, Any], jobs: int | None, cluster: RayCluster | None, told: _Told
+        self,
+        model: Path | None,
+        options: dict[str, Any],
+        jobs: int | None,
+        cluster: RayCluster | None,
+        voices: Voices,
+        told: _Told,
     ) -> None:
         """Recognize what is missing, and write it as it comes."""
         from affekt.recognition.formats.listing import AnswerWriter
@@ -217,7 +258,7 @@ class _List:
         if self.rows is not None:
             print(f"affekt: note: resumed after {len(done)} of {len(self.requests)} answers", file=sys.stderr)
         items = [request.item for request in left]
-        with recognition(model, items, options, jobs, cluster) as (labels, answers), self._file() as file:
+        with recognition(model, items, options, jobs, cluster, voices) as (labels, answers), self._file() as file:
             names = [request.name for request in self.requests]
             listing = AnswerWriter(file, self.layout, labels, names, self.own, self.channels != "mix")
             listing.failures = self.output is not None
@@ -243,115 +284,3 @@ def _write_embeddings(recognizer: Recognizer, requests: Sequence[Request], path:
     from affekt.recognition.embeddings import write_embeddings
 
     write_embeddings(recognizer, [request.item for request in requests], path)
-
-
-def _timelines(
-    recognizer: Recognizer,
-    requests: Sequence[Request],
-    min_confidence: float | None,
-    windows: tuple[float | None, float | None, str],
-) -> Iterator[Timeline | Failure]:
-    """The timeline of each request."""
-    from affekt.recognition.timeline import TimelineConfig
-
-    config = TimelineConfig(*windows)
-    config.resolved(recognizer.card)
-    return (_timeline(recognizer, request, min_confidence, config) for request in requests)
-
-
-def _timeline(
-    recognizer: Recognizer, request: Request, min_confidence: float | None, config: TimelineConfig
-) -> Timeline | Failure:
-    if isinstance(request.item, Failure):
-        return request.item
-    try:
-        return recognizer.timeline(request.item, min_confidence=min_confidence, config=config)
-    except AudioError as error:
-        return Failure(request.name, error)
-
-
-def _deliver_timelines(
-    timelines: Iterator[Timeline], layout: str | None, output: Path | None, requests: Sequence[Request]
-) -> None:
-    if output is not None:
-        _write_timelines(timelines, layout, output, requests)
-    elif layout in (None, "table"):
-        for timeline in timelines:
-            print(timeline, flush=True)
-    elif layout == "json":
-        _print_json(timeline.to_dict() for timeline in timelines)
-    elif layout == "jsonl":
-        for timeline in timelines:
-            print(json.dumps(timeline.to_dict(), ensure_ascii=False), flush=True)
-    elif layout == "csv":
-        _print_segments(timelines)
-    else:
-        _print_one(timelines, str(layout), len(requests))
-
-
-def _print_json(items: Iterable[dict[str, Any]]) -> None:
-    """A JSON list, item by item as they come."""
-    separator = "[\n"
-    for item in items:
-        print(separator + json.dumps(item, ensure_ascii=False), end="", flush=True)
-        separator = ",\n"
-    print("[]" if separator == "[\n" else "\n]")
-
-
-def _print_segments(timelines: Iterable[Timeline]) -> None:
-    from affekt.recognition.formats.tables import prediction_columns, print_csv
-
-    for index, timeline in enumerate(timelines):
-        rows = (segment.to_row() for segment in timeline.segments)
-        print_csv(prediction_columns(timeline.labels), rows, sys.stdout, header=index == 0)
-
-
-def _print_one(timelines: Iterable[Timeline], layout: str, count: int) -> None:
-    from affekt.recognition.formats import FORMATS
-
-    if layout == "png" or count > 1:
-        got = "standard output" if layout == "png" else f"standard output for {count} recordings"
-        raise ConfigError(
-            f"format {layout}", got=got, expected="--output with a file, or a folder for several recordings"
-        )
-    for timeline in timelines:
-        print(FORMATS[layout].render(timeline), end="")
-
-
-def _write_timelines(
-    timelines: Iterable[Timeline], layout: str | None, output: Path, requests: Sequence[Request]
-) -> None:
-    from affekt.recognition.formats import FORMATS, of_suffix, write
-
-    is_file = bool(output.suffix) and not output.is_dir()
-    if is_file and len(requests) > 1:
-        got = f"{output} for {len(requests)} recordings"
-        raise ConfigError("output", got=got, expected="a folder", remedy="add --format")
-    name = layout or (of_suffix(output) if is_file else "json")
-    if name not in FORMATS:
-        raise ConfigError("format", got=name, expected=f"one of {', '.join(FORMATS)} with --output")
-    places = [output] * len(requests) if is_file else _places(output, requests, FORMATS[name].suffix)
-    refuse_overwriting(places, [request.name for request in requests])
-    by_name = {_key(request): place for request, place in zip(requests, places, strict=True)}
-    for timeline in timelines:
-        path = by_name[timeline.source, timeline.channel]
-        write(timeline, path, name)
-        print(f"{timeline.source}: {path}", flush=True)
-
-
-def _key(request: Request) -> tuple[str, str | None]:
-    """What tells the timeline of a request from those of others."""
-    from affekt.recognition.sources import channel_of
-
-    return request.name, None if isinstance(request.item, Failure) else channel_of(request.item)
-
-
-def _places(folder: Path, requests: Sequence[Request], suffix: str) -> list[Path]:
-    """An output for each request, in the folder structure of the recordings; channels have names of their own."""
-    usual = [(request.base or Path(), Path(request.name.strip("<>"))) for request in requests]
-    places = outputs_under(folder, usual, suffix)
-    channels = [_key(request)[1] for request in requests]
-    return [
-        place.with_name(f"{place.name.removesuffix(suffix)}.{channel.replace(' ', '-')}{suffix}") if channel else place
-        for place, channel in zip(places, channels, strict=True)
-    ]

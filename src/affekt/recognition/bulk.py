@@ -12,6 +12,7 @@ import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,7 @@ from affekt.runtime.ray_cluster import RayCluster, check_libraries, check_room, 
 
 if TYPE_CHECKING:
     from affekt.recognition.recognizer import Recognizer
+    from affekt.recognition.timeline import Timeline, TimelineConfig
 
 SHARD_RECORDINGS = 16 * CHUNK_RECORDINGS
 """A whole number of the chunks that are recognized together: company in a batch may move the last bit of an answer."""
@@ -50,6 +52,22 @@ class ShardAnswers(NamedTuple):
     answers: list[Answer]
 
 
+@dataclass(frozen=True)
+class Voices:
+    """The adaptation to speakers: see :mod:`affekt.recognition.adaptation`.
+
+    Attributes:
+        baseline: recordings in which the only speaker is calm.
+        speakers: who speaks in each item; None: no adaptation to speakers.
+    """
+
+    baseline: tuple[str, ...] = ()
+    speakers: tuple[str, ...] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.baseline) or self.speakers is not None
+
+
 @contextmanager
 def recognition(
     model: Path | None,
@@ -57,6 +75,7 @@ def recognition(
     options: Options,
     jobs: int | None = None,
     cluster: RayCluster | None = None,
+    voices: Voices | None = None,
 ) -> Iterator[tuple[tuple[str, ...], Iterator[Answer]]]:
     """The model's labels, and an answer for each item, in order.
 
@@ -68,13 +87,15 @@ def recognition(
         options: keyword arguments of `Recognizer.predict_many`.
         jobs: recordings to work on at a time; by default one per core.
         cluster: compute there.
+        voices: adapt to speakers, in this process.
 
     Raises:
         CheckpointError: the file is missing, damaged or not an affekt model, or cannot be run.
-        ConfigError: no such cluster.
+        ConfigError: no such cluster, or a model that cannot be adapted.
+        AudioError: a recording of a calm voice that cannot be used.
     """
     usable = [item for item in items if not isinstance(item, Failure)]
-    processes = 0 if cluster else processes_for(usable, jobs or available_cores())
+    processes = 0 if cluster or voices else processes_for(usable, jobs or available_cores())
     if processes:
         with closing(predict_in_processes(model, usable, options, processes)) as shards:
             labels = next(shards).labels
@@ -87,10 +108,66 @@ def recognition(
         path = model or BUNDLED
         with closing(predict_on_ray(path.read_bytes(), path.name, usable, options, cluster)) as answers:
             yield recognizer.labels, _in_place(items, answers)
+    elif voices:
+        yield recognizer.labels, _adapted(recognizer, items, options, voices)
     elif len(usable) == 1:
         yield recognizer.labels, _in_place(items, _single(recognizer, usable[0], options))
     else:
         yield recognizer.labels, _in_place(items, iter(recognizer.predict_many(iter(usable), **options)))
+
+
+def _adapted(
+    recognizer: Recognizer, items: Sequence[Item | Failure], options: Options, voices: Voices
+) -> Iterator[Answer]:
+    """Answers that are adapted to speakers."""
+    if voices.speakers is not None:
+        return iter(recognizer.predict_many(items, speakers=voices.speakers, **options))
+    calm = recognizer.adapted(baseline=voices.baseline)
+    usable = [item for item in items if not isinstance(item, Failure)]
+    return _in_place(items, iter(calm.predict_many(iter(usable), **options)))
+
+
+def timelines(
+    recognizer: Recognizer,
+    items: Sequence[Item | Failure],
+    min_confidence: float | None,
+    windows: tuple[float | None, float | None, str],
+    voices: Voices,
+) -> Iterator[Timeline | Failure]:
+    """The timeline of each item, in order; one that cannot be used gives a :class:`Failure`.
+
+    Args:
+        recognizer: the model.
+        items: recordings and segments; failures are passed on in their places.
+        min_confidence: mark segments below this as unsure; by default the model's threshold.
+        windows: length and step of the windows in seconds, and the speech detector: see `TimelineConfig`.
+        voices: adapt to speakers.
+
+    Raises:
+        ConfigError: windows that the model cannot take, or a model that cannot be adapted.
+        AudioError: a recording of a calm voice that cannot be used.
+    """
+    from affekt.recognition.speaker_groups import by_speaker
+    from affekt.recognition.timeline import TimelineConfig
+
+    config = TimelineConfig(*windows)
+    config.resolved(recognizer.card)
+    if voices.baseline:
+        recognizer = recognizer.adapted(baseline=voices.baseline)
+    speakers = voices.speakers
+    models = by_speaker(recognizer, items, speakers) if speakers is not None else itertools.repeat(recognizer)
+    return (_timeline(model, item, min_confidence, config) for model, item in zip(models, items, strict=False))
+
+
+def _timeline(
+    recognizer: Recognizer, item: Item | Failure, min_confidence: float | None, config: TimelineConfig
+) -> Timeline | Failure:
+    if isinstance(item, Failure):
+        return item
+    try:
+        return recognizer.timeline(item, min_confidence=min_confidence, config=config)
+    except AudioError as error:
+        return Failure(name_of(item), error)
 
 
 def processes_for(items: Sequence[Item], jobs: int) -> int:

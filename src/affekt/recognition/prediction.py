@@ -235,6 +235,11 @@ class Model(Protocol):
         """Name, version and content hash."""
         ...
 
+    @property
+    def assumption(self) -> str:
+        """What is assumed about the speaker; empty: nothing."""
+        ...
+
     def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
         """Answers for one batch of waveforms at the model's rate."""
         ...
@@ -270,7 +275,7 @@ def judged(
         prediction = Prediction.of(labels, probabilities, unsure_below, source, start_seconds, end_seconds)
         if outlier is not None and card.outlier_above is not None and outlier > card.outlier_above:
             prediction = replace(prediction, unsure=True, reason=UNLIKE_TRAINING)
-    return replace(prediction, speech=speech, model=model.identity)
+    return replace(prediction, speech=speech, model=model.identity, adapted=model.assumption)
 
 
 def identity_of(name: str, version: str, content: bytes) -> str:

@@ -10,24 +10,21 @@ call.wav: angry 83 % (angry 0.83, happy 0.09, neutral 0.05, sad 0.03)
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from affekt.errors import AudioError, ConfigError
+from affekt.recognition.adaptation import parameters_of
 from affekt.recognition.batches import batches_of
 from affekt.recognition.bulk import predict_in_processes, predict_on_ray, processes_for
-from affekt.recognition.card import ModelCard
-from affekt.recognition.models import BUNDLED
-from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Model, Prediction, Recognized, identity_of
-from affekt.recognition.session import check_ports, open_session, read_model, run
+from affekt.recognition.loaded_model import LoadedModel, map_in_order
+from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Model, Prediction, Recognized
 from affekt.recognition.sources import (
     SHORTEST_SECONDS,
     Channel,
@@ -45,8 +42,7 @@ from affekt.recognition.sources import (
     segment_of,
 )
 from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline, whole_answer
-from affekt.runtime.cpu_affinity import PinnedThreads, available_cores
-from affekt.runtime.ordered_map import chunks, ordered_map
+from affekt.runtime.ordered_map import chunks
 
 if TYPE_CHECKING:
     from affekt.recognition.stream import Stream
@@ -57,6 +53,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Run: TypeAlias = Callable[[Sequence[Floats]], Recognized]
 
+SPEECH_SECONDS, WINDOWS_AT_ONCE = 3.0, 4
+"""Length of the windows that adaptation hears of long recordings, and how many are run together."""
 MARGIN_SECONDS = 0.1
 """Decoded past a clip's end, so that its last samples are resampled as if the recording went on."""
 
@@ -70,7 +68,7 @@ class _Options:
     first: bool
 
 
-class Recognizer:
+class Recognizer(LoadedModel):
     """An exported model, ready to listen. It can be pickled, for `multiprocessing` and Spark.
 
     Attributes:
@@ -82,55 +80,33 @@ class Recognizer:
         threads: how many a single recording may use, and how many recordings are worked on at once.
     """
 
-    def __init__(self, model: bytes, name: str = "model", threads: int | None = None) -> None:
-        """Use :meth:`load` for files.
+    def adapted(
+        self,
+        recordings: Iterable[Source] = (),
+        *,
+        baseline: Iterable[Source] = (),
+        sample_rate_hz: int | None = None,
+    ) -> Recognizer:
+        """A recognizer for one speaker: see :mod:`affekt.recognition.adaptation`.
 
         Args:
-            model: the content of a file that `affekt export` wrote.
-            name: how messages name it.
-            threads: how many to use; by default one per core that this process may run on.
-
-        Raises:
-            CheckpointError: anything but such a file.
-        """
-        self._wanted_threads = threads
-        self.threads = available_cores() if threads is None else max(1, threads)
-        self.content = model
-        self.name = name
-        self._apart = PinnedThreads(self.threads)
-        self._session = open_session(model, name, self.threads, self._apart.others)
-        self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, name)
-        self.labels = self.card.labels
-        check_ports(self._session, self.card, name)
-
-    @classmethod
-    def load(cls, model: str | Path | None = None, threads: int | None = None) -> Recognizer:
-        """Read a model that `affekt export` wrote.
-
-        Args:
-            model: its file; None: the model that comes with affekt.
-            threads: how many to use; by default one per core that this process may run on.
+            recordings: of this speaker, with whatever emotions; recordings that cannot be used are left out.
+            baseline: of this speaker when calm. One of the two has to be given.
+            sample_rate_hz: of arrays that do not bring their own.
 
         Returns:
-            The recognizer.
+            A recognizer that shares this one's model and can be used in all the same ways.
 
         Raises:
-            CheckpointError: the file is missing, damaged or not an affekt model.
+            ConfigError: a model without parameters for this, or both or none of the two kinds.
+            AudioError: no recording in which somebody speaks.
         """
-        path = BUNDLED if model is None else Path(model)
-        content = read_model(path, bundled=model is None)
-        return cls(content, "bundled" if model is None else str(path), threads)
+        from affekt.recognition.speaker_groups import shift_of
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as the model file; the session is opened again."""
-        return Recognizer, (self.content, self.name, self._wanted_threads)
-
-    def __repr__(self) -> str:
-        return f"<Recognizer {self.identity}: {', '.join(self.labels)}>"
-
-    @cached_property
-    def identity(self) -> str:
-        return identity_of(self.name, self.card.version, self.content)
+        adapted = copy.copy(self)
+        adapted._shift = None
+        adapted._shift = shift_of(adapted, as_list(recordings), as_list(baseline), sample_rate_hz)
+        return adapted
 
     def predict(
         self,
@@ -181,6 +157,7 @@ class Recognizer:
         *,
         first: bool = False,
         cluster: RayCluster | None = None,
+        speakers: Iterable[str] | None = None,
     ) -> Iterator[Prediction | Failure]:
         """Predictions of many recordings, in their order; one that cannot be used gives a :class:`Failure`.
 
@@ -194,6 +171,8 @@ class Recognizer:
             sample_rate_hz: of arrays that do not bring their own.
             min_confidence, first: as for :meth:`predict`.
             cluster: compute on a Ray cluster, whose nodes read files by the same paths.
+            speakers: who speaks in each recording of a list: answers are adapted to each speaker, which hears every
+                recording twice.
 
         Returns:
             An iterator; recordings are read only as fast as it is consumed.
@@ -211,14 +190,18 @@ class Recognizer:
             return self._recognize_chunk(chunk, options)
 
         items, how = as_list(sources), {"min_confidence": min_confidence, "first": first}
+        if speakers is not None:
+            from affekt.recognition.speaker_groups import predict_speakers
+
+            return predict_speakers(self, list(items), list(speakers), sample_rate_hz, how)
         if cluster is not None:
             return predict_on_ray(self.content, self.name, items, how, cluster)
-        count = processes_for(items, threads) if isinstance(items, list | tuple) else 0
+        count = processes_for(items, threads) if isinstance(items, list | tuple) and self._shift is None else 0
         if count:
             shards = predict_in_processes((self.content, self.name), items, how, count)
             return (answer for shard in shards for answer in shard.answers)
         parts = chunks(items, CHUNK_RECORDINGS)
-        return (answer for answers in _map(recognize, parts, threads) for answer in answers)
+        return (answer for answers in map_in_order(recognize, parts, threads) for answer in answers)
 
     def embed(
         self,
@@ -253,20 +236,28 @@ class Recognizer:
                 total, samples = total + weighted if samples else weighted, samples + len(part)
         return np.asarray(total / samples, np.float32)
 
-    def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
-        """Run the model on one batch.
+    def speech_embeddings(self, source: Source, sample_rate_hz: int | None = None) -> Floats:
+        """Embeddings of the speech in a recording: of all of it, or of windows of 3 s where it is longer than the clip.
 
         Args:
-            waveforms: each [samples] at the model's rate, at most a clip.
+            source, sample_rate_hz: as for :meth:`predict`.
 
         Returns:
-            Probabilities [batch, classes], embeddings [batch, features] and the model's other scores.
+            float32 [stretches, features]; stretches without speech are left out.
 
         Raises:
-            CheckpointError: the model cannot be run.
+            AudioError: as for :meth:`predict`.
         """
-        with self._apart.caller():
-            return run(self._session, waveforms)
+        clip, rest = self._opened(segment_of(source), _Options(sample_rate_hz, 0.0, first=False))
+        size = min(round(SPEECH_SECONDS * self.card.sample_rate_hz), self.card.clip_samples)
+        shortest = SHORTEST_SECONDS * self.card.sample_rate_hz
+        parts = [clip] if rest is None else (part for part in clips_of(rest, size) if len(part) >= shortest)
+        below, found = self.card.speech_below, []
+        for batch in chunks(parts, WINDOWS_AT_ONCE):
+            answer = self._beside_others(batch)
+            spoken = slice(None) if answer.speech is None or below is None else answer.speech >= below
+            found.append(answer.embeddings[spoken])
+        return np.concatenate(found)
 
     def timeline(
         self,
@@ -304,6 +295,8 @@ class Recognizer:
         window_seconds: float = 3.0,
         activity: str = "energy",
         min_confidence: float | None = None,
+        *,
+        adapt: bool = False,
     ) -> Stream:
         """A live stream: feed it samples, and it answers once every hop; see :mod:`affekt.recognition.stream`.
 
@@ -313,6 +306,7 @@ class Recognizer:
             window_seconds: length of the audio that an answer is about, at most the model's clip.
             activity: voice activity detector, a name in `affekt.audio.voice_activity.DETECTORS`.
             min_confidence: as for :meth:`predict`.
+            adapt: adapt to the speaker while listening: one person speaks.
 
         Returns:
             The stream.
@@ -323,18 +317,10 @@ class Recognizer:
         from affekt.recognition.stream import Stream
 
         threshold = self._threshold(min_confidence)
-        return Stream(self, sample_rate_hz, hop_seconds, window_seconds, activity, threshold)
-
-    def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognized]:
-        """Run the model on many batches, on all threads; only a few batches are held at a time.
-
-        Args:
-            batches: each as for :meth:`probabilities`.
-
-        Returns:
-            An iterator over the answers, in order.
-        """
-        return _map(self._beside_others, batches, self.threads)
+        stream = Stream(self, sample_rate_hz, hop_seconds, window_seconds, activity, threshold)
+        if adapt:
+            stream.adapt(self.head, parameters_of(self.card, "speaker", self.name))
+        return stream
 
     def waveform(self, source: Source, sample_rate_hz: int | None = None) -> Floats:
         """The first clip of a recording.
@@ -380,15 +366,6 @@ class Recognizer:
         check_end(segment, timeline.duration_seconds)
         return placed(whole_answer(timeline), segment)
 
-    def _beside_others(self, waveforms: Sequence[Floats]) -> Recognized:
-        """One batch of many, on one core."""
-        return run(self._shared_session, waveforms)
-
-    @cached_property
-    def _shared_session(self) -> onnxruntime.InferenceSession:
-        """For many recordings: each thread of ours runs on its own core, without threads of onnxruntime's."""
-        return self._session if self.threads == 1 else open_session(self.content, self.name, threads=1)
-
     def _recognize_chunk(self, sources: Sequence[Source], options: _Options) -> list[Prediction | Failure]:
         answers: dict[int, Prediction | Failure] = {}
         waveforms: dict[int, Floats] = {}
@@ -421,26 +398,14 @@ class Recognizer:
             predictions.append(replace(placed(answer, segment), truncated=len(waveform) > clip))
         return predictions
 
-    def _threshold(self, min_confidence: Any) -> float:
-        if min_confidence is None:
-            return self.card.unsure_below
-        number = isinstance(min_confidence, int | float | np.number) and not isinstance(min_confidence, bool)
-        if not (number and 0 <= min_confidence <= 1):
-            raise ConfigError("min_confidence", got=repr(min_confidence), expected="a number from 0 to 1")
-        return float(min_confidence)
-
 
 class _Alone:
     """A recognizer as timelines see it where each recording has one thread: its windows run one after the other."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.card, self.labels, self.identity = recognizer.card, recognizer.labels, recognizer.identity
+        self.assumption = recognizer.assumption
         self.probabilities = recognizer._beside_others
 
     def map_windows(self, batches: Iterable[Sequence[Floats]]) -> Iterator[Recognized]:
         return map(self.probabilities, batches)
-
-
-def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """An ordered map; with one thread in the caller's own, which saves the hand-over."""
-    return map(function, items) if threads == 1 else ordered_map(function, items, threads)

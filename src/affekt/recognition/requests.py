@@ -66,6 +66,19 @@ def turn_requests(table: Path, paths: Sequence[str], channels: Channels) -> tupl
     return parts, turns.columns
 
 
+def speakers_of(requests: Sequence[Request]) -> tuple[list[str], str]:
+    """Who speaks in each recording, and the rule: the column `speaker` of a table, else the folder it is in.
+
+    >>> speakers_of([Request("anna/1.wav", Path("anna")), Request("ben/1.wav", Path("ben"))])
+    (['anna', 'ben'], 'a folder per speaker')
+    """
+    if any("speaker" in (request.row or ()) for request in requests):
+        return [(request.row or {}).get("speaker", "") for request in requests], "the column speaker"
+    folders = [str(Path(request.name).parent) for request in requests]
+    rule = "a folder per speaker" if len(set(folders)) > 1 else "all recordings are of one speaker"
+    return folders, rule
+
+
 def split(request: Request, channels: Channels) -> Iterator[Request]:
     """A request for one channel, or one request for each channel."""
     if isinstance(request.item, Failure):

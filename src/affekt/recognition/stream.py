@@ -7,7 +7,7 @@ some 20 ms, where rates differ); what is added to it is how long the caller coll
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from affekt import audio
 from affekt.audio.voice_activity import detector
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.recognition.prediction import Model, Prediction
+from affekt.recognition.adaptation import MOST_WEIGHT, Head, SpeakerEstimate
+from affekt.recognition.prediction import NO_SPEECH, Model, Prediction
 
 Floats = NDArray[np.float32]
 
@@ -63,7 +64,18 @@ class Stream:
         self._heard: Floats = np.empty(0, np.float32)  # at most a window
         self._active = np.empty(0, np.bool_)  # the frames of that window
         self._samples = 0
+        self._speaker: SpeakerEstimate | None = None
         self._waiting: Floats = np.empty(0, np.float32)  # less than a hop
+
+    def adapt(self, head: Head, parameters: Mapping[str, float]) -> None:
+        """Adapt to the speaker from now on, by a running estimate in which old speech fades.
+
+        Args:
+            head: of the model.
+            parameters: of the model's adaptation to speakers.
+        """
+        self._head = head
+        self._speaker = SpeakerEstimate(head, parameters, MOST_WEIGHT)
 
     def feed(self, samples: Floats) -> list[Prediction]:
         """Hear some more samples, any number of them; the answers for the hops that they complete, mostly none or one.
@@ -100,7 +112,14 @@ class Stream:
         if not len(self._active) or self._active.mean() < SPEECH_SHARE:
             return replace(Prediction.no_speech(labels, self._source, start, end), model=self._model.identity)
         answer = self._model.probabilities([self._heard])
-        return answer.prediction(0, self._model, self._unsure_below, self._source, start, end)
+        prediction = answer.prediction(0, self._model, self._unsure_below, self._source, start, end)
+        if self._speaker is None or prediction.label == NO_SPEECH:
+            return prediction
+        self._speaker.add(answer.embeddings, self._hop / self._window)
+        shift = self._speaker.shift()
+        answer = shift.applied(answer, self._head)
+        adapted = answer.prediction(0, self._model, self._unsure_below, self._source, start, end)
+        return replace(adapted, adapted=shift.said)
 
 
 def _check(sample_rate_hz: int, hop_seconds: float, window_seconds: float, clip_seconds: float) -> None:

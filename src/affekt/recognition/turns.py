@@ -57,7 +57,8 @@ def read_turns(path: str | Path, recordings: Sequence[str] = (), channel: Channe
     """Read a table of segments.
 
     A CSV file (with commas, semicolons or tabs) has columns for the start and for the end or the duration, and
-    optionally one for the recording's path, relative to the table. RTTM and TextGrid files name their recording by its
+    optionally one for the recording's path, relative to the table; a table with paths alone, such as a manifest, stands
+    for whole recordings. RTTM and TextGrid files name their recording by its
     stem, beside the table. Recordings that are given are used instead, by name or stem; a single one is that of rows
     without a path.
 
@@ -197,7 +198,8 @@ def _csv_rows(text: str, path: Path) -> Iterator[_Row]:
 
     start, end, duration = column(STARTS), column(ENDS), column(DURATIONS)
     recording = column(PATHS)
-    if start is None or (end is None and duration is None):
+    whole = recording is not None and not (start or end or duration)
+    if not whole and (start is None or (end is None and duration is None)):
         got = f"the columns {', '.join(map(repr, names.values())) or 'none'}"
         expected = "start and end (or duration), and path unless one recording is given"
         raise ConfigError(f"segments {path}", got=got, expected=expected)

@@ -129,7 +129,7 @@ class Replicated(Recognizer):
             if isinstance(answer, AffektError):
                 raise answer
             if answer is not None:
-                return answer
+                return self._shifted(answer)
         got, remedy = "no answer: they died or are overloaded", f"retry after {RETRY_AFTER_SECONDS} s"
         raise RequestError.busy(Fault("replicas of the model", got, remedy=remedy), RETRY_AFTER_SECONDS, status=503)
 
