@@ -1,4 +1,4 @@
-"""The pages of docs/ that say that tests run them: every block, in order, in an empty folder."""
+"""The pages of docs/ whose blocks the tests run, in order, in an empty folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -50,3 +52,19 @@ def test_adding_your_own(tmp_path: Path) -> None:
     assert "wide-margin" in printed
     assert "small-crnn" in printed
     assert (tmp_path / "own.csv").exists()
+
+
+def test_examples_create_tensors_on_the_device_of_their_input() -> None:
+    """Tensors on the meta device, which cannot be mixed with those of the CPU, stand in for a GPU."""
+    names: dict[str, Any] = {"__name__": "page"}
+    exec("import torch\nfrom torch import nn\nfrom affekt.nn import Output", names)
+    code = "\n".join(code for language, code in _blocks("adding.md") if language == "python")
+    for name in ("FirstAndLast", "Averages"):
+        exec(re.search(rf"^class {name}.*?(?=^\S(?!lass {name}))", code, re.MULTILINE | re.DOTALL)[0], names)  # type: ignore[index]
+    x, lengths = torch.ones(2, 5, 3, device="meta"), torch.ones(2, dtype=torch.int64, device="meta")
+    with torch.device("meta"):
+        pooling, network = names["FirstAndLast"](3), names["Averages"](3, 4, "linear")
+    for mask in (None, torch.ones(2, 5, dtype=torch.bool, device="meta")):
+        assert pooling(x, mask).shape == (2, pooling.size)
+    for given in (None, lengths):
+        assert network(x, given).scores.shape == (2, 4)
