@@ -596,6 +596,17 @@ def test_emobox_lists_that_order_folders_by_number(tmp_path: Path) -> None:
     assert [sorted(fold.test) for fold in plan.folds] == [*tests, tests[0]]
 
 
+def test_emobox_recordings_of_one_stem_do_not_share_an_utterance(tmp_path: Path) -> None:
+    """As in MELD, where two parts have recordings of the same name, and the manifest lacks one of them."""
+    manifest = acted(speakers=4)
+    ids, paths = sorted(manifest.ids), column(manifest, "path")
+    taken = paths[ids[0]]
+    train = [*named_after(manifest, ids[20:]), entry("twin", f"elsewhere/{Path(taken).name}", "Angry")]
+    folder = emobox_lists(tmp_path, [{"train": train, "test": named_after(manifest, ids[:20])}])
+    with pytest.raises(ProtocolError, match=r"fold_1 train: got 1 of 61 recordings .* lacks \(made-twin\)"):
+        make_folds(manifest, folder)
+
+
 def test_emobox_validation_keeps_copies_together(tmp_path: Path) -> None:
     manifest = acted(speakers=4)
     ids = sorted(manifest.ids)

@@ -168,6 +168,18 @@ class TestLeftOut:
         assert [line.split(":")[0] for line in named] == [gone, broken]
         assert (tmp_path / "m" / "model.onnx").exists()
 
+    @pytest.mark.parametrize("verb", ["train", "experiment"])
+    def test_a_wrong_folder_is_one_line_however_many_recordings(
+        self, verb: str, bursts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        table = Manifest.read(bursts / "manifest.csv").table
+        Manifest(table, tmp_path / "nowhere").write(tmp_path / "m.csv")
+        words = [verb, str(tmp_path / "m.csv"), "-o", str(tmp_path / "m"), "--cache", str(tmp_path / "cache")]
+        assert main(words) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("affekt: error: 48 times (s0-angry-0: ")
+        assert "and 45 more): got no such file" in line
+
     def test_many_are_one_line(self, bursts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         table = Manifest.read(bursts / "manifest.csv").table
         (tmp_path / "wav").mkdir()

@@ -27,7 +27,7 @@ from affekt import __version__
 from affekt.cli.framework.calls import call
 from affekt.cli.framework.help_pages import HELP, front_page
 from affekt.config import is_run_config, read_toml
-from affekt.errors import AffektError, ConfigError
+from affekt.errors import AffektError, ConfigError, gathered
 from affekt.runtime.logs import log_as, say
 
 
@@ -251,7 +251,7 @@ def options_of_run(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
 def _explain(error: Exception, verb: str) -> int:
     """Print one line per fault, and return the exit code."""
     if isinstance(error, AffektError):
-        return _say(("error: " + "\\n".join(str(fault).splitlines()) for fault in error.faults), MEND)
+        return _say(("error: " + "\\n".join(str(fault).splitlines()) for fault in gathered(error.faults)), MEND)
     missing = next(filter(None, map(_missing_extra, _causes(error))), None)
     if missing:
         module, extra = missing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,11 +13,12 @@ from affekt.cli.shared import (
     conclude,
     print_estimate,
     run_with_progress,
+    say_left_out,
     side_by_side,
 )
 from affekt.data.labels import label_set
 from affekt.experiments.progress import make_progress
-from affekt.runtime.logs import LogFormat, log_as, say
+from affekt.runtime.logs import LogFormat, log_as
 from affekt.runtime.ray_cluster import RayJobs
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ def experiment(
             cache=cache,
             on_progress=progress.on_progress,
         )
-        for fault in failures:
-            say(f"left out: {fault}", **asdict(fault))
+        say_left_out(failures)
         if not plan:
             failures += run_with_progress(planned, runs, progress)
     if plan:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 from affekt.cli.framework.arguments import Option
-from affekt.cli.shared import choose_engine, conclude, print_estimate, run_with_progress, side_by_side
+from affekt.cli.shared import (
+    choose_engine,
+    conclude,
+    print_estimate,
+    run_with_progress,
+    say_left_out,
+    side_by_side,
+)
 from affekt.data.labels import LABEL_SETS
 from affekt.experiments.progress import ExperimentProgress
 
@@ -57,6 +64,7 @@ def reproduce(
             cache=cache,
             on_progress=progress.on_progress,
         )
+    say_left_out(failures)
     print_estimate(planned, workers)
     with ExperimentProgress(planned.recipe.train.max_epochs) as progress:
         failures += run_with_progress(planned, choose_engine("local", workers), progress)

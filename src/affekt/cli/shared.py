@@ -6,13 +6,13 @@ Nothing heavy is imported at the top, so that the help of every verb works in th
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, make_dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from affekt.config import merge
-from affekt.errors import AffektError, ConfigError, Fault
+from affekt.errors import AffektError, ConfigError, Fault, gathered
 from affekt.runtime.logs import say
 from affekt.runtime.ray_cluster import RayJobs
 from affekt.training.train_config import TrainConfig
@@ -180,3 +180,9 @@ def conclude(planned: Experiment) -> None:
     print_table(summary)
     for path in written:
         print(path)
+
+
+def say_left_out(faults: Sequence[Fault]) -> None:
+    """Name the recordings that cannot be used, on standard error; in one line where many have the same fault."""
+    for fault in gathered(faults):
+        say(f"left out: {fault}", **asdict(fault))

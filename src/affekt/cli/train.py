@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from affekt.cli.framework.arguments import Option
-from affekt.cli.shared import TrainChanges, changed_recipe, one_system
+from affekt.cli.shared import TrainChanges, changed_recipe, one_system, say_left_out
 from affekt.data.labels import label_set
-from affekt.errors import Fault, gathered
 from affekt.experiments.progress import make_model_progress
 from affekt.runtime.logs import LogFormat, log_as, say
 
@@ -88,7 +85,7 @@ def train(
                 force=force,
                 on_progress=progress.on_progress,
                 on_epoch=progress.on_model_epoch,
-                on_left_out=_say_left_out,
+                on_left_out=say_left_out,
             )
     except TrainingInterrupted as stop:
         say(_interrupted(stop, out / WEIGHTS))
@@ -127,7 +124,7 @@ def _fine_tune(
         cache=cache,
         force=force,
         seed=seed,
-        on_left_out=_say_left_out,
+        on_left_out=say_left_out,
     )
     before = f"; {init} before: {tuned.measures['ua_before']:.3f}" if "ua_before" in tuned.measures else ""
     print(f"fine-tuned on {tuned.measures['utterances']:,} recordings; cross-validation: {tuned.line}")
@@ -136,12 +133,6 @@ def _fine_tune(
         print(f"left out: {len(tuned.left_out):,} recordings, named in {tuned.path.with_name('validation.json')}")
     print(f"affekt predict --model {tuned.path} RECORDING...")
     return 1 if tuned.left_out else 0
-
-
-def _say_left_out(faults: Sequence[Fault]) -> None:
-    """Name the recordings that cannot be used; in one line where many have the same fault."""
-    for fault in gathered(faults):
-        say(f"left out: {fault}", **asdict(fault))
 
 
 def _interrupted(stop: TrainingInterrupted, weights: Path) -> str:

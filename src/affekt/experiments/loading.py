@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from affekt.data.labels import LabelSet
+from affekt.data.labels import LabelSet, unusable_classes
 from affekt.data.manifest import Manifest
 from affekt.data.waveform_store import WaveformStore
 from affekt.errors import ConfigError, Fault
@@ -92,6 +92,8 @@ def load_data(
     Returns:
         The data, the content hash of each utterance's audio, and what could not be decoded.
     """
+    if labels is None and (fault := unusable_classes(manifest.labels)):
+        raise ConfigError.of([fault])
     manifest = manifest.select(labels) if labels is not None else manifest
     classes = labels.classes if labels is not None else tuple(sorted(set(manifest.labels)))
     if len(classes) < 2:

@@ -18,7 +18,7 @@ import tomli_w
 
 from affekt.config import as_table
 from affekt.data import training_audio
-from affekt.data.labels import LabelSet, unusable_classes
+from affekt.data.labels import LabelSet
 from affekt.data.manifest import Manifest
 from affekt.data.protocols import make_folds
 from affekt.errors import ConfigError, Fault
@@ -90,7 +90,6 @@ def train_model(
     system = recipe.apply(system)
     if start is not None:
         system = replace(system, network=start.system.network, features=start.system.features)
-    _check_labels(manifest, labels)
     _check_folder(out, force)
     out.mkdir(parents=True, exist_ok=True)
     data, hashes, failures = load_data(manifest, [system], labels, cache, choose_device(device), on_progress)
@@ -128,12 +127,6 @@ def train_model(
     kept = keep(fitted, {})
     (out / STATE).unlink(missing_ok=True)
     return kept
-
-
-def _check_labels(manifest: Manifest, labels: LabelSet | None) -> None:
-    """Refuse numbers and one label per row, unless a label set names them."""
-    if labels is None and (fault := unusable_classes(manifest.labels)):
-        raise ConfigError.of([fault])
 
 
 def _check_folder(out: Path, force: bool) -> None:

@@ -208,6 +208,15 @@ class TestAudformat:
         with pytest.raises(ConfigError, match=said):
             prepare("audformat", database, **options)
 
+    def test_a_column_of_measurements_is_refused_with_the_reason(self, database: Path) -> None:
+        audformat = pytest.importorskip("audformat")
+        base = audformat.Database.load(str(database))
+        base["files"]["arousal"] = audformat.Column()
+        base["files"]["arousal"].set([0.25, 0.75, 0.5])
+        base.save(str(database), storage_format="csv")
+        with pytest.raises(CorpusError, match=r"column 'arousal': got numbers .*expected classes; choose another with"):
+            prepare("audformat", database, column="arousal")
+
     def test_a_damaged_database(self, database: Path) -> None:
         (database / "db.yaml").write_text("{")
         with pytest.raises(CorpusError, match=r"expected db\.yaml"):

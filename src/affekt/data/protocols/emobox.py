@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -55,12 +55,11 @@ def read_emobox(folder: str | Path, manifest: Manifest, utterances: Utterances, 
         ProtocolError: every list that is missing or unreadable, and every recording that the manifest lacks.
     """
     lists = _lists(Path(folder))
-    index = _index(manifest)
-    emotions = {entry.emotion for parts in lists.values() for entry in _entries(parts) if _find(entry, index)}
-    refuse(_unmatched_faults(lists, index, emotions))
+    found = _matches((entry for parts in lists.values() for entry in _entries(parts)), _index(manifest))
+    refuse(_unmatched_faults(lists, found))
     folds = []
     for number, parts in enumerate(lists.values()):
-        ids = {part: tuple(id for entry in entries for id in _find(entry, index)) for part, entries in parts.items()}
+        ids = {part: tuple(found[entry] for entry in entries if entry in found) for part, entries in parts.items()}
         train, validation = ids["train"], ids.get("valid", ())
         if "valid" not in ids:
             validation = validation_of(utterances, train, VALIDATION_SHARE, seed)
@@ -127,23 +126,36 @@ def _index(manifest: Manifest) -> Mapping[str, set[str]]:
     return index
 
 
-def _find(entry: _Entry, index: Mapping[str, set[str]]) -> list[str]:
-    """The one utterance that the entry means; none if there is none, or several that cannot be told apart."""
-    for name in entry.names():
-        if len(index.get(name, ())) == 1:
-            return list(index[name])
-    return []
+def _matches(entries: Iterable[_Entry], index: Mapping[str, set[str]]) -> dict[_Entry, str]:
+    """The one utterance that each entry means, where there is one.
+
+    Entries of different recordings never share an utterance: it belongs to the one that names it most specifically.
+    """
+    claims: dict[str, list[tuple[int, _Entry]]] = defaultdict(list)
+    for entry in dict.fromkeys(entries):
+        for rank, name in enumerate(entry.names()):
+            if len(index.get(name, ())) == 1:
+                claims[next(iter(index[name]))].append((rank, entry))
+                break
+    matches: dict[_Entry, str] = {}
+    for id, claimants in claims.items():
+        best = min(rank for rank, _ in claimants)
+        first = [entry for rank, entry in claimants if rank == best]
+        if len({entry.wav for entry in first}) == 1:
+            matches |= dict.fromkeys(first, id)
+    return matches
 
 
 def _unmatched_faults(
-    lists: Mapping[str, Mapping[str, Sequence[_Entry]]], index: Mapping[str, set[str]], emotions: set[str]
+    lists: Mapping[str, Mapping[str, Sequence[_Entry]]], found: Mapping[_Entry, str]
 ) -> Iterator[Fault]:
+    emotions = {entry.emotion for entry in found}
     if not emotions:
         yield Fault("fold lists", got="no recording of the manifest", expected="lists of the manifest's corpus")
     for fold, parts in lists.items():
         for part, entries in parts.items():
             wanted = [entry for entry in entries if entry.emotion in emotions]
-            missing = [entry.key for entry in wanted if not _find(entry, index)]
+            missing = [entry.key for entry in wanted if entry not in found]
             if missing:
                 yield Fault(
                     f"{fold} {part}",
