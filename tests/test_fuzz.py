@@ -271,7 +271,7 @@ HEADERS = {
 def test_headers_that_claim_everything(tmp_path: Path, content: bytes) -> None:
     with watched(tmp_path) as refusals:
         assert len(audio.load(content)) == 50
-    assert not refusals or re.search("no audio that can be decoded|no samples", str(refusals[0]))
+    assert not refusals or re.search("that can(not)? be decoded|no samples", str(refusals[0]))
 
 
 def test_a_table_of_a_billion_rows(tmp_path: Path) -> None:

@@ -138,8 +138,15 @@ def test_a_container_that_breaks_off_is_named(caplog: pytest.LogCaptureFixture) 
     samples = audio.load(data[: len(data) // 2])
     assert RATE_HZ < len(samples) < 8 * RATE_HZ
     assert "breaks off: got" in caplog.text
-    with pytest.raises(AudioError, match=r"an MP4 or QuickTime file .* that cannot be decoded"):
-        audio.load(muxed("mp4", "aac", tone())[:3_000])
+    with pytest.raises(AudioError, match=r"an MP4 or QuickTime file .* that breaks off before its sound can be read"):
+        audio.load(muxed("mp4", "aac", tone())[:3_000])  # its index stands at the end
+    for container, codec in (("webm", "libopus"), ("asf", "wmav2"), ("avi", "pcm_s16le"), ("tta", "tta")):
+        data = muxed(container, codec, tone(10.0, 48_000), 48_000)
+        caplog.clear()
+        audio.load(data, max_seconds=20.0)
+        assert not caplog.records
+        audio.load(data[: len(data) * 2 // 3])
+        assert "breaks off: got" in caplog.text, container
 
 
 def test_no_file_is_opened_that_a_container_refers_to(tmp_path: Path) -> None:

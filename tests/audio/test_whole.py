@@ -239,7 +239,7 @@ def test_ogg_without_its_last_page_is_named(encoding: str, caplog: pytest.LogCap
 
 def test_ogg_that_ends_in_its_head_is_named() -> None:
     content = encoded(voice(2.0), container="OGG", encoding="VORBIS")
-    with pytest.raises(AudioError, match="an Ogg file that breaks off before its sound begins"):
+    with pytest.raises(AudioError, match="an Ogg file that breaks off before its sound can be read"):
         audio.load(content[:1_500])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from affekt.audio.layout import SLACK_BYTES, Bytes, ByteSpan, Layout
-from affekt.audio.signatures import AIFF, AU, CAF, FLAC, MATROSKA, MP4, NIST, W64, WAV, Kind
+from affekt.audio.signatures import AIFF, ASF, AU, AVI, CAF, FLAC, MATROSKA, MP4, NIST, VOC, W64, WAV, Kind
 
 ByteOrder = Literal["little", "big"]
 
@@ -23,6 +23,7 @@ OPEN_SIZE = b"\xff\xff\xff\xff"
 """The size that libsndfile takes for an unknown one."""
 FLAC_HEAD = b"fLaC\0\0\0\x22"
 W64_GUID_BYTES = 16
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 class _Data(NamedTuple):
@@ -38,9 +39,8 @@ def lay_out(content: Bytes, kind: Kind) -> Layout:
         return _wav(content)
     if kind is FLAC:
         return _flac(content)
-    if kind in (MP4, MATROSKA):
-        is_cut = _mp4_is_cut(content) if kind is MP4 else _matroska_is_cut(content)
-        return Layout((ByteSpan(0, len(content), cut=is_cut),))
+    if kind in CUT:
+        return Layout((ByteSpan(0, len(content), cut=CUT[kind](content)),))
     find = FINDERS.get(kind)
     return Layout((_part(0, len(content), find(content) if find else None),))
 
@@ -185,12 +185,19 @@ def _nist_data(content: Bytes) -> _Data | None:
     return None if is_packed else _Data(start, count * width * channels)
 
 
+def _voc_data(content: Bytes) -> _Data | None:
+    start = int.from_bytes(content.at(20, 2), "little")
+    block = content.at(start, 4)
+    return _Data(start + 4, int.from_bytes(block[1:], "little")) if block[:1] in (b"\x01", b"\x09") else None
+
+
 FINDERS: dict[Kind, Callable[[Bytes], _Data | None]] = {
     AIFF: _aiff_data,
     AU: _au_data,
     W64: _w64_data,
     CAF: _caf_data,
     NIST: _nist_data,
+    VOC: _voc_data,
 }
 
 
@@ -228,6 +235,22 @@ def _matroska_is_cut(content: Bytes) -> bool:
     return position > len(content) + SLACK_BYTES
 
 
+def _avi_is_cut(content: Bytes) -> bool:
+    """Whether the RIFF form ends past the file's end."""
+    size = _stated(int.from_bytes(content.at(4, 4), "little"))
+    return size is not None and 8 + size > len(content) + SLACK_BYTES
+
+
+def _asf_is_cut(content: Bytes) -> bool:
+    """Whether the file is shorter than its File Properties Object says (ASF specification, section 3.2)."""
+    head = content.at(0, 1 << 14)
+    at = head.find(ASF_PROPERTIES)
+    properties = head[at : at + 92] if at >= 0 else b""
+    if len(properties) < 92 or properties[88] & 1:  # bit 0: the sizes are not known yet
+        return False
+    return int.from_bytes(properties[40:48], "little") > len(content) + SLACK_BYTES
+
+
 def _ebml_size(content: Bytes, at: int) -> tuple[int | None, int]:
     """The size of an element, None for unknown, and where its content begins."""
     first = content.at(at, 1)
@@ -236,3 +259,11 @@ def _ebml_size(content: Bytes, at: int) -> tuple[int | None, int]:
     length = 9 - first[0].bit_length()
     value = int.from_bytes(content.at(at, length), "big") & ((1 << 7 * length) - 1)
     return (None if value == (1 << 7 * length) - 1 else value), at + length
+
+
+CUT: dict[Kind, Callable[[Bytes], bool]] = {
+    MP4: _mp4_is_cut,
+    MATROSKA: _matroska_is_cut,
+    AVI: _avi_is_cut,
+    ASF: _asf_is_cut,
+}

@@ -35,6 +35,8 @@ PREROLL_SECONDS = 1.0
 """Decoded before a start and dropped, by which the state of any codec has settled."""
 OPTIONS = {"probesize": str(1 << 20), "analyzeduration": "2000000", "protocol_whitelist": "none"}
 """For FFmpeg's demuxers: how much they read to find the tracks' parameters, and that they open nothing else."""
+EXACT = ("mov", "matroska", "wav", "aiff", "caf", "flac", "tta", "ape", "wv")
+"""Demuxers whose durations stand in the header, rather than being estimated from the bit rate."""
 SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 """Full scale of integer samples."""
 
@@ -195,13 +197,13 @@ class ContainerDecoder:
 
     def _is_sound_alone(self) -> bool:
         """Whether the stated duration is that of the sound: of a Matroska file it is the longest track's."""
-        return self._kind.demuxer == "mov" or len(self._container.streams) == 1
+        return self._kind.demuxer in EXACT and (self._kind.demuxer == "mov" or len(self._container.streams) == 1)
 
     def _duration_seconds(self) -> float | None:
         """The duration that the header states; None where FFmpeg would only estimate it."""
         if self._kind.demuxer == "mov" and self._track.duration and self._track.time_base:
             return float(self._track.duration * self._track.time_base)
-        if self._kind.demuxer in ("matroska", "asf", "wav", "aiff", "caf", "flac") and self._container.duration:
+        if self._kind.demuxer in (*EXACT, "asf") and self._container.duration:
             return self._container.duration / 1e6
         return None
 

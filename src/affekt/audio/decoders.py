@@ -308,10 +308,21 @@ def _container(stream: BinaryIO, part: ByteSpan, kind: Kind, name: str) -> Itera
     """The decoder of a file that libsndfile does not know."""
     if not (kind.demuxer and containers.available()):
         raise containers.refused(kind, name)
-    with containers.opened(stream, kind, name) as decoder:
+    with ExitStack() as stack:
+        try:
+            decoder = stack.enter_context(containers.opened(stream, kind, name))
+        except AudioError:
+            if part.cut:
+                raise _broken_off(kind, name) from None
+            raise
         check_rate(f"{name}: sample rate", decoder.sample_rate_hz)
         decoder.ending = Ending(decoder.promised_frames, part.cut)
         yield decoder
+
+
+def _broken_off(kind: Kind, name: str) -> AudioError:
+    got = f"{kind.name} that breaks off before its sound can be read"
+    return AudioError(name, got=got, expected="audio", remedy="fetch it again, or leave it out")
 
 
 def _by_libsndfile_or_ffmpeg(
@@ -328,8 +339,7 @@ def _by_libsndfile_or_ffmpeg(
             with suppress(AudioError):
                 return stack.enter_context(_container(stream, part, kind, name))
         if kind is not None and part.cut:
-            got = f"{kind.name} that breaks off before its sound begins"
-            raise AudioError(name, got=got, expected="audio", remedy="fetch it again, or leave it out") from None
+            raise _broken_off(kind, name) from None
         raise
 
 

@@ -156,7 +156,7 @@ class Bytes:
         offset = position - self._start
         if offset < 0 or offset + size > len(self._held):
             self._stream.seek(position)
-            self._start, self._held = position, self._stream.read(max(size, ahead))
+            self._start, self._held = position, self._stream.read(min(max(size, ahead), self._length - position))
             offset = 0
         return self._held[offset : offset + size]
 

@@ -43,6 +43,7 @@ class _Run:
         samples_per_frame: samples per channel in each.
         counter: the head of the frame that counts the others; empty if there is none.
         frames: how many hold sound.
+        last_at: where the last frame begins.
         end: where the last frame ends, which may be past the end of the file.
     """
 
@@ -52,6 +53,7 @@ class _Run:
     samples_per_frame: int
     counter: bytes
     frames: int = 0
+    last_at: int = 0
     end: int = 0
 
 
@@ -76,8 +78,9 @@ def _runs(content: Bytes) -> list[_Run]:
             if _begins_run(runs, position, begins_at, head, counter):
                 start = begins_at if begins_at > (runs[-1].end if runs else 0) else position
                 runs.append(_Run(start, position, _signature(head), mpeg_samples(head), counter))
+            runs[-1].frames += not counter and position + length <= len(content)
+            runs[-1].last_at = position
             position += length
-            runs[-1].frames += not counter
             runs[-1].end = position
         elif tag := _tag_bytes(content, position, head):
             begins_at = begins_at if runs and begins_at >= runs[-1].end else position
@@ -141,8 +144,9 @@ def _counts(head: bytes) -> bool:
 
 
 def _part(run: _Run, length: int) -> ByteSpan:
-    """How to decode a run so that all of its frames are heard, and no tag that follows them."""
-    stop, cut, counted = min(run.end, length), run.end > length, run.frames * run.samples_per_frame
+    """How to decode a run so that all of its whole frames are heard, and no tag that follows them."""
+    cut, counted = run.end > length, run.frames * run.samples_per_frame
+    stop = run.last_at if cut else run.end
     flags, frames_at = _fields(run.counter)
     if not flags & HAS_FRAMES:
         return ByteSpan(run.start, stop, endless=True, frames=counted, cut=cut)

@@ -240,7 +240,7 @@ class Recording:
         if is_short or ending.cut or damage:
             self.breaks_off = True
             reason = f"expected {promised / rate_hz:.3f} s" if is_short and promised else "its end is missing"
-            reason = f"{damage} follows" if damage and not is_short else reason
+            reason = f"{damage} follows" if damage and not is_short and not ending.cut else reason
             remark(self._name, f"breaks off: got {got}, {reason}; what is there is used")
         if ending.unheard:
             remark(self._name, f"got {got}; not heard: {ending.unheard}")
