@@ -185,6 +185,10 @@ def corrected_resampled_interval(
 def _corrected_error(differences: Float[Floats, " folds"], test_size: float, train_size: float) -> float:
     if len(differences) < 2:
         raise ValueError("a t-test needs two folds or more")
+    # Derivation. Differences of folds whose training parts overlap have a correlation rho, so the variance of their
+    # mean is sigma^2 (1 / n + (n - 1) / n rho), while E[s^2] = sigma^2 (1 - rho). Put together, the variance is
+    # E[s^2] (1 / n + rho / (1 - rho)). Nadeau & Bengio take rho = n_test / (n_test + n_train), for which
+    # rho / (1 - rho) = n_test / n_train.
     return float(np.sqrt((1 / len(differences) + test_size / train_size) * differences.var(ddof=1)))
 
 
