@@ -83,7 +83,7 @@ def test_every_question_has_its_answer(document: Document) -> None:
     for name in ("emodb-random", "emodb-speaker", "emodb-speaker-robust"):
         assert f"Results: {name}" in headings
     assert headings[0] == "Question"
-    assert headings[-1] == "What is measured and what is still to run"
+    assert headings[-1] == "Finished and missing jobs"
 
 
 def test_table_1_stands_beside_what_was_quoted(document: Document, study: Study) -> None:
@@ -117,8 +117,8 @@ def test_claims_carry_their_interval_and_reading(document: Document, study: Stud
 def test_every_answer_begins_with_what_its_table_says(document: Document, study: Study) -> None:
     claims = [row["verdict"] for run in study.runs for row in asked.claims(run)]
     counts = [claims.count(verdict) for verdict in ("reached", "refuted", "open")]
-    said = f"at or above 4 points in {counts[0]}, below in {counts[1]}, and holds 4 points in {counts[2]}."
-    assert f"Of {len(claims)} comparisons, the interval lies {said}" in section(document, "(a)")
+    said = f"at or above 4 points in {counts[0]}, below in {counts[1]}, and contains 4 points in {counts[2]}."
+    assert f"Of {len(claims)} comparisons, the interval is {said}" in section(document, "(a)")
     (pair,) = asked.alphas(study.runs[0])
     largest = numbers.percent(abs(pair["difference"]))
     assert f"the largest difference is {largest} points" in section(document, "(b)")
@@ -138,13 +138,13 @@ def test_every_answer_begins_with_what_its_table_says(document: Document, study:
 
 def test_what_was_not_run_has_its_command(document: Document) -> None:
     assert "affekt experiment nemo.csv -o runs/nemo-speaker --systems headline" in section(document, "(d)")
-    assert "runs/ravdess-speaker-robust" in section(document, "Speakers who were never heard")
+    assert "runs/ravdess-speaker-robust" in section(document, "Unseen speakers")
     empty = describe_study(Study(()), [])
     for start in ("(a)", "(b)", "(c)", "(d)", "(e)"):
         assert "Not run: " in section(empty, start)
         assert "affekt experiment " in section(empty, start)
-    assert "python scripts/ablation.py nemo.csv" in section(empty, "Speakers who were never heard")
-    assert f"0 of {12 * 15 * len(study_plan.SYSTEMS):,} jobs" in section(empty, "What is measured")
+    assert "python scripts/ablation.py nemo.csv" in section(empty, "Unseen speakers")
+    assert f"0 of {12 * 15 * len(study_plan.SYSTEMS):,} jobs" in section(empty, "Finished and missing")
 
 
 def test_the_commands_are_the_program_s(document: Document) -> None:
@@ -166,7 +166,7 @@ def test_the_commands_are_the_program_s(document: Document) -> None:
 
 
 def test_what_is_left_has_hours_where_costs_are_known(document: Document) -> None:
-    rows = {row[0]: row for row in table(document, "Jobs that are left").rows}
+    rows = {row[0]: row for row in table(document, "Missing jobs").rows}
     jobs = 15 * len(study_plan.SYSTEMS)
     left = jobs - 6 * 6
     assert rows["emodb-random"] == (

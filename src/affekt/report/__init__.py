@@ -1,6 +1,6 @@
-"""Reports: a summary and its run shown as Markdown, LaTeX, one self-contained web page, or a table in the terminal.
+"""Reports of a run as Markdown, LaTeX, one self-contained web page, or a table in the terminal.
 
-Nothing is measured here: every figure comes from :func:`affekt.results.summarize`.
+Nothing is computed here: every figure comes from :func:`affekt.results.summarize`.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ def write_report(
     summary: Mapping[str, Any] | None = None,
     projection: Projection = "pca",
 ) -> list[Path]:
-    """Write report.html, report.md and report.tex, the latter two with their plots in `figures/`.
+    """Write report.html, report.md and report.tex; the plots of the latter two are in `figures/`.
 
     Args:
         results: the run to show.
-        folder: where to; made if missing, and equal names in it are replaced.
+        folder: output folder; created if missing. Existing reports in it are replaced.
         formats: any of :data:`FORMATS`.
-        summary: of the run, if it is already there; else it is computed with its defaults.
-        projection: of the deep features onto the plane.
+        summary: of the run; None: computed with the defaults of :func:`affekt.results.summarize`.
+        projection: of the deep features onto the plane: `pca` or `tsne`.
 
     Returns:
-        The files, in the order of the formats; plots are not among them.
+        Paths of the reports, in the order of the formats; without the plots.
 
     Raises:
         ConfigError: an unknown format.
     """
     _check(formats)
-    # Plots need matplotlib, which takes a second to import: whoever only prints a table does not wait for it.
+    # Only plots need matplotlib, which takes a second to import.
     from affekt.report.content import describe
     from affekt.results import summarize
 
@@ -59,11 +59,11 @@ def write_report(
 def write_study(
     study: Study, folder: str | Path, formats: Sequence[Format] = FORMATS, ablations: Sequence[Ablation] = ()
 ) -> list[Path]:
-    """Write study.html, study.md and study.tex: what several runs say together.
+    """Write study.html, study.md and study.tex: a report on several runs.
 
     Args:
         study: the runs.
-        folder: where to; made if missing, and equal names in it are replaced.
+        folder: output folder; created if missing. Existing reports in it are replaced.
         formats: any of :data:`FORMATS`.
         ablations: of the robust recipe.
 

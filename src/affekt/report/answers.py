@@ -1,4 +1,4 @@
-"""What a study answers to each of its questions: a sentence of numbers, the tables behind it, and what was not run."""
+"""The answers of a study to its questions: a summary sentence, tables, and the commands of missing runs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Row = Mapping[str, Any]
 LEVEL = 0.05
 
 READINGS = {
-    "reached": "the whole interval lies at or above 4 points: the claim holds here",
-    "refuted": "the whole interval lies below 4 points: the claim does not hold here",
-    "open": "4 points lie inside the interval: these jobs cannot tell",
+    "reached": "the whole interval is at or above 4 points: the claim holds here",
+    "refuted": "the whole interval is below 4 points: the claim does not hold here",
+    "open": "the interval contains 4 points: undecided by these jobs",
 }
 
 
 def command(part: Planned, systems: str = "study", seeds: int = study_plan.SEEDS) -> str:
-    """What runs a part of the study, or goes on with it.
+    """The command that starts or resumes a part of the study.
 
     >>> print(command(Planned("emodb", "speaker", "paper", {}), "headline", 1))
     affekt experiment emodb.csv -o runs/emodb-speaker --systems headline --protocol speaker --folds 5 --seeds 1
@@ -38,7 +38,7 @@ def command(part: Planned, systems: str = "study", seeds: int = study_plan.SEEDS
 
 
 def not_run(what: str, parts: Sequence[Planned], systems: str, seeds: int = study_plan.SEEDS) -> Iterator[Block]:
-    """What is missing, and the commands that bring it."""
+    """The missing runs and their commands."""
     yield Paragraph(f"Not run: {what}.")
     yield Code("\n".join(command(part, systems, seeds) for part in parts))
 
@@ -58,7 +58,7 @@ def _p_values(row: Row) -> tuple[str, str]:
 
 
 def claims(study: Study) -> Iterator[Block]:
-    """(a) The gain of each proposal, and what it says of the paper's claim."""
+    """(a) The gain of each proposal, compared with the paper's claim."""
     yield Heading("(a) Do the proposals gain 4 points?")
     found = [(run.planned.name, row) for run in study.runs for row in asked.claims(run)]
     rows = tuple(
@@ -75,8 +75,8 @@ def claims(study: Study) -> Iterator[Block]:
     if rows:
         counts = {verdict: sum(row["verdict"] == verdict for _, row in found) for verdict in READINGS}
         yield Paragraph(
-            f"Of {len(found)} comparisons, the interval lies at or above 4 points in {counts['reached']}, below in "
-            f"{counts['refuted']}, and holds 4 points in {counts['open']}."
+            f"Of {len(found)} comparisons, the interval is at or above 4 points in {counts['reached']}, below in "
+            f"{counts['refuted']}, and contains 4 points in {counts['open']}."
         )
         columns = ("Run", "Proposal", "UA gain (points)", "p (t)", "p (t), Holm", "Verdict", "The claim of 4 points")
         note = (
@@ -92,7 +92,7 @@ def claims(study: Study) -> Iterator[Block]:
 
 
 def alpha(study: Study) -> Iterator[Block]:
-    """(b) What alpha does, where focal systems differ in it alone."""
+    """(b) The effect of alpha between focal systems that differ only in it."""
     yield Heading("(b) Does alpha matter under Adam?")
     yield Paragraph(
         "A constant alpha multiplies the whole loss. Adam divides the gradient by its own size, so two alphas should "
@@ -124,7 +124,7 @@ def alpha(study: Study) -> Iterator[Block]:
 
 def spread(study: Study) -> Iterator[Block]:
     """(c) Spread by source."""
-    yield Heading("(c) Where does the spread come from?")
+    yield Heading("(c) What are the sources of variation?")
     found = [(run.planned.name, row) for run in study.runs for row in asked.spreads(run)]
     rows = tuple(_spread_row(name, row) for name, row in found)
     if rows:
@@ -133,14 +133,15 @@ def spread(study: Study) -> Iterator[Block]:
             "Standard deviations of UA by source (points).",
             ("Run", "System", "all jobs", "folds", "seeds", "sampling", "epochs near the kept one", "kept above last"),
             rows,
-            note="Folds and seeds: square roots of the components of a random-effects model, with intervals; they need "
-            "two seeds to be told apart. Sampling: what the finite test part alone would bring about, a part of folds. "
-            f"Epochs: standard deviation of validation UA within {asked.NEAR_EPOCHS} epochs of the kept one about a "
-            "straight line, and validation UA of the kept epoch above the last one's, means over jobs with Student's "
-            "intervals: what the choice of an epoch rests on. The test part is scored at the kept epoch only.",
+            note="Folds and seeds: square roots of the components of a random-effects model, with intervals; two "
+            "seeds are needed to separate them. Sampling: the variation due to the finite test part alone, a part of "
+            f"folds. Epochs: standard deviation of validation UA within {asked.NEAR_EPOCHS} epochs of the kept one "
+            "about a straight line, and validation UA of the kept epoch minus that of the last one, means over jobs "
+            "with Student's intervals: what the choice of an epoch rests on. The test part is scored at the "
+            "kept epoch only.",
         )
     if not any(len(run.results.seeds) > 1 for run in study.runs):
-        missing = "more than one seed, without which folds and seeds cannot be told apart"
+        missing = "more than one seed, which is needed to separate folds and seeds"
         yield from not_run(missing, _headline(), "headline")
 
 
@@ -179,7 +180,7 @@ def _deviation(row: Row | None) -> str:
 
 def flattery(study: Study) -> Iterator[Block]:
     """(d) Both protocols side by side."""
-    yield Heading("(d) How far does a random split flatter?")
+    yield Heading("(d) How optimistic is a random split?")
     pairs = [
         (corpus, recipe, study.run(corpus, "random", recipe), study.run(corpus, "speaker", recipe))
         for recipe in study_plan.RECIPES
@@ -218,7 +219,7 @@ def _gap(row: Row) -> str:
 
 
 def compactness(study: Study) -> Iterator[Block]:
-    """(e) Geometry of the features, and how it goes with recognition."""
+    """(e) Geometry of the features and its correlation with recognition."""
     yield Heading("(e) Are the features more compact and separated, and does that predict recognition?")
     found = {run.planned.name: asked.compactness(run) for run in study.runs}
     ratios = [row for answer in found.values() for row in answer["changes"] if row["measure"] == "fisher_ratio"]
@@ -257,9 +258,9 @@ def compactness(study: Study) -> Iterator[Block]:
             "Rank correlation (Spearman) of each measure with UA over jobs.",
             ("Run", "Measure", "Correlation", "Jobs"),
             associations,
-            note="Jobs of a fold are centered first, since an easy fold has both; that costs a job each. Interval: "
-            "Bonett & Wright (2000), which takes jobs for independent; systems of one fold share their data, so it is "
-            "somewhat too narrow.",
+            note="Jobs of a fold are centered first, since an easy fold raises both; each centering removes one "
+            "degree of freedom. Interval: Bonett & Wright (2000), which assumes independent jobs; systems of one "
+            "fold share their data, so it is somewhat too narrow.",
         )
     if not changes and not associations:
         yield from not_run("any two systems whose features were kept", _headline(), "headline")
@@ -274,7 +275,7 @@ def _plain_value(row: Row) -> str:
 
 
 def trade_offs(study: Study) -> Iterator[Block]:
-    """(f) Recognition for its price."""
+    """(f) Recognition against cost."""
     yield Heading("(f) Which system is best for its parameters and its time?")
     for run in study.runs:
         rows, name = asked.trade_offs(run), run.planned.name

@@ -1,4 +1,4 @@
-"""What a report is made of, before it becomes Markdown, LaTeX or a web page. Texts are plain; writers escape them."""
+"""The blocks of a report, independent of the output format. Texts are plain; the writers escape them."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Running text."""
+    """A paragraph of text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Lines to be typed as they stand."""
+    """Commands, verbatim."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A warning that no reader may miss."""
+    """A prominent warning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A figure that stands for itself, e.g. the best system's UA."""
+    """A key figure, e.g. the best system's UA."""
 
     label: str
     value: str
@@ -49,7 +49,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A few figures to begin with."""
+    """Key figures at the top of a report."""
 
     items: tuple[Fact, ...]
 
@@ -59,11 +59,11 @@ class Table:
     """A table whose first column names the row.
 
     Attributes:
-        caption: what it shows.
+        caption: of the table.
         columns: their headings.
-        rows: as many cells each.
-        quoted: positions of columns that were not measured but quoted; writers set them apart.
-        note: how to read it.
+        rows: one cell per column.
+        quoted: positions of quoted columns; writers set them apart from measured ones.
+        note: explanation below the table.
     """
 
     caption: str
@@ -78,8 +78,8 @@ class Panel:
     """One plot.
 
     Attributes:
-        name: unique in the document; a file name without its ending.
-        title: what it shows, for those who cannot see it as well.
+        name: unique in the document; the file name without its suffix.
+        title: alternative text.
     """
 
     name: str
@@ -88,13 +88,13 @@ class Panel:
 
     @cached_property
     def svg(self) -> str:
-        """The drawing as SVG, which two of the formats show."""
+        """The drawing as SVG, used by two formats."""
         return plots.svg(self.drawing, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Plots under one caption."""
+    """Plots with a common caption."""
 
     caption: str
     panels: tuple[Panel, ...]
@@ -102,7 +102,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Names, one a line, that may be many."""
+    """A long list of names, one per line."""
 
     caption: str
     items: tuple[str, ...]
@@ -117,9 +117,9 @@ class Document:
 
     Attributes:
         title: of the document.
-        protocol_line: which corpus, split, seeds, and what training and test share.
+        protocol_line: corpus, split, seeds, and whether training and test share speakers or texts.
         blocks: in reading order.
-        name: of its file, without the ending.
+        name: of its file, without suffix.
     """
 
     title: str

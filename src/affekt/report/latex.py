@@ -1,4 +1,4 @@
-"""The report as LaTeX, its plots as PDF files beside it; needs booktabs and graphicx, which every distribution has."""
+"""The report as LaTeX, with its plots as PDF files. Needs the packages booktabs and graphicx."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "[": "{[}",  # a row that begins with a bracket would be read as an option of the \\ before it
+    "[": "{[}",  # a bracket at the start of a row would be an option of the preceding \\
     "\u00a0": "~",
     "−": "$-$",
     "±": r"$\pm$",
@@ -54,7 +54,7 @@ def write(document: Document, folder: Path) -> Path:
 
 
 def render(document: Document) -> str:
-    """The text of a document."""
+    """A document as LaTeX."""
     title = rf"\section*{{{escape(document.title)}}}"
     line = rf"\textbf{{{escape(document.protocol_line)}}}"
     body = "\n\n".join([title, line, *map(_block, document.blocks)])
@@ -62,7 +62,7 @@ def render(document: Document) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Text in which no letter has a meaning to LaTeX.
+    r"""Escape text for LaTeX.
 
     >>> print(escape("50 % of a_b: −1.2 ± 0.3"))
     50 \% of a\_b: $-$1.2 $\pm$ 0.3
@@ -107,7 +107,7 @@ def _table(table: Table) -> str:
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    # A wide table is shrunk to the line, a narrow one is left as it is.
+    # A table wider than the line is scaled down to it.
     body = "\n".join(tabular)
     parts = [r"\begin{table}[!htbp]", r"\centering", rf"\caption{{{escape(table.caption)}}}"]
     parts += [r"\sbox0{%", body, r"}\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"]

@@ -1,4 +1,4 @@
-"""The report as Markdown, its plots as SVG files beside it."""
+"""The report as Markdown, with its plots as SVG files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write(document: Document, folder: Path) -> Path:
 
 
 def render(document: Document) -> str:
-    """The text of a document.
+    """A document as Markdown.
 
     >>> print(render(Document("T", "a | b", (Heading("H"), Table("C", ("x", "y"), (("1", "2"),), frozenset({1}))))))
     # T
@@ -44,7 +44,7 @@ def render(document: Document) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Text in which no letter has a meaning to Markdown.
+    r"""Escape text for Markdown.
 
     >>> escape("a_b | <c> [4]")
     'a\\_b \\| \\<c\\> \\[4\\]'

@@ -1,15 +1,15 @@
-"""Figures as text: percentages with a digit, a true minus sign, p-values that claim no more than they can."""
+"""Formatting of numbers: percentages with one digit, a true minus sign, p-values with three digits."""
 
 from __future__ import annotations
 
 NONE = "–"
-"""Where there is no figure."""
+"""Placeholder of a missing number."""
 
 MINUS = "−"
 
 
 def percent(value: float | None) -> str:
-    """A part of one as a percentage.
+    """A share as a percentage.
 
     >>> percent(0.6234), percent(None)
     ('62.3', '–')
@@ -18,7 +18,7 @@ def percent(value: float | None) -> str:
 
 
 def points(value: float) -> str:
-    """A difference of parts in percentage points, with its sign.
+    """A difference of shares in percentage points, with its sign.
 
     >>> points(0.012), points(-0.004), points(0.0)
     ('+1.2', '−0.4', '0.0')
@@ -81,7 +81,7 @@ def decimal_spread(figures: dict[str, float | None] | None, digits: int = 3) -> 
 
 
 def count(value: int | None) -> str:
-    """A whole number with its thousands apart.
+    """A whole number with thousands separators.
 
     >>> count(380292)
     '380,292'

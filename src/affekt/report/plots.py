@@ -1,7 +1,6 @@
-"""Plots, each a drawing of its own, made without a display and without matplotlib's global state.
+"""Plots, each a matplotlib figure of its own, made without a display and without matplotlib's global state.
 
-Text and axes are drawn in :data:`INK` and nothing else is, so that a web page can show them in its own text color,
-dark or light.
+Only text and axes are drawn in :data:`INK`, so that a web page can replace it by its own text color, dark or light.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from sklearn.manifold import TSNE
 INK = "#24292f"
 ACCENT, SECOND, GRID = "#3b82d6", "#d9822b", "#8b949e"  # each readable on white and on black
 CLASS_COLOURS = ("#d55e00", "#e6a700", "#2f9fd8", "#8250c8", "#009e73", "#cc79a7", "#8b949e", "#7a5230")
-"""Okabe & Ito's palette, which the color-blind can tell apart, darkened where white paper needs it."""
+"""The color-blind safe palette of Okabe & Ito, darkened where white paper needs it."""
 
 PANEL_INCHES = (4.0, 3.2)
 STYLE: dict[Any, Any] = {
@@ -46,12 +45,12 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
 }
 MOST_POINTS = 1_500
-"""A projection shows at most so many utterances, drawn with a fixed seed."""
+"""Most utterances in a projection; a seeded sample of larger sets."""
 
 
 @matplotlib.rc_context(STYLE)
 def intervals(systems: Mapping[str, Mapping[str, Any]], baseline: str) -> Figure:
-    """Pooled UA of each system with its interval, the baseline's as a line across."""
+    """Pooled UA of each system with its interval; a dashed line marks the baseline."""
     figure, axes = _panel((6.4, 0.9 + 0.32 * len(systems)))
     values = {name: system["pooled"]["ua"] for name, system in systems.items()}
     axes.axvline(100 * values[baseline]["value"], color=GRID, linestyle="--", linewidth=1)
@@ -69,7 +68,7 @@ def intervals(systems: Mapping[str, Mapping[str, Any]], baseline: str) -> Figure
 
 @matplotlib.rc_context(STYLE)
 def trade_off(rows: Sequence[Mapping[str, Any]], price: str) -> Figure:
-    """UA with its interval against a price (parameters or milliseconds); those that none dominates are joined."""
+    """UA with its interval against a cost (parameters or milliseconds); the Pareto front is joined by a line."""
     figure, axes = _panel((5.2, 3.6))
     known = sorted((row for row in rows if row[price]), key=lambda row: (row[price], row["system"]))
     for row in known:
@@ -87,7 +86,7 @@ def trade_off(rows: Sequence[Mapping[str, Any]], price: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Figure:
-    """True classes in rows, each row in percent of its utterances, counts below."""
+    """Confusion matrix: true classes in rows, each cell in percent of its row with the count below."""
     figure, axes = _panel((0.8 + 0.8 * len(classes), 0.7 + 0.75 * len(classes)))
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -99,7 +98,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
     ticks = range(len(classes))
     axes.set_xticks(ticks, list(classes), rotation=30 if len(classes) > 5 else 0)
     axes.set_yticks(ticks, list(classes))
-    axes.set(xlim=(-0.5, len(classes) - 0.5), ylim=(len(classes) - 0.5, -0.5), xlabel="predicted", ylabel="said")
+    axes.set(
+        xlim=(-0.5, len(classes) - 0.5), ylim=(len(classes) - 0.5, -0.5), xlabel="predicted class", ylabel="true class"
+    )
     axes.tick_params(length=0)
     axes.set_title(title)
     return figure
@@ -107,7 +108,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
 
 @matplotlib.rc_context(STYLE)
 def learning_curves(histories: Sequence[tuple[pd.DataFrame, int]], title: str) -> Figure:
-    """Accuracy by epoch of every job of a system, with a dot at the epoch whose weights were kept."""
+    """Accuracy by epoch of every job of a system; a dot marks the epoch whose weights are kept."""
     figure, axes = _panel(PANEL_INCHES)
     for history, best_epoch in histories:
         axes.plot(history["epoch"], 100 * history["train_accuracy"], color=GRID, linewidth=0.8, alpha=0.7)
@@ -127,7 +128,7 @@ def learning_curves(histories: Sequence[tuple[pd.DataFrame, int]], title: str) -
 
 @matplotlib.rc_context(STYLE)
 def reliability(bins: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Accuracy against confidence; a dot's area grows with its utterances, the diagonal is perfect calibration."""
+    """Reliability diagram: accuracy against confidence; the area of a dot shows its number of utterances."""
     figure, axes = _panel((3.4, 3.2))
     count, confidence, accuracy = (np.asarray(bins[name], float) for name in ("count", "confidence", "accuracy"))
     kept = count > 0
@@ -149,12 +150,12 @@ def projection(
     method: str,
     title: str,
 ) -> Figure:
-    """Deep features on the plane, colored by the true class."""
+    """Two-dimensional projection of deep features, colored by the true class."""
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(labels))[:MOST_POINTS])
     points = project(embeddings[chosen], method)
     figure, axes = _panel(PANEL_INCHES)
-    order = rng.permutation(len(chosen))  # else the last class would lie on top of the others
+    order = rng.permutation(len(chosen))  # otherwise the last class would cover the others
     colors = np.array([CLASS_COLOURS[index % len(CLASS_COLOURS)] for index in labels[chosen]])
     x, y = points[order].T
     axes.scatter(x, y, c=colors[order], s=9, alpha=0.75, linewidths=0, rasterized=True)
@@ -169,7 +170,7 @@ def projection(
 def project(
     embeddings: Float[NDArray[np.float32], "utterances features"], method: str, seed: int = 0
 ) -> Float[NDArray[np.float64], "utterances 2"]:
-    """The two principal components (`pca`), or t-SNE's plane (`tsne`).
+    """Project features onto the plane by PCA (`pca`) or t-SNE (`tsne`).
 
     >>> project(np.array([[0.0, 5.0, 0.0], [1.0, 5.0, 0.0], [2.0, 5.0, 0.0]]), "pca")[:, 0].round(6).tolist()
     [-1.0, 0.0, 1.0]
@@ -180,22 +181,22 @@ def project(
         return np.asarray(TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features))
     centered = features - features.mean(0)
     _, _, directions = np.linalg.svd(centered, full_matrices=False)
-    directions = directions[:2] * np.sign(directions[:2].sum(1, keepdims=True))  # a component's sign means nothing
+    directions = directions[:2] * np.sign(directions[:2].sum(1, keepdims=True))  # the sign of a component is arbitrary
     return np.pad(centered @ directions.T, ((0, 0), (0, 2 - len(directions))))
 
 
 def svg(figure: Figure, name: str) -> str:
-    """A transparent SVG; equal drawings of equal names are equal texts."""
+    """A transparent SVG, deterministic for equal figures and names."""
     return _save(figure, name, "svg", facecolor="none").decode()
 
 
 def on_white(text: str) -> str:
-    """An SVG that stands alone, on white paper."""
+    """An SVG file of its own, with a white background."""
     return text.replace("<svg ", '<svg style="background: white" ', 1)
 
 
 def inline(text: str) -> str:
-    """An SVG as an element of a web page: in the page's text color, as wide as its place, with no id that clashes."""
+    """An SVG as an element of a web page: in the page's text color, scalable, without clashing ids."""
     head, _, body = text[text.index("<svg") :].partition(">")
     head = re.sub(r' (?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head)  # viewBox stays
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
@@ -205,7 +206,7 @@ def inline(text: str) -> str:
 
 
 def pdf(figure: Figure, name: str) -> bytes:
-    """A PDF page; equal drawings are equal bytes."""
+    """A PDF page, deterministic for equal figures."""
     return _save(figure, name, "pdf", facecolor="white")
 
 
@@ -215,10 +216,10 @@ def _panel(inches: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, name: str, kind: str, facecolor: str) -> bytes:
-    """The bytes of a drawing, without the time at which it was drawn."""
+    """The bytes of a figure, without a timestamp."""
     date = "Date" if kind == "svg" else "CreationDate"
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure.savefig(buffer, format=kind, facecolor=facecolor, dpi=150, metadata={date: None})
-    figure.set_layout_engine("none")  # it stays as it was laid out: the next format need not do it again
+    figure.set_layout_engine("none")  # keep the layout for the next format
     return buffer.getvalue()

@@ -1,8 +1,8 @@
-"""What the paper itself reports, quoted: Zhou & Liu 2020, Tables 1 and 2, in percent.
+"""Figures quoted from the paper: Zhou & Liu 2020, Tables 1 and 2, in percent.
 
-These figures were obtained on IEMOCAP under the paper's protocol and are never computed with. Those of Table 1 are
-quotations already in the paper, from work on different subsets and splits. A measured figure beside them compares with
-them in its *difference* to the baseline at most, and on another corpus not even that.
+They were obtained on IEMOCAP under the paper's protocol. Nothing is computed from them. The paper itself quotes those
+of Table 1 from work on different subsets and splits. A measured figure can be compared with them only as a *difference*
+to the baseline, and on another corpus not even so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Row:
     Attributes:
         name: as printed.
         ua, wa: percent; the first table has no WA.
-        systems: names under which this project runs that system, with these settings.
+        systems: names of this system, with these settings, in affekt.
 
     >>> Row("AMS s = 10, m = 0.4", 66.7, 65.6, ("am-softmax",)).gain
     4.4

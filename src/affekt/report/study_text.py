@@ -1,4 +1,4 @@
-"""The study as a document: question, method, tables, answers, limits, and what is still to run. Words alone."""
+"""The study as a document: question, method, tables, answers, limits, missing runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TO_COLLECT = "python scripts/collect_results.py runs/{name} results/{name}"
 
 
 def describe_study(study: Study, ablations: Sequence[Ablation] = ()) -> Document:
-    """What the runs of a study say together.
+    """The report on the runs of a study.
 
     Args:
         study: runs, and plans of runs.
@@ -60,9 +60,9 @@ def _question() -> Iterator[Block]:
         "random split, and beside prior systems whose figures come from other subsets and splits. We ask what remains "
         "when every system is trained on the same folds of the same data: (a) do the proposals gain 4 points? (b) does "
         "the weight alpha of focal loss matter under Adam, which is nearly invariant to the scale of a loss? (c) how "
-        "much of the spread comes from early stopping, folds and seeds? (d) how far does a random split flatter? (e) "
+        "much of the spread comes from early stopping, folds and seeds? (d) how optimistic is a random split? (e) "
         "are the deep features more compact and separated, and does that predict recognition? (f) which system is best "
-        "for its parameters and its time? And what helps with speakers who were never heard?"
+        "for its parameters and its time? And what helps with unseen speakers?"
     )
 
 
@@ -71,10 +71,10 @@ def _method(study: Study) -> Iterator[Block]:
     yield Paragraph(
         "Systems: the seven prior systems of the paper's Table 1, each from its own paper with its own input; the "
         "fourteen rows of Table 2; all eight cells of AM-softmax, focal loss and combined attentive pooling, which the "
-        "paper leaves for future work; two functionals + SVM baselines and a small ECAPA-TDNN. docs/systems.md says "
-        "for each what is certain and what was chosen. Recipes: paper (Adam, learning rate 1e-4, early stopping on "
-        "validation accuracy with a patience of 10) and robust (augmentation, masking, one-cycle schedule, averaging, "
-        "at least 2,000 steps)."
+        "paper leaves for future work; two functionals + SVM baselines and a small ECAPA-TDNN. docs/systems.md "
+        "states for each what the source specifies and what we chose. Recipes: paper (Adam, learning rate 1e-4, early "
+        "stopping on validation accuracy with a patience of 10) and robust (augmentation, masking, one-cycle "
+        "schedule, averaging, at least 2,000 steps)."
     )
     yield Paragraph(
         "Protocols: random, the paper's 0.55 : 0.25 : 0.2 split five times; speaker, the same shares with no speaker "
@@ -89,7 +89,7 @@ def _method(study: Study) -> Iterator[Block]:
     )
     if study.runs:
         yield Table(
-            "What was run.",
+            "Runs.",
             ("Run", "Protocol line", "Recipe", "Utterances", "Speakers", "Jobs finished"),
             tuple(_run_row(run) for run in study.runs),
         )
@@ -136,10 +136,11 @@ def _missing_cells(cells: tuple[tuple[str, ...], ...]) -> str:
 
 
 def _independence(study: Study, ablations: Sequence[Ablation]) -> Iterator[Block]:
-    yield Heading("Speakers who were never heard")
+    yield Heading("Unseen speakers")
     yield Paragraph(
         "No data of a test speaker is used, labeled or not. Changes to the robust recipe are judged on validation "
-        "speakers alone, but for its least number of steps: test folds called for it (results/README.md)."
+        "speakers only, except for its least number of steps, which was chosen after test folds had been seen "
+        "(results/README.md)."
     )
     for ablation in ablations:
         yield _ablation_table(ablation)
@@ -210,7 +211,7 @@ def _ablation_table(ablation: Ablation) -> Table:
             for row in ablation.rows()
         ),
         note=f"System {ablation.system}, {ablation.epochs} epochs. The UA is that of the kept epoch, which validation "
-        "chose, so its level flatters; differences between rows do not. Test speakers took no part.",
+        "chose, so its level is optimistic; differences between rows are not. Test speakers were not used.",
     )
 
 
@@ -218,18 +219,20 @@ def _limits(study: Study) -> Iterator[Block]:
     yield Heading("Limits")
     few = [run.planned.name for run in study.runs if len(run.results.seeds) < study_plan.SEEDS]
     items = [
-        "Acted speech of few speakers; the paper's corpus, IEMOCAP, is not among them, since its license is personal.",
-        "Prior systems are our readings of their papers, trained by one recipe and not by their own.",
-        "Intervals from few speakers and five folds are wide, and somewhat too narrow still.",
-        "Times depend on the machine and on what else it does; parameters do not.",
+        "Acted speech of few speakers; the paper's corpus, IEMOCAP, is missing, because its license is personal.",
+        "Prior systems are our readings of their papers, trained by one recipe, not by the original ones.",
+        "Intervals from few speakers and five folds are wide and nevertheless somewhat too narrow.",
+        "Times depend on the machine and its load; parameter counts do not.",
     ]
     if few:
-        items.insert(0, f"Fewer than {study_plan.SEEDS} seeds: {', '.join(few)}. Single trainings differ by points.")
-    yield Listing("What these figures cannot say", tuple(items))
+        items.insert(
+            0, f"Fewer than {study_plan.SEEDS} seeds: {', '.join(few)}. Single trainings differ by several points."
+        )
+    yield Listing("Limits of these figures", tuple(items))
 
 
 def _rest(study: Study) -> Iterator[Block]:
-    yield Heading("What is measured and what is still to run")
+    yield Heading("Finished and missing jobs")
     parts = [study_plan.remaining(part, run) for part, run in study.parts()]
     finished, expected = (sum(row[key] for row in parts) for key in ("finished", "expected"))
     yield Paragraph(
@@ -237,18 +240,18 @@ def _rest(study: Study) -> Iterator[Block]:
         f"{len(study_plan.SYSTEMS)} systems, {study_plan.FOLDS} folds, {study_plan.SEEDS} seeds, "
         f"{len(study_plan.PROTOCOLS)} protocols, "
         f"{len(study_plan.CORPORA)} corpora, {len(study_plan.RECIPES)} recipes. "
-        "A command goes on where it was interrupted; "
-        "--plan prints its jobs with their hours on the device at hand and keeps them in costs.json. First the "
-        "manifests, from the corpora's releases:"
+        "A command resumes where it was interrupted; "
+        "--plan prints its jobs with their hours on this device and stores them in costs.json. The manifests are "
+        "made from the corpora's releases:"
     )
     prepared = (f"affekt prepare {name} CORPORA/{name} -o {name}.csv --labels iemocap4" for name in study_plan.CORPORA)
     yield Code("\n".join(prepared))
     yield Table(
-        "Jobs that are left.",
+        "Missing jobs.",
         ("Part", "Finished", "Left", "Hours, usual stopping", "Hours at most", "Measured on"),
         tuple(_rest_row(row) for row in parts),
-        note="Hours of one job after another; jobs may run side by side. Where a cost was measured under one protocol "
-        "only, it stands for the other, whose folds are as large.",
+        note="Hours for jobs in sequence; they may run in parallel. A cost measured under one protocol is used for the "
+        "other too, whose folds have the same size.",
     )
     left = [row["part"] for row in parts if row["finished"] < row["expected"]]
     if left:

@@ -1,8 +1,8 @@
-"""The histories and measures of a run directory, handed to tools that show them: TensorBoard, MLflow.
+"""Export of histories and measures to TensorBoard and MLflow.
 
-Both are fed from what :class:`affekt.results.Results` has read and checked, so they show the numbers of the report, and
-may be fed again at any time, while an experiment still runs or years later. Nothing leaves this machine unless MLflow
-is given the address of a server.
+The values come from :class:`affekt.results.Results`, which has checked them, so they equal those of the report. A run
+can be exported repeatedly, also while the experiment is running. Nothing leaves this machine unless MLflow is given the
+address of a server.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ NOT_MEASURES = ("epoch",)
 
 
 def write_tensorboard(results: Results, folder: str | Path) -> Path:
-    """A TensorBoard run for each finished job, under `folder/tensorboard/<system>/fold-K/seed-S`, anew each time.
+    """Write a TensorBoard run per finished job to `folder/tensorboard/<system>/fold-K/seed-S`, replacing earlier ones.
 
-    Scalars are `history/<column>` by epoch and `test/wa`, `test/ua`, `test/macro_f1` at the epoch that was kept.
+    Scalars are `history/<column>` by epoch and `test/wa`, `test/ua`, `test/macro_f1` at the kept epoch.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -44,13 +44,13 @@ def write_tensorboard(results: Results, folder: str | Path) -> Path:
 
 
 def log_to_mlflow(results: Results, folder: str | Path) -> str:
-    """An MLflow run for each finished job; one that is there already, unchanged, is left alone.
+    """Log an MLflow run per finished job; unchanged ones that exist are kept.
 
-    They go to the server or folder that `MLFLOW_TRACKING_URI` names, else to `folder/mlflow`; the experiment is the
-    protocol line.
+    The target is `MLFLOW_TRACKING_URI`, or `folder/mlflow` if it is not set. The experiment is named by the protocol
+    line.
 
     Returns:
-        Where they went.
+        The tracking URI.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -85,7 +85,7 @@ TRACKERS: dict[Tracker, Callable[[Results, Path], Path | str]] = {
     "tensorboard": write_tensorboard,
     "mlflow": log_to_mlflow,
 }
-"""Each takes a run and the folder that its report goes to."""
+"""Exporters by name: each takes a run and the folder of its report."""
 
 
 def _runs(client: Any, experiment: str) -> Iterator[Any]:
