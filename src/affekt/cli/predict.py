@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 from affekt.cli.framework.arguments import Option
 from affekt.errors import ConfigError, Fault
 from affekt.recognition.bulk import Voices, recognition, timelines
-from affekt.recognition.formats.delivery import deliver_timelines
 from affekt.recognition.prediction import Failure, Prediction
 from affekt.recognition.requests import Channels, Request, find_requests, speakers_of, turn_requests
 from affekt.runtime.outputs import refuse_overwriting
 from affekt.runtime.ray_cluster import RayCluster
 
 if TYPE_CHECKING:
-    from affekt.recognition.formats.listing import ListLayout
+    from affekt.recognition.listing import ListLayout
     from affekt.recognition.recognizer import Recognizer
     from affekt.recognition.timeline import Timeline
 
@@ -88,6 +87,8 @@ def predict(
     voices = Voices(tuple(map(str, baseline)), None if speakers is None else tuple(speakers))
     told = _Told()
     if timeline:
+        from affekt.recognition.formats.delivery import deliver_timelines
+
         cut = (window_seconds, hop_seconds, activity)
         items = [request.item for request in requests]
         answers = timelines(_load(model, jobs), items, min_confidence, cut, voices)
@@ -229,7 +230,7 @@ class _List:
         output: Path | None,
         resume: bool,
     ) -> None:
-        from affekt.recognition.formats.listing import finished_rows, layout_of
+        from affekt.recognition.listing import finished_rows, layout_of
 
         self.requests, self.own, self.channels = list(requests), own, channels
         self.output = output
@@ -250,7 +251,7 @@ class _List:
         told: _Told,
     ) -> None:
         """Recognize what is missing, and write it as it comes."""
-        from affekt.recognition.formats.listing import AnswerWriter
+        from affekt.recognition.listing import AnswerWriter
 
         done = self.rows or []
         told.failures += sum(bool(row.get("error")) for row in done)

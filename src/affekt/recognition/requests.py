@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from affekt.audio.folders import scan
 from affekt.errors import AudioError
 from affekt.recognition.bulk import Item, name_of
 from affekt.recognition.prediction import Failure
@@ -134,6 +133,8 @@ def _found(paths: Iterable[str], note: Callable[[str], object]) -> Iterator[Requ
 
 def _folder(path: str, noted: set[str], note: Callable[[str], object]) -> Iterator[Request]:
     """Recordings in a folder; a note, once per folder, counts the files that are passed over."""
+    from affekt.audio.folders import scan
+
     found = scan(Path(path))
     passed_over = found.note()
     if not found.recordings:

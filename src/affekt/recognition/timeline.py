@@ -70,7 +70,7 @@ class TimelineConfig:
         hop = window / 3 if self.hop_seconds is None else self.hop_seconds
         rules = (
             ("window", window, 0.1 <= window <= card.clip_seconds, f"0.1 to {card.clip_seconds:g} s"),
-            ("hop", hop, 0.02 <= hop <= window, "0.02 s to the window's length"),
+            ("hop", hop, 0.02 <= hop <= window or self.hop_seconds is None, "0.02 s to the window's length"),
             ("change cost", self.change_cost, self.change_cost >= 0, "0 or more"),
             ("shortest speech", self.shortest_seconds, self.shortest_seconds >= 0, "0 s or more"),
             ("longest gap", self.longest_gap_seconds, self.longest_gap_seconds >= 0, "0 s or more"),

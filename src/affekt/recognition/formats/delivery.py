@@ -58,7 +58,7 @@ def _print_json(items: Iterable[dict[str, Any]]) -> None:
 
 
 def _print_segments(timelines: Iterable[Timeline]) -> None:
-    from affekt.recognition.formats.tables import prediction_columns, print_csv
+    from affekt.recognition.answer_rows import prediction_columns, print_csv
 
     for index, timeline in enumerate(timelines):
         rows = (segment.to_row() for segment in timeline.segments)

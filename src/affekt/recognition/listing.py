@@ -9,13 +9,13 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
 from affekt.errors import ConfigError
-from affekt.recognition.formats.tables import prediction_columns, print_csv
+from affekt.recognition.answer_rows import prediction_columns, print_csv
 from affekt.recognition.prediction import NO_SPEECH, Failure, Prediction
 
 ListLayout = Literal["table", "json", "jsonl", "csv"]
@@ -24,6 +24,8 @@ FILES: dict[str, ListLayout] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl
 """Layouts by the suffix of a file."""
 GIVEN = "given."
 """Prefix of a table's own columns whose names the answers need."""
+OTHER_NAMES = ("channel", "adapted", "error", "probabilities")
+"""Names in answers beside those of :func:`affekt.recognition.answer_rows.prediction_columns`."""
 NARROWEST = 12
 """Columns of the terminal that a source gets at least; probabilities give way to it."""
 
@@ -95,7 +97,11 @@ class AnswerWriter:
 
     def _renamed(self, name: str) -> str:
         """A table's column under a name that no column of the answers has."""
-        return GIVEN + name if name in {*prediction_columns(self.labels), "channel", "adapted", "error"} else name
+        return (
+            GIVEN + name
+            if name in {*prediction_columns(self.labels), "channel", "adapted", "error", "probabilities"}
+            else name
+        )
 
     def _print(self, text: str) -> None:
         print(text, file=self.file, flush=True)
@@ -206,14 +212,3 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) and "source" in row for row in rows):
         raise ValueError("no answers")
     return rows
-
-
-def write_all(
-    listing: AnswerWriter, answers: Iterable[tuple[Answer, Row | None]], told: Callable[[Answer], object]
-) -> None:
-    """Write a whole list; `told` hears of each answer, also of those that the layout leaves out."""
-    listing.begin()
-    for answer, row in answers:
-        told(answer)
-        listing.add(answer, row)
-    listing.end()
