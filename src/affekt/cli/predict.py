@@ -74,7 +74,7 @@ def predict(
         activity: with `--timeline`: speech detector.
         jobs: recordings to process at a time; by default one per core.
         engine: `ray` distributes the recordings over a cluster whose nodes read them by the same paths.
-        ray: with `--engine ray`: which cluster.
+        ray: with `--engine ray`: the cluster.
     """
     _check(paths, segments, format, output, min_confidence, jobs, timeline)
     _check_files(output, resume, embeddings, timeline)

@@ -24,12 +24,12 @@ KNOCK_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class RayCluster:
-    """Which cluster, and how patient we are with it.
+    """Address of a Ray cluster, and retries.
 
     Attributes:
-        address: of the cluster's head, such as 10.0.0.1:6379; `auto` for the one that this machine belongs to,
-            `local` for a new one on this machine alone; by default Ray looks for one and else starts it here.
-        attempts: that work has, if its node or process dies each time.
+        address: address of the head node, e.g. 10.0.0.1:6379; `auto` for the cluster that this machine belongs to;
+            `local` for a new one on this machine. By default Ray searches for one and else starts one here.
+        attempts: number of attempts at a task whose node or process fails.
 
     Raises:
         ConfigError: fewer than one attempt.
@@ -45,11 +45,11 @@ class RayCluster:
 
 @dataclass(frozen=True)
 class RayJobs(RayCluster):
-    """How jobs are laid out on a cluster; each has as many CPUs as threads.
+    """Resources of the jobs on a cluster; each has as many CPUs as threads.
 
     Attributes:
-        gpus_per_job: share of a GPU that a job has; 0.25 puts four jobs on one, 0 computes on CPUs.
-        state_seconds: how often a job's state comes back, from which it goes on when its node dies.
+        gpus_per_job: share of a GPU per job; 0.25 puts four jobs on one GPU, 0 uses CPUs.
+        state_seconds: interval at which a job's state is sent back; after a failure it continues from there.
 
     Raises:
         ConfigError: an amount of GPUs that Ray cannot give.
@@ -67,10 +67,10 @@ class RayJobs(RayCluster):
 
 @dataclass(frozen=True)
 class RayReplicas(RayCluster):
-    """A cluster, and how many replicas of the model it is to hold.
+    """Replicas of the model on a cluster.
 
     Attributes:
-        replicas: of the model, a CPU each; by default one for each CPU that is free.
+        replicas: number of replicas, with one CPU each; by default one per free CPU.
 
     Raises:
         ConfigError: fewer than one attempt or replica.

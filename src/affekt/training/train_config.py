@@ -19,19 +19,18 @@ class AugmentConfig:
     """How far each variation goes; 0 switches it off. All are drawn anew for each utterance and batch.
 
     Attributes:
-        gain_db: loudness, uniform in +- this.
+        gain_db: change of loudness, uniform within +- this.
         channel_db: standard deviation of a smooth random frequency response (microphone, room, codec).
         noise_probability: share of utterances to which stationary colored noise is added.
         noise_snr_db: range of its signal-to-noise ratio, lowest and highest.
-        band_probability: share of utterances that keep only a pass band, as a telephone or a codec leaves it.
-        band_lowest, band_highest: how far its edges move in from the ends of the mel axis, as shares of that axis; each
-            is uniform from the end to this. Of 0 to 8 kHz, 0.14 is 300 Hz and 0.7 is 3.4 kHz.
-        warp: vocal tract length, uniform in 1 +- this (Jaitly & Hinton 2013, on the mel axis).
-        tempo: speaking rate, uniform in 1 +- this.
-        time_masks, time_mask_frames: masks in time and the longest of them (Park et al. 2019, SpecAugment).
-        mel_masks, mel_mask_bands: likewise in frequency.
-        mixup: shares of two utterances, by which :func:`affekt.training.mixup.mix` mixes a batch after all this, are
-            drawn from Beta(mixup, mixup).
+        band_probability: share of utterances that are limited to a pass band, as by a telephone or codec.
+        band_lowest, band_highest: largest lower edge and smallest upper edge of the pass band, as shares of the mel
+            axis. Of 0 to 8 kHz, 0.14 is 300 Hz and 0.7 is 3.4 kHz.
+        warp: factor of the vocal tract length, uniform within 1 +- this (Jaitly & Hinton 2013, on the mel axis).
+        tempo: factor of the speaking rate, uniform within 1 +- this.
+        time_masks, time_mask_frames: number of masks in time and their largest length (SpecAugment, Park et al. 2019).
+        mel_masks, mel_mask_bands: number of masks in frequency and their largest width.
+        mixup: after all this, mix pairs of utterances with shares from Beta(mixup, mixup) (Zhang et al. 2018).
 
     Raises:
         ConfigError: amounts out of range, all at once.
@@ -85,23 +84,23 @@ class TrainConfig:
     """How a network is fitted; the defaults are the paper's (section 4.1, "Implementation Details").
 
     Attributes:
-        batch_size: utterances a step (the paper is silent).
-        learning_rate, beta1: Adam's; the paper's "momentum of 0.9" is Adam's first moment.
-        weight_decay: decoupled (AdamW); 0 is Adam.
-        max_epochs: the longest run.
+        batch_size: utterances per step (not stated in the paper).
+        learning_rate, beta1: of Adam; the paper's "momentum of 0.9" is beta1.
+        weight_decay: decoupled weight decay (AdamW); 0 is Adam.
+        max_epochs: largest number of epochs.
         steps_per_epoch: steps after which an epoch ends and the validation part is scored, whatever the size of the
             training part; passes over it follow each other without regard to epochs. 0: one pass is an epoch.
-        min_steps: where `max_epochs` are fewer steps than these, they and the patience are stretched to as many, since
+        min_steps: least number of steps. If `max_epochs` has fewer, `max_epochs` and `patience` are stretched, because
             a small corpus needs as many steps as a large one.
-        patience: epochs without a better validation result after which training stops.
-        monitor: the validation result that decides: accuracy (the paper), ua, or loss.
+        patience: training stops after this many epochs without a better validation result.
+        monitor: validation measure for early stopping: accuracy (the paper), ua or loss.
         schedule: "constant" (the paper) or "one-cycle" (Smith & Topin 2018) over `max_epochs`.
-        averaging: decay of an exponential average of the weights, which is then what is validated and kept; 0 is off.
-        gradient_clip: largest norm of the gradient; 0 is off.
-        adversary: weight of the speaker adversary (:mod:`affekt.training.speaker_adversary`); 0 is off.
-        bucketed: batches of similar length; useful in masked mode only.
-        precision: "bfloat16" autocast, "float32", or "auto": bfloat16 where the device computes it faster.
-        augment: variation of the training features.
+        averaging: decay of an exponential moving average of the weights, which is validated and kept; 0 is off.
+        gradient_clip: largest norm of the gradient; 0 turns clipping off.
+        adversary: weight of the speaker-adversarial loss; 0 is off.
+        bucketed: form batches of similar length; useful in masked mode only.
+        precision: "bfloat16" (autocast), "float32", or "auto": bfloat16 if the device computes it faster.
+        augment: augmentation of the training features.
 
     Raises:
         ConfigError: values out of range, all at once.

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 REQUIRED = inspect.Parameter.empty
+ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):(`)~?(?=[^`]+`)")
+"""Start of a reference in a docstring, which a terminal shows as code."""
 WORDS: Mapping[Any, str] = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 """Placeholders for values in help pages."""
 
@@ -126,7 +128,7 @@ def documentation(documented: Any) -> tuple[str, dict[str, str]]:
     >>> documentation(Argument)[1]["alias"]
     'short name of the option.'
     """
-    text = inspect.getdoc(documented) or ""
+    text = ROLE.sub(r"\1", inspect.getdoc(documented) or "")
     prose, *_ = re.split(r"^(?:Args|Attributes|Raises|Returns):$", text, maxsplit=1, flags=re.MULTILINE)
     *_, listed = re.split(r"^(?:Args|Attributes):$", text, maxsplit=1, flags=re.MULTILINE)
     entries = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
