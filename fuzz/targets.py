@@ -28,6 +28,7 @@ from starlette.websockets import WebSocketDisconnect
 from affekt import audio
 from affekt.audio import containers, opus
 from affekt.config import as_table, load
+from affekt.data.corpora import prepare
 from affekt.data.labels import LABEL_SETS, label_set
 from affekt.data.manifest import Manifest
 from affekt.data.protocols import FoldPlan, make_folds
@@ -185,12 +186,27 @@ def tables() -> dict[str, bytes]:
     return found
 
 
+OLD_HEADER = b"# root: ../x\n"
+TIMES = [b"0 days 00:00:01.500000", b"1:02.5", b"00:00:01", b"0.5s", b'"0,5"', b"NaT", b"1h 2m", b"-1 days +23:59:59"]
+
+
+def table_texts() -> SearchStrategy[bytes]:
+    """CSV as people write it: other times, other columns, and the header of version 0.1."""
+    timed = st.sampled_from(TIMES).map(lambda time: tables()[".csv"].replace(b",1.5,", b"," + time + b","))
+    return st.tuples(st.sampled_from([b"", OLD_HEADER]), timed).map(b"".join)
+
+
 def manifests() -> SearchStrategy[tuple[str, bytes]]:
     cells = st.lists(st.lists(TEXTS, min_size=1, max_size=6), min_size=1, max_size=6)
     header = "id,path,label,start,end,speaker\n"
     own = cells.map(lambda rows: (".csv", (header + "\n".join(map(",".join, rows))).encode("utf-8", "replace")))
-    return own | st.sampled_from([".csv", ".parquet"]).flatmap(
-        lambda suffix: st.tuples(st.just(suffix), mutated([tables()[suffix]]))
+    people = table_texts().flatmap(lambda text: st.tuples(st.just(".csv"), st.just(text) | mutated([text])))
+    return (
+        own
+        | people
+        | st.sampled_from([".csv", ".parquet"]).flatmap(
+            lambda suffix: st.tuples(st.just(suffix), mutated([tables()[suffix]]))
+        )
     )
 
 
@@ -198,6 +214,12 @@ def use_manifest(table: tuple[str, bytes], folder: Path) -> None:
     suffix, content = table
     path = folder / f"m{suffix}"
     path.write_bytes(content)
+    if suffix == ".csv":
+        (folder / "a").mkdir(exist_ok=True)
+        for index in range(6):
+            (folder / "a" / f"{index}.wav").touch()
+        with contextlib.suppress(AffektError):
+            prepare("table", path, check_audio=False)
     read = Manifest.read(path)
     read.soft_labels(LABELS)
     read.audio_paths()

@@ -86,6 +86,11 @@ class TestOwnFile:
         assert len(failed.items) == 1, "a recording in another folder is not the sound of a film that is there"
         assert failed.items[0].startswith("clips/dia1.mp4")
 
+    def test_a_path_that_no_system_takes_is_missing(self, release: Make) -> None:
+        manifest, notes = prepare("table", table(release("a.wav"), "path,label", "a.wav,sad", f"{'x' * 5_000}.wav,sad"))
+        assert manifest.ids == ["a"]
+        assert len(said(notes)["missing recordings"]) == 1
+
     def test_a_manifest_of_version_0_1_is_read_where_it_says(self, release: Make, tmp_path: Path) -> None:
         release("wav/a.wav", "other/a.wav")
         (tmp_path / "lists").mkdir()

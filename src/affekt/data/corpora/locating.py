@@ -42,11 +42,11 @@ def locate(paths: Sequence[str], base: Path) -> Located:
         base: folder that relative paths start from.
     """
     wanted = {path: _absolute(base, path) for path in dict.fromkeys(paths) if path}
-    own = {path: file for path, file in wanted.items() if file.is_file() and decodable(file) and not _is_film(file)}
+    own = {path: file for path, file in wanted.items() if _exists(file) and decodable(file) and not _is_film(file)}
     search = _Search.of(base) if len(own) < len(wanted) else _Search()
     beside, elsewhere = _answers({path: file for path, file in wanted.items() if path not in own}, search, base)
     once = _claimed_once(beside | elsewhere, set(own.values()))
-    found = {path: file for path, file in wanted.items() if file.is_file()} | once
+    found = {path: file for path, file in wanted.items() if _exists(file)} | once
     return Located([found.get(path) for path in paths], _notes(once, beside, wanted, base))
 
 
@@ -76,7 +76,7 @@ def _answers(absent: Mapping[str, Path], search: _Search, base: Path) -> tuple[d
         relative = os.path.relpath(file, base).replace("\\", "/")
         near = [other for other in search.beside.get(_without_suffix(relative), []) if other != file]
         near = [other for other in near if not (_is_film(file) and _is_film(other))]
-        far = [] if near or file.is_file() else search.by_stem.get(stem_key(relative), [])
+        far = [] if near or _exists(file) else search.by_stem.get(stem_key(relative), [])
         if len(near) == 1:
             beside[path] = near[0]
         elif len(far) == 1:
@@ -92,8 +92,8 @@ def _claimed_once(answers: Mapping[str, Path], own: set[Path]) -> dict[str, Path
 
 def _notes(once: Mapping[str, Path], beside: Mapping[str, Path], wanted: Mapping[str, Path], base: Path) -> list[Note]:
     said = {path: f"{path} is {Path(os.path.relpath(file, base)).as_posix()}" for path, file in once.items()}
-    films = [path for path in said if wanted[path].is_file()]
-    near = [path for path in said if path in beside and not wanted[path].is_file()]
+    films = [path for path in said if _exists(wanted[path])]
+    near = [path for path in said if path in beside and not _exists(wanted[path])]
     far = [path for path in said if path not in beside]
     remedy = "check that they are the right ones"
     return [
@@ -105,6 +105,11 @@ def _notes(once: Mapping[str, Path], beside: Mapping[str, Path], wanted: Mapping
     ]
 
 
+def _exists(path: Path) -> bool:
+    """Whether a file is there; no file has a path that the system refuses, such as one too long."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def _is_film(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
@@ -112,7 +117,7 @@ def _is_film(path: Path) -> bool:
 def _absolute(base: Path, path: str) -> Path:
     """The path without `..`, with links as they are; backslashes count as slashes where no file is so named."""
     file = Path(os.path.abspath(base / path))  # noqa: PTH100
-    if "\\" in path and not file.exists():
+    if "\\" in path and not _exists(file):
         file = Path(os.path.abspath(base / path.replace("\\", "/")))  # noqa: PTH100
     return file
 
