@@ -24,8 +24,8 @@ from affekt.data.labels import LABEL_SETS
 from affekt.data.waveform_store import WaveformStore
 from affekt.errors import AffektError
 from affekt.experiments.fine_tuning import PENALTY, fit_output_layer
-from affekt.export.output_layer import OutputLayer, read_output_layer
 from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
+from affekt.recognition.output_layer import OutputLayer
 from affekt.recognition.recognizer import Recognizer
 from affekt.runtime.atomic_files import write_bytes
 
@@ -44,7 +44,7 @@ def measure(corpora: Path, name: str, counts: tuple[int, ...], repeats: int) -> 
     embeddings = np.stack([recognizer.embed(store[row], rate) for row in range(len(store))])
     labels = np.array([recognizer.labels.index(label) for label in manifest.labels])
     speakers = manifest.table["speaker"].to_numpy()
-    layer = read_output_layer(recognizer.content)
+    layer = recognizer.output_layer
     return {str(count): _compare(embeddings, labels, speakers, layer, count, repeats) for count in counts} | {
         "speakers": len(set(speakers)),
         "utterances": len(labels),

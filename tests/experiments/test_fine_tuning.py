@@ -14,13 +14,14 @@ from scipy.special import log_softmax
 
 from affekt import cli
 from affekt.data.manifest import Manifest
-from affekt.errors import CheckpointError, ConfigError
+from affekt.errors import ConfigError
 from affekt.experiments.fine_tuning import fine_tune, fit_output_layer
 from affekt.export.onnx_file import Description, export
-from affekt.export.output_layer import OutputLayer, read_output_layer, with_output_layer
 from affekt.export.pipeline import Pipeline
+from affekt.export.replacement import with_output_layer
 from affekt.features.frontends import WhisperLogMel
 from affekt.nn.encoder_classifier import EncoderClassifier
+from affekt.recognition.output_layer import OutputLayer
 from affekt.recognition.recognizer import Recognizer
 
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -90,7 +91,7 @@ def test_a_penalty_of_0_is_refused() -> None:
 
 def test_the_same_layer_put_back_gives_the_same_answers(model: Path) -> None:
     before = Recognizer.load(model)
-    layer = read_output_layer(before.content)
+    layer = before.output_layer
     after = Recognizer(with_output_layer(before.content, layer, before.card))
     wave = np.random.default_rng(2).normal(size=24_000).astype(np.float32) * 0.1
     one, other = (recognizer.predict(wave, 16_000).probabilities for recognizer in (before, after))
@@ -121,7 +122,7 @@ def test_a_class_with_one_recording_is_refused(model: Path, manifest: Manifest, 
 
 
 def test_a_model_without_a_linear_layer_is_refused(small_model: Path, manifest: Manifest, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no linear output layer in its metadata"):
+    with pytest.raises(ConfigError, match="no linear output layer in its metadata"):
         fine_tune(manifest, tmp_path / "out", model=small_model, cache=tmp_path / "cache")
 
 

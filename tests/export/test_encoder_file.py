@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from affekt.errors import ConfigError
 from affekt.export import onnx_file
-from affekt.export.graph.encoder_network import HEAD_KEY
 from affekt.export.graph.encoder_operators import EncoderProducts, Product
 from affekt.export.graph.encoder_quantization import (
     LARGEST_PAIR,
@@ -33,6 +32,7 @@ from affekt.nn.encoder_classifier import Detectors, EncoderClassifier
 from affekt.nn.zoo.encoder_back_end import EncoderBackEnd, TunedEncoder
 from affekt.nn.zoo.linear import ShrunkLinear
 from affekt.recognition.card import ModelCard
+from affekt.recognition.output_layer import HEAD_KEY
 
 WIDTH, SIZES = 24, {"width": 24, "heads": 3, "hidden": 40, "layers": 2}
 DESCRIPTION = onnx_file.Description(("angry", "happy", "neutral", "sad"), license="MIT")

@@ -19,8 +19,9 @@ from onnx import TensorProto, helper
 from affekt import cli
 from affekt.errors import AudioError, CheckpointError, ConfigError
 from affekt.recognition import formats
-from affekt.recognition.adaptation import HEAD_KEY, Head, SpeakerEstimate, speaker_shift
+from affekt.recognition.adaptation import SpeakerEstimate, speaker_shift
 from affekt.recognition.card import ModelCard
+from affekt.recognition.output_layer import HEAD_KEY, OutputLayer
 from affekt.recognition.prediction import Failure, Prediction
 from affekt.recognition.recognizer import Recognizer
 from affekt.recognition.timeline import TimelineConfig
@@ -125,13 +126,15 @@ def test_formats_show_the_reason(recognizer: Recognizer, babble: Babble) -> None
 
 def test_the_head_gives_the_models_probabilities(recognizer: Recognizer, voices: list[Any]) -> None:
     answer = recognizer.probabilities([voices[0]])
-    np.testing.assert_allclose(recognizer.head.probabilities(answer.embeddings), answer.probabilities, atol=1e-4)
+    np.testing.assert_allclose(
+        recognizer.output_layer.probabilities(answer.embeddings), answer.probabilities, atol=1e-4
+    )
 
 
 def expected_shift(recognizer: Recognizer, voices: list[Any]) -> tuple[Any, float]:
     """The formula of the module, by NumPy's own mean and variance."""
     z = np.concatenate([recognizer.probabilities([voice]).embeddings for voice in voices]).astype(np.float64)
-    spread = (z @ recognizer.head.weight.T).var(0, ddof=1).sum()
+    spread = (z @ recognizer.output_layer.weight.T).var(0, ddof=1).sum()
     strength = len(z) / (len(z) + SPEAKER["count"]) * min(1.0, spread / SPEAKER["spread"])
     return strength * z.mean(0), strength
 
@@ -142,7 +145,7 @@ def test_the_shift_of_a_speaker(recognizer: Recognizer, voices: list[Any]) -> No
     vector, strength = expected_shift(recognizer, voices)
     answer = voice.predict(voices[0], RATE)
     z = recognizer.probabilities([voices[0]]).embeddings.astype(np.float64) - vector
-    scores = (z @ recognizer.head.weight.T + recognizer.head.bias) / recognizer.card.temperature
+    scores = (z @ recognizer.output_layer.weight.T + recognizer.output_layer.bias) / recognizer.card.temperature
     wanted = np.exp(scores[0]) / np.exp(scores[0]).sum()
     np.testing.assert_allclose(values(answer), wanted, atol=1e-5)
     assert answer.adapted == f"one speaker in 5 stretches of speech; {strength:.0%} of the shift"
@@ -162,7 +165,7 @@ def test_a_calm_voice(recognizer: Recognizer, voices: list[Any]) -> None:
     voice = recognizer.adapted(baseline=[(RATE, voices[1]), (RATE, voices[2])])
     z = np.concatenate([recognizer.probabilities([voice]).embeddings for voice in voices[1:3]]).mean(0)
     shift = 0.5 * (z - 0.1)
-    wanted = recognizer.head.probabilities(recognizer.probabilities([voices[0]]).embeddings - shift)[0]
+    wanted = recognizer.output_layer.probabilities(recognizer.probabilities([voices[0]]).embeddings - shift)[0]
     answer = voice.predict(voices[0], RATE)
     np.testing.assert_allclose(values(answer), wanted, atol=1e-5)
     assert answer.adapted == "calm voice in 2 stretches of speech; 50% of the shift"
@@ -225,9 +228,9 @@ def test_what_cannot_be_adapted(small_model: Path, recognizer: Recognizer, voice
 @pytest.mark.parametrize(
     "head", ["{}", "nonsense", '{"weight": "AAA", "bias": [0, 0, 0, 0]}', '{"weight": [1], "bias": 3}']
 )
-def test_damaged_heads(recognizer: Recognizer, head: str) -> None:
+def test_damaged_heads(head: str) -> None:
     with pytest.raises(CheckpointError, match="model m: head"):
-        Head.of({HEAD_KEY: head}, recognizer.card, "m")
+        OutputLayer.of({HEAD_KEY: head}, 1.0, "m")
 
 
 def test_streams_adapt_while_they_listen(recognizer: Recognizer, voices: list[Any]) -> None:
@@ -242,7 +245,7 @@ def test_streams_adapt_while_they_listen(recognizer: Recognizer, voices: list[An
 
 def test_a_running_estimate_is_that_of_all_at_once_and_forgets() -> None:
     rng = np.random.default_rng(0)
-    head = Head(rng.normal(size=(3, 5)), rng.normal(size=3), 1.0)
+    head = OutputLayer(rng.normal(size=(3, 5)), rng.normal(size=3), 1.0)
     z = rng.normal(size=(12, 5))
     once, running = speaker_shift(z, head, SPEAKER), SpeakerEstimate(head, SPEAKER)
     for row in z:

@@ -28,8 +28,9 @@ from affekt.data.labels import LabelSet, unusable_classes
 from affekt.data.manifest import Manifest
 from affekt.data.waveform_store import WaveformStore
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.export.output_layer import OutputLayer, read_output_layer, with_output_layer
+from affekt.export.replacement import with_output_layer
 from affekt.measures import metrics
+from affekt.recognition.output_layer import OutputLayer
 from affekt.recognition.recognizer import Recognizer
 from affekt.runtime.atomic_files import write_bytes
 from affekt.runtime.environment import environment
@@ -135,8 +136,7 @@ def fine_tune(
         The model's path and its cross-validated measures.
 
     Raises:
-        ConfigError: `out` holds a model, or labels that cannot be learned.
-        CheckpointError: a model without a linear output layer.
+        ConfigError: `out` holds a model, labels that cannot be learned, or a model without a linear output layer.
         AudioError: no recording can be decoded.
     """
     path = Path(out) / MODEL
@@ -145,7 +145,7 @@ def fine_tune(
             f"folder {out}", got="a finished model", expected="a new folder", remedy="choose another -o, or --force"
         )
     recognizer = Recognizer.load(model)
-    start = read_output_layer(recognizer.content, recognizer.name)
+    start = recognizer.output_layer
     manifest, classes = _labeled(manifest, labels)
     store = WaveformStore.open(manifest, cache, recognizer.card.sample_rate_hz)
     if not store.usable.any():

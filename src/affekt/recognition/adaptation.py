@@ -13,82 +13,22 @@ The parameters are in the model's card, the last layer in the metadata of its fi
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.errors import CheckpointError, ConfigError
+from affekt.errors import ConfigError
 from affekt.recognition.card import ModelCard
+from affekt.recognition.output_layer import OutputLayer, decode_numbers
 from affekt.recognition.prediction import Recognized
 
 Floats = NDArray[np.float32]
 
-HEAD_KEY = "affekt.head"
 MOST_WEIGHT = 100.0
 """A running estimate counts for at most so many recordings, so that old ones fade."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last layer of a model: logits = weight z + bias, and probabilities = softmax(logits / temperature).
-
-    Attributes:
-        weight: [classes, features].
-        bias: [classes].
-        temperature: of the calibration.
-    """
-
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    temperature: float
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, str], card: ModelCard, name: str) -> Head:
-        """The head in a model file's metadata.
-
-        Args:
-            metadata: the file's keys and values.
-            card: the model's card.
-            name: how messages name the file.
-
-        Raises:
-            ConfigError: the model has none: it cannot be adapted.
-            CheckpointError: a damaged one.
-        """
-        if HEAD_KEY not in metadata or not card.adaptation:
-            remedy = "use the bundled model, or leave the adaptation out"
-            raise ConfigError(f"model {name}", got="no parameters of an adaptation", expected="some", remedy=remedy)
-        try:
-            head = json.loads(metadata[HEAD_KEY])
-            bias = np.array(head["bias"], np.float64)
-            weight = _numbers(head["weight"]).reshape(len(card.labels), -1)
-            if bias.shape != (len(card.labels),) or not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-                raise ValueError("other shapes, or numbers that are not finite")
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"model {name}: head", got=str(error), expected="weights of the last layer"
-            ) from error
-        return cls(weight, bias, card.temperature)
-
-    def logits(self, embeddings: NDArray[Any]) -> NDArray[np.float64]:
-        """Scores [batch, classes] of embeddings [batch, features]."""
-        return np.asarray(embeddings, np.float64) @ self.weight.T + self.bias
-
-    def probabilities(self, embeddings: NDArray[Any]) -> Floats:
-        """Calibrated probabilities [batch, classes] of embeddings [batch, features].
-
-        >>> head = Head(np.eye(2), np.zeros(2), 1.0)
-        >>> head.probabilities(np.zeros((1, 2))).tolist()
-        [[0.5, 0.5]]
-        """
-        scores = self.logits(embeddings) / self.temperature
-        exponentials = np.exp(scores - scores.max(1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(1, keepdims=True), np.float32)
 
 
 @dataclass(frozen=True)
@@ -110,7 +50,7 @@ class Shift:
         """The strength, for people."""
         return f"{self.strength:.0%}"
 
-    def applied(self, answer: Recognized, head: Head) -> Recognized:
+    def applied(self, answer: Recognized, head: OutputLayer) -> Recognized:
         """A model's answers with the shift taken out; scores of speech and outliers stay."""
         return answer._replace(probabilities=head.probabilities(answer.embeddings - self.vector))
 
@@ -123,14 +63,14 @@ class SpeakerEstimate:
         parameters: `count`, `spread` and `power` of the model's card.
         most_weight: recordings that the estimate counts for at most: older ones fade.
 
-    >>> estimate = SpeakerEstimate(Head(np.eye(2), np.zeros(2), 1.0), {"count": 2.0, "spread": 1.0, "power": 1.0})
+    >>> estimate = SpeakerEstimate(OutputLayer(np.eye(2), np.zeros(2)), {"count": 2.0, "spread": 1.0, "power": 1.0})
     >>> estimate.add(np.array([[1.0, 0.0], [3.0, 0.0]]))
     >>> shift = estimate.shift()
     >>> shift.strength, shift.vector.tolist()
     (0.5, [1.0, 0.0])
     """
 
-    def __init__(self, head: Head, parameters: Mapping[str, float], most_weight: float = np.inf) -> None:
+    def __init__(self, head: OutputLayer, parameters: Mapping[str, float], most_weight: float = np.inf) -> None:
         self._head = head
         self._count, self._spread, self._power = (float(parameters[name]) for name in ("count", "spread", "power"))
         self._most_weight = most_weight
@@ -161,7 +101,7 @@ class SpeakerEstimate:
         return Shift(strength * mean, strength, said)
 
 
-def speaker_shift(embeddings: NDArray[Any], head: Head, parameters: Mapping[str, float]) -> Shift:
+def speaker_shift(embeddings: NDArray[Any], head: OutputLayer, parameters: Mapping[str, float]) -> Shift:
     """The shift of a speaker, from all recordings of this speaker at once.
 
     Args:
@@ -188,7 +128,7 @@ def baseline_shift(embeddings: NDArray[Any], parameters: Mapping[str, Any]) -> S
     """
     count = len(embeddings)
     strength = count / (count + float(parameters["count"]))
-    difference = np.asarray(embeddings, np.float64).mean(0) - _numbers(parameters["neutral_mean"])
+    difference = np.asarray(embeddings, np.float64).mean(0) - decode_numbers(parameters["neutral_mean"])
     shift = Shift(strength * difference, strength, "")
     return replace(shift, said=f"calm voice in {_counted(count, 'stretch')}; {shift.percent} of the shift")
 
@@ -209,10 +149,3 @@ def parameters_of(card: ModelCard, kind: str, name: str) -> Mapping[str, Any]:
         got, remedy = f"no parameters of the {kind} adaptation", "use the bundled model"
         raise ConfigError(f"model {name}", got=got, expected=", ".join(needed), remedy=remedy)
     return parameters
-
-
-def _numbers(values: str | Sequence[float]) -> NDArray[np.float64]:
-    """A list of numbers, or base64 of float32."""
-    if isinstance(values, str):
-        return np.frombuffer(base64.b64decode(values, validate=True), "<f4").astype(np.float64)
-    return np.array(values, np.float64).ravel()

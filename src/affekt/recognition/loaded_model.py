@@ -11,10 +11,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from affekt.errors import ConfigError
-from affekt.recognition.adaptation import Head, Shift
+from affekt.errors import CheckpointError, ConfigError
+from affekt.recognition.adaptation import Shift
 from affekt.recognition.card import ModelCard
 from affekt.recognition.models import BUNDLED
+from affekt.recognition.output_layer import OutputLayer
 from affekt.recognition.prediction import Recognized, identity_of
 from affekt.recognition.session import check_ports, open_session, read_model, run
 from affekt.runtime.cpu_affinity import PinnedThreads, available_cores
@@ -84,13 +85,17 @@ class LoadedModel:
         return identity_of(self.name, self.card.version, self.content)
 
     @cached_property
-    def head(self) -> Head:
-        """The last layer, for adaptation.
+    def output_layer(self) -> OutputLayer:
+        """The layer on the embedding, for adaptation and fine-tuning.
 
         Raises:
-            ConfigError: the model cannot be adapted.
+            ConfigError: the model states none.
         """
-        return Head.of(self._session.get_modelmeta().custom_metadata_map, self.card, self.name)
+        layer = OutputLayer.of(self._session.get_modelmeta().custom_metadata_map, self.card.temperature, self.name)
+        if len(layer.bias) != len(self.labels):
+            got, expected = f"{len(layer.bias)} outputs", f"{len(self.labels)}, as there are labels"
+            raise CheckpointError(f"model {self.name}: head", got=got, expected=expected)
+        return layer
 
     @property
     def assumption(self) -> str:
@@ -129,7 +134,7 @@ class LoadedModel:
 
     def _shifted(self, answer: Recognized) -> Recognized:
         """Answers with the speaker's shift taken out, if one is known."""
-        return answer if self._shift is None else self._shift.applied(answer, self.head)
+        return answer if self._shift is None else self._shift.applied(answer, self.output_layer)
 
     @cached_property
     def _shared_session(self) -> onnxruntime.InferenceSession:

@@ -319,7 +319,8 @@ class Recognizer(LoadedModel):
         threshold = self._threshold(min_confidence)
         stream = Stream(self, sample_rate_hz, hop_seconds, window_seconds, activity, threshold)
         if adapt:
-            stream.adapt(self.head, parameters_of(self.card, "speaker", self.name))
+            parameters = parameters_of(self.card, "speaker", self.name)
+            stream.adapt(self.output_layer, parameters)
         return stream
 
     def waveform(self, source: Source, sample_rate_hz: int | None = None) -> Floats:

@@ -42,8 +42,8 @@ def shift_of(
         got = "both" if baseline else "neither"
         raise ConfigError("adaptation", got=got, expected="recordings of a speaker, or of the speaker when calm")
     kind = "baseline" if baseline else "speaker"
-    head = recognizer.head
     parameters = parameters_of(recognizer.card, kind, recognizer.name)
+    head = recognizer.output_layer
     found = list(_embeddings(recognizer, recordings or baseline, sample_rate_hz, skip=not baseline))
     if not found:
         raise AudioError("adaptation", got="no recording in which somebody speaks", expected="one or more")

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from affekt import audio
 from affekt.audio.voice_activity import detector
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.recognition.adaptation import MOST_WEIGHT, Head, SpeakerEstimate
+from affekt.recognition.adaptation import MOST_WEIGHT, SpeakerEstimate
+from affekt.recognition.output_layer import OutputLayer
 from affekt.recognition.prediction import NO_SPEECH, Model, Prediction
 
 Floats = NDArray[np.float32]
@@ -67,7 +68,7 @@ class Stream:
         self._speaker: SpeakerEstimate | None = None
         self._waiting: Floats = np.empty(0, np.float32)  # less than a hop
 
-    def adapt(self, head: Head, parameters: Mapping[str, float]) -> None:
+    def adapt(self, head: OutputLayer, parameters: Mapping[str, float]) -> None:
         """Adapt to the speaker from now on, by a running estimate in which old speech fades.
 
         Args:

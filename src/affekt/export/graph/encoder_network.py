@@ -6,8 +6,6 @@ LSTM and pooling, and an output layer. :class:`Chain` holds what a pipeline has 
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,9 +30,7 @@ from affekt.nn.encoder import WhisperEncoder
 from affekt.nn.encoder_classifier import MARGIN_STATES, SMALLEST_VARIANCE, EncoderClassifier
 from affekt.nn.zoo.encoder_back_end import EncoderBackEnd, TunedEncoder
 from affekt.nn.zoo.linear import ShrunkLinear
-
-HEAD_KEY = "affekt.head"
-"""Metadata with the output layer: JSON of `weight`, base64 of float32 [classes, features], and `bias`, a list."""
+from affekt.recognition.output_layer import OutputLayer
 
 
 @dataclass(frozen=True)
@@ -168,6 +164,5 @@ def head_metadata(head: nn.Module, scale: float) -> dict[str, str]:
     """
     if not isinstance(head, nn.Linear) or isinstance(head, CosineHead):
         return {}
-    weight = base64.b64encode((array(head.weight) * np.float32(scale)).tobytes()).decode("ascii")
-    bias = (array(head.bias) * np.float32(scale)).tolist()
-    return {HEAD_KEY: json.dumps({"weight": weight, "bias": bias})}
+    weight, bias = (array(part) * np.float32(scale) for part in (head.weight, head.bias))
+    return OutputLayer(weight.astype(np.float64), bias.astype(np.float64)).to_metadata()
