@@ -368,6 +368,18 @@ def test_info_of_an_exported_model(capfd: pytest.CaptureFixture[str], checkpoint
     assert "temperature 1.500" in out
 
 
+def test_info_shows_the_main_facts_and_all_on_request(capfd: pytest.CaptureFixture[str], checkpoint: Path) -> None:
+    row = {"ua": 0.5, "ua_low": 0.25, "ua_high": 0.75, "recall": {"angry": 0.4, "sad": 0.6}}
+    measures = {"across": {"what": "other corpora", "corpora": {"emodb": row}}, "precision": {"used": "float32"}}
+    path = checkpoint.with_suffix(".onnx")
+    export_checkpoint(Checkpoint.load(checkpoint), path, measures=measures)
+    code, out, _ = run(capfd, "info", str(path))
+    assert code == 0
+    assert "other corpora\n  emodb  UA 50.0 % [25.0, 75.0]\n" in out
+    assert "recall" not in out
+    assert "measures.across.corpora.emodb.recall.sad" in run(capfd, "info", str(path), "--all")[1]
+
+
 @pytest.mark.parametrize("name", ["none.safetensors", "none.onnx", "probe_verb.py"])
 def test_info_of_what_is_no_model(capfd: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
     code, _, err = run(capfd, "info", str(tmp_path / name))

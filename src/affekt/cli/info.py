@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from affekt.runtime.environment import environment
 
 if TYPE_CHECKING:
     from affekt.nn import LedgerRow
+    from affekt.recognition.card import ModelCard
+
+TOLD = ("corpora", "training_utterances", "validation", "recipe", "seed", "notices", "left_out")
+"""Facts of a model's origin that are shown."""
 
 
-def info(model: Path | None = None, /) -> int:
+def info(model: Path | None = None, /, *, all: bool = False) -> int:
     """Show the card of a model; or the parameters of the paper's networks, and this machine.
 
     The parameter ledger lists every trainable tensor of the baseline of Zhou & Liu (2020), counted on the network, and
@@ -20,6 +24,7 @@ def info(model: Path | None = None, /) -> int:
 
     Args:
         model: a checkpoint (.safetensors), an exported model (.onnx), or `bundled` for the bundled model.
+        all: print every fact of the card, not only the main ones.
     """
     if model is None:
         print("\n".join([*aligned(environment().items()), "", *_ledger_lines()]))
@@ -28,7 +33,8 @@ def info(model: Path | None = None, /) -> int:
     else:
         from affekt.recognition.recognizer import Recognizer
 
-        print(Recognizer.load(None if model == Path("bundled") else model).card)
+        card = Recognizer.load(None if model == Path("bundled") else model).card
+        print(card if all else "\n".join(card_lines(card)))
     return 0
 
 
@@ -41,6 +47,40 @@ def aligned(pairs: Iterable[tuple[str, str]]) -> list[str]:
     pairs = list(pairs)
     width = max((len(name) for name, _ in pairs), default=0)
     return [f"{name:<{width}}  {value}" for name, value in pairs]
+
+
+def card_lines(card: ModelCard) -> list[str]:
+    """The main facts of a card: input, license, origin, and the accuracy in each group of measures.
+
+    Args:
+        card: of an exported model.
+
+    Returns:
+        Lines for a terminal.
+    """
+    facts = [line.partition("  ") for line in str(card).splitlines()]
+    lines = aligned((name, value.strip()) for name, _, value in facts if "." not in name)
+    named = {key: card.provenance[key] for key in TOLD if card.provenance.get(key) not in (None, "")}
+    lines += ["", *aligned((key.replace("_", " "), _words(value)) for key, value in named.items())] if named else []
+    for group in card.measures.values():
+        rows = _accuracies(group) if isinstance(group, Mapping) else []
+        lines += ["", str(group["what"]), *(f"  {row}" for row in aligned(rows))] if rows and "what" in group else []
+    return [*lines, "", "every fact: affekt info MODEL --all"]
+
+
+def _accuracies(group: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows with a UA, in any table of a group of measures."""
+    tables = [value for value in group.values() if isinstance(value, Mapping)]
+    rows = [(name, row) for table in tables for name, row in table.items() if isinstance(row, Mapping)]
+    return [
+        (str(name), f"UA {100 * row['ua']:.1f} % [{100 * row['ua_low']:.1f}, {100 * row['ua_high']:.1f}]")
+        for name, row in rows
+        if {"ua", "ua_low", "ua_high"} <= row.keys()
+    ]
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _checkpoint_facts(path: Path) -> Iterable[tuple[str, str]]:
