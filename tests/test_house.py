@@ -68,6 +68,22 @@ def test_files_are_short() -> None:
     assert too_long - set(LONG_FILES) == set()
 
 
+def test_the_architecture_is_short_and_names_what_exists() -> None:
+    text = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert len(lines) <= 150
+    assert [line for line in lines if len(line) > 120] == []
+    package = REPOSITORY / "src" / "affekt"
+    folders = {path.name for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {name for name in folders if f"| `{name}/` |" not in text} == set()
+    named = re.findall(r"`([a-z_0-9/]+(?:/|\.py))`", text)
+    roots = (package, REPOSITORY, *(package / folder for folder in folders))
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+    assert [name for name in LONG_FILES if f"`{name.removeprefix('affekt/')}`" not in text] == []
+    defined = re.findall(r"`([\w/]+\.py)`: `(\w+)", text)
+    assert [pair for pair in defined if not re.search(rf"\b{pair[1]}\b", (package / pair[0]).read_text())] == []
+
+
 def test_no_two_public_classes_share_a_name() -> None:
     """A name means one thing in the whole package."""
     places: dict[str, list[str]] = {}
