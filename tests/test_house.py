@@ -1,4 +1,4 @@
-"""The house: what holds for every file of the repository."""
+"""Rules for every file of the repository."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_no_file_names_a_place_on_the_machine_where_it_was_written() -> None:
 def test_every_public_name_is_documented(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     public = [node for node in tree.body if isinstance(node, DEFINITIONS) and not node.name.startswith("_")]
-    assert ast.get_docstring(tree), "the module says nothing of itself"
+    assert ast.get_docstring(tree), "the module has no docstring"
     assert [node.name for node in public if not ast.get_docstring(node)] == []
 
 

@@ -70,6 +70,7 @@ def test_the_rule_for_docstrings_can_fail() -> None:
 
 def test_completion_lists_every_public_name() -> None:
     assert set(affekt.__all__) <= set(dir(affekt))
+    assert {"find_spec", "import_module", "TYPE_CHECKING"} & set(dir(affekt)) == set()
 
 
 def test_every_public_name_is_there() -> None:

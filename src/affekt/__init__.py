@@ -10,9 +10,9 @@ Recognize (the core install: no torch, no pandas):
 >>> prediction.label in prediction.probabilities
 True
 
-Research (the extra `train`): :func:`prepare` reads a corpus release into a :class:`Manifest`, :func:`make_folds` splits
-it, :func:`run_experiment` trains each :class:`System` on every fold, :func:`write_report` shows the :class:`Results`.
-:func:`train_model` trains one model for use, and :func:`evaluate` measures a model on a manifest.
+Research (the extra `train`): `prepare` reads a corpus release into a `Manifest`, `make_folds` splits it,
+`run_experiment` trains each `System` on every fold, and `write_report` shows the `Results`. `train_model` trains one
+model for use, and `evaluate` measures a model on a manifest.
 
 Every name is imported when it is first used, so that `import affekt` is fast. Names that need an extra that is not
 installed are not listed by `dir(affekt)`.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -106,4 +107,5 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     installed = _MODULES if find_spec("torch") and find_spec("pandas") else _CORE
-    return sorted({*globals(), *installed})
+    loaded = (name for name, value in globals().items() if isinstance(value, ModuleType))
+    return sorted({*installed, *loaded, *(name for name in globals() if name.startswith("__"))})
