@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 import torch
@@ -16,6 +19,8 @@ from starlette.testclient import TestClient
 from affekt.export.onnx_file import Description, Pipeline, export
 from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.nn import Network, NetworkConfig
+from affekt.recognition.adaptation import HEAD_KEY
+from affekt.recognition.card import ModelCard
 from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
 from affekt.serving.settings import Limits, ServerSettings
@@ -38,7 +43,26 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.head.weight.div_(deviation[:, None])
     path = tmp_path_factory.mktemp("model") / "random.onnx"
     export(pipeline, Description(LABELS, license="CC0-1.0", unsure_below=0.5), path)
+    make_adaptable(path, network.head)
     return path
+
+
+def make_adaptable(path: Path, head: torch.nn.Linear) -> None:
+    """Write `adaptable.onnx` beside a model: the same with its last layer and the parameters of a baseline."""
+    model = onnx.load(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    neutral = [0.1] * head.weight.shape[1]
+    adaptation = {"baseline": {"count": 2.0, "neutral_mean": neutral}}
+    card = replace(ModelCard.from_metadata(metadata, "model"), adaptation=adaptation)
+    described = {"weight": head.weight.detach().ravel().tolist(), "bias": head.bias.detach().tolist()}
+    onnx.helper.set_model_props(model, metadata | card.to_metadata() | {HEAD_KEY: json.dumps(described)})
+    onnx.save(model, path.with_name("adaptable.onnx"))
+
+
+@pytest.fixture(scope="session")
+def adaptable(model: Path) -> Path:
+    """The model with the parameters that a baseline needs."""
+    return model.with_name("adaptable.onnx")
 
 
 @pytest.fixture(scope="session")

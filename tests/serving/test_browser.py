@@ -21,7 +21,8 @@ import pandas
 import pytest
 import soundfile
 
-from affekt.recognition.recognizer import BUNDLED, Recognizer
+from affekt.recognition.models import BUNDLED
+from affekt.recognition.recognizer import Recognizer
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra dev")
 expect = playwright.expect
@@ -315,6 +316,30 @@ def test_several_files_at_a_time(
     assert table["error"].notna().to_list() == [False, True, False]
     upload(page, speech_file)
     assert not page.locator("#files").is_visible()
+
+
+def test_an_answer_is_adapted_to_this_voice_when_calm(
+    visit: Callable[..., Page],
+    run_server: Callable[..., Any],
+    server: Server,
+    adaptable: Path,
+    speech_file: Path,
+    recording: Callable[..., bytes],
+) -> None:
+    assert not visit(server.url).locator("#baseline").is_visible()  # a model without adaptation
+    calm = {"name": "calm.wav", "mimeType": "audio/wav", "buffer": recording(2.0, seed=1)}
+    with run_server(adaptable) as adapting:
+        page = visit(adapting.url)
+        page.set_input_files("#baseline-file", [calm])
+        expect(page.locator("#baseline-names")).to_have_text("calm.wav")
+        upload(page, speech_file)
+        expect(page.locator("#remarks")).to_contain_text("Adapted to the speaker: calm voice")
+        adapted = Recognizer.load(adaptable).adapted(baseline=[calm["buffer"]]).predict(speech_file)
+        shown = page.locator("#shares td:nth-child(2)").all_inner_texts()
+        assert [text.strip() for text in shown] == [f"{100 * p:.0f} %" for p in adapted.probabilities.values()]
+        page.click("#baseline-clear")
+        upload(page, {"name": "again.wav", "mimeType": "audio/wav", "buffer": speech_file.read_bytes()})
+        assert not page.locator("#remarks").is_visible()
 
 
 def test_a_computed_voice_can_be_tried(visit: Callable[..., Page], server: Server) -> None:

@@ -142,7 +142,8 @@ def _add_recognition(app: FastAPI, service: RecognitionService) -> None:
     ) -> JSONResponse:
         """One answer for a whole recording; with `first`, for its first clip (see `/v1/model`).
 
-        Send the file's bytes as the body, or a form with one file in it.
+        Send the file's bytes as the body, or a form with one file in it. Up to three further form fields `baseline` may
+        hold recordings of the same speaker when calm; the answer is then adapted to this voice.
         """
 
         async def work(upload: Upload) -> JSONResponse:

@@ -16,7 +16,8 @@ from starlette.responses import HTMLResponse
 from affekt.serving.live import StreamOptions
 
 EXAMPLES = {
-    "/v1/predict": "curl --data-binary @call.wav {base}/v1/predict\ncurl -F file=@call.wav {base}/v1/predict",
+    "/v1/predict": "curl --data-binary @call.wav {base}/v1/predict\ncurl -F file=@call.wav {base}/v1/predict\n"
+    "curl -F file=@call.wav -F baseline=@calm.wav {base}/v1/predict",
     "/v1/timeline": "curl -F file=@call.wav '{base}/v1/timeline?format=textgrid' -o call.TextGrid",
     "/v1/model": "curl {base}/v1/model",
     "/v1/stream": "ffmpeg -loglevel error -i call.wav -f s16le -ac 1 -ar 16000 - |\n"

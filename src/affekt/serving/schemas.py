@@ -154,7 +154,15 @@ UPLOAD: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "baseline": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "maxItems": 3,
+                            "description": "Recordings of the same speaker when calm, to adapt the answer",
+                        },
+                    },
                 }
             },
         },

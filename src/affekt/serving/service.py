@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -39,6 +39,8 @@ WAIT_SHARE = 0.5
 """Share of the longest wait that a full queue should take: the throughput is an estimate and requests differ."""
 BLOCK_SECONDS = 10.0
 """A long recording is decoded in blocks of this length; a timeline can be cancelled between two of them."""
+BASELINE_SECONDS = 60.0
+"""Of each baseline only the beginning is used."""
 
 
 class RecognitionService:
@@ -82,13 +84,15 @@ class RecognitionService:
     async def predict(self, upload: Upload, min_confidence: float | None, first: bool = False) -> Prediction:
         """The emotion of one recording.
 
-        A recording no longer than the model's clip shares a batch with others; a longer one is heard as a timeline,
-        unless `first` asks for its first clip alone.
+        A recording no longer than the model's clip shares a batch with others. A longer one is analyzed as a timeline,
+        unless `first` asks for its first clip alone; so is one with a baseline of its speaker.
 
         Raises:
             AudioError: a recording that cannot be used.
             RequestError: 422 too long a recording, 503 a wait beyond the limit or too much work.
         """
+        if upload.baseline:
+            return await self.timeline(upload, min_confidence, TimelineConfig(), whole_answer, "/v1/predict")
         card = self.recognizer.card
         pending, samples = PendingAnswer(self.limits.wait_seconds), 0
 
@@ -124,7 +128,7 @@ class RecognitionService:
 
         Raises:
             AudioError: a recording that cannot be used.
-            ConfigError: windows that the model cannot take.
+            ConfigError: windows that the model cannot take, or a baseline for a model without adaptation.
             RequestError: 422 too long a recording, 503 too much work.
         """
         card = self.recognizer.card
@@ -134,7 +138,8 @@ class RecognitionService:
 
         def work() -> Result:
             with audio.remarks() as upload.notes:
-                timeline = make_timeline(self.recognizer, blocks, upload.name, threshold, config)
+                recognizer = self._adapted(upload.baseline)
+                timeline = make_timeline(recognizer, blocks, upload.name, threshold, config)
             self.metrics.audio_seconds.labels(path).inc(timeline.duration_seconds)
             return render(_titled(timeline, upload.title))
 
@@ -156,6 +161,14 @@ class RecognitionService:
         self._closing.set()
         for pool in (self._decoders, self._models, self._long):
             pool.shutdown(cancel_futures=True)
+
+    def _adapted(self, baseline: Sequence[Upload]) -> Recognizer:
+        """The recognizer, adapted to a speaker by the beginnings of recordings in which the speaker is calm."""
+        if not baseline:
+            return self.recognizer
+        rate = self.recognizer.card.sample_rate_hz
+        calm = [audio.load(upload, rate, max_seconds=BASELINE_SECONDS) for upload in baseline]
+        return self.recognizer.adapted(baseline=calm, sample_rate_hz=rate)
 
     def _bounded(self, blocks: Iterable[Floats], stop: threading.Event) -> Iterator[Floats]:
         """Pass blocks on; stop where the recording is longer than allowed or the client has disconnected."""

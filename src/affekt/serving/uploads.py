@@ -20,6 +20,9 @@ from affekt.serving.problems import RequestError
 from affekt.serving.settings import Limits
 
 EXPECTED = "the bytes of a recording, or a form with one file"
+BASELINE = "baseline"
+"""Name of the form fields with recordings of the same speaker when calm."""
+MOST_BASELINES = 3
 LONGEST_NAME = 200
 
 
@@ -29,10 +32,12 @@ class Upload(io.BytesIO):
     Attributes:
         name: how messages and logs call it; the client's file name is not logged.
         title: the client's name for it, for the answer alone.
+        baseline: recordings of the same speaker when calm, in form fields named `baseline`.
         notes: remarks about the recording, such as a broken-off end, once it has been read.
     """
 
     name = "recording"
+    baseline: tuple[Upload, ...] = ()
     notes: Sequence[str] = ()
 
     def __init__(self, content: bytes = b"", title: str = "recording") -> None:
@@ -84,16 +89,23 @@ class _FormInMemory(MultiPartParser):
 
 
 async def _from_form(request: Request, pieces: AsyncGenerator[bytes, None]) -> Upload:
-    parser = _FormInMemory(request.headers, pieces, max_files=1, max_fields=8, max_part_size=2**16)
+    files = 1 + MOST_BASELINES
+    parser = _FormInMemory(request.headers, pieces, max_files=files, max_fields=8, max_part_size=2**16)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise RequestError.because(400, Fault("form", error.message.rstrip("."), EXPECTED)) from error
-    files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    if not files:
-        raise RequestError.because(400, Fault("form", "no file", EXPECTED, "curl -F file=@call.wav"))
+    parts = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
+    recordings = [part for name, part in parts if name != BASELINE]
     try:
-        return Upload(files[0].file.read(), safe_title(files[0].filename))
+        if len(recordings) != 1:
+            got = f"{len(recordings)} files" if recordings else "no file"
+            raise RequestError.because(400, Fault("form", got, EXPECTED, "curl -F file=@call.wav"))
+        upload = Upload(recordings[0].file.read(), safe_title(recordings[0].filename))
+        upload.baseline = tuple(Upload(part.file.read()) for name, part in parts if name == BASELINE)
+        for calm in upload.baseline:
+            calm.name = BASELINE
+        return upload
     finally:
         await form.close()
 

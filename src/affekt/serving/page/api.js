@@ -37,14 +37,16 @@ const INCLUDE = ["envelope", "csv", "textgrid", "audacity", "rttm"].map((name) =
  * Emotion over time in a file. XMLHttpRequest, because fetch does not say how much of an upload is sent.
  * @param {File|Blob} file
  * @param {string} name
+ * @param {File[]} baseline  recordings of the same speaker when calm
  * @param {AbortSignal} signal
  * @param {(share: number) => void} onProgress
  */
-export function timeline(file, name, signal, onProgress) {
+export function timeline(file, name, baseline, signal, onProgress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const form = new FormData();
     form.append("file", file, name);
+    for (const calm of baseline) form.append("baseline", calm, calm.name);
     request.open("POST", `/v1/timeline?${INCLUDE}`);
     for (const [field, value] of Object.entries(headers())) request.setRequestHeader(field, value);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);

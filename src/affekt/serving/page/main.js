@@ -17,6 +17,8 @@ let facts = null; // the model's card and the server's limits
 let timeline = null;
 let pending = null; // an AbortController while recordings are on their way
 let recorder = null;
+let baseline = []; // recordings of the speaker when calm; they stay until removed
+const MOST_BASELINES = 3;
 let afterToken = null; // called once the server has its token
 
 const player = new Player((seconds) => {
@@ -36,6 +38,7 @@ function nearestWindow(seconds) {
 async function loadFacts() {
   facts = await api.model();
   showCard(facts);
+  $("baseline").hidden = !facts.card.adaptation?.baseline;
 }
 
 const files = new Files((item) => {
@@ -89,7 +92,7 @@ async function send(item, count, signal) {
   if (!facts) await loadFacts();
   const ask = async (file) => {
     if (file.size > facts.limits.body_bytes) throw tooLarge(file);
-    return api.timeline(file, item.name, signal, (share) => showWork(`${which}${share < 1 ? "Sending" : "Analyzing"}`, share));
+    return api.timeline(file, item.name, baseline, signal, (share) => showWork(`${which}${share < 1 ? "Sending" : "Analyzing"}`, share));
   };
   try {
     return await ask(item.file);
@@ -236,6 +239,13 @@ function take(chosen) {
   if (chosen.length) recognize(chosen);
 }
 
+/** Keeps recordings of the speaker when calm; they go along with every recording from now on. */
+function takeBaseline(chosen) {
+  baseline = chosen.slice(0, MOST_BASELINES);
+  $("baseline-names").textContent = baseline.map(({ name }) => name).join(", ");
+  $("baseline-names").hidden = $("baseline-clear").hidden = !baseline.length;
+}
+
 /** Fetches one of the computed voices and sends it like a file of the user's. */
 async function tryExample(name) {
   const answer = await fetch(`/page/${name}`).catch(() => null);
@@ -248,6 +258,11 @@ function listen() {
     take([...event.target.files]);
     event.target.value = ""; // so that the same file can be chosen again
   });
+  $("baseline-file").addEventListener("change", (event) => {
+    takeBaseline([...event.target.files]);
+    event.target.value = "";
+  });
+  $("baseline-clear").addEventListener("click", () => takeBaseline([]));
   for (const button of document.querySelectorAll("[data-example]")) button.addEventListener("click", () => tryExample(button.dataset.example));
   $("record").addEventListener("click", () => (recorder ? stopRecording() : startRecording()));
   $("cancel").addEventListener("click", () => pending?.abort());

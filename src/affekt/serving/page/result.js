@@ -28,6 +28,9 @@ export function showVerdict(timeline, threshold) {
   const spoken = timeline.segments.reduce((sum, segment) => sum + segment.end_seconds - segment.start_seconds, 0);
   const { headline, explanation } = verdict(timeline, threshold);
   $("subject").textContent = `${timeline.source} · duration: ${length(timeline.duration_seconds)}, of which speech: ${length(spoken)}`;
+  const remarks = [...(timeline.notes ?? []), ...(timeline.overall.adapted ? [`Adapted to the speaker: ${timeline.overall.adapted}.`] : [])];
+  $("remarks").replaceChildren(...remarks.map((text) => element("li", { textContent: text })));
+  $("remarks").hidden = !remarks.length;
   $("headline").replaceChildren(...headline);
   $("explanation").replaceChildren(...explanation);
   $("shares").replaceChildren(...timeline.labels.map((name) => share(timeline, name, timeline.overall.probabilities[name])));
