@@ -77,6 +77,13 @@ class TestFiles:
         table.to_parquet(tmp_path / "m.parquet", index=False)
         assert Manifest.read(tmp_path / "m.parquet").audio_paths() == [tmp_path / "release" / "wav" / "u0.wav"]
 
+    def test_a_parquet_file_whose_text_is_damaged_is_refused(self, tmp_path: Path) -> None:
+        Manifest.from_rows(rows(1), tmp_path).write(tmp_path / "m.parquet")
+        content = (tmp_path / "m.parquet").read_bytes()
+        (tmp_path / "m.parquet").write_bytes(content.replace(b"u0.wav", b"u\xff\xfewav"))
+        with pytest.raises(ManifestError, match="column path holds text that is not UTF-8"):
+            Manifest.read(tmp_path / "m.parquet")
+
     def test_a_root_can_be_given(self, tmp_path: Path) -> None:
         Manifest.from_rows(rows(1), tmp_path).write(tmp_path / "m.csv")
         assert Manifest.read(tmp_path / "m.csv", root="/data").audio_paths() == [Path("/data/wav/u0.wav")]

@@ -13,7 +13,8 @@ from typing import Any
 
 from affekt.data.corpora.locating import locate
 from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
-from affekt.data.manifest import COLUMNS, OLD_HEADER, TIME_COLUMNS, VOTES_PREFIX, row_faults
+from affekt.data.manifest_columns import COLUMNS, TIME_COLUMNS, VOTES_PREFIX, row_faults
+from affekt.data.manifest_files import OLD_HEADER
 from affekt.data.times import EXPECTED, parse_seconds
 from affekt.data.vocabulary import canonical, gender
 from affekt.errors import ConfigError, CorpusError, Fault
