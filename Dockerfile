@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # The server: docker build -t affekt . && docker run --rm -p 127.0.0.1:8000:8000 -e AFFEKT_TOKEN=... affekt
-# Libraries come from requirements/serve.txt: exact versions, each file checked by its hash.
+# Libraries come from requirements/serve.txt: exact versions, each file checked by its hash. PyAV is among them, so that the
+# server decodes the recordings of phones and browsers.
 
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/src/constraints.txt

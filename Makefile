@@ -35,6 +35,7 @@ test: .venv/dev/installed
 	.venv/dev/bin/python -m pytest --numprocesses 2 --cov --cov-append --cov-fail-under 90 \
 	  --ignore tests/serving/test_browser.py --ignore tests/experiments/test_ray.py
 
+docs: export NO_MKDOCS_2_WARNING := 1
 docs: .venv/docs/installed
 	.venv/docs/bin/python scripts/check_docstrings.py
 	.venv/docs/bin/mkdocs build --quiet --strict
@@ -86,7 +87,7 @@ audit: .venv/audit/installed
 	.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lock: .venv/lock/installed
-	.venv/lock/bin/uv pip compile --quiet pyproject.toml --extra serve --constraint constraints.txt --python-version 3.11 \
+	.venv/lock/bin/uv pip compile --quiet pyproject.toml --extra serve --extra containers --constraint constraints.txt --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' -o requirements/serve.txt
 
 screenshots: .venv/dev/installed

@@ -14,6 +14,7 @@ import griffe
 
 ENTRY = re.compile(r"^( {4})(\w+(?:, \w+)+): (.*)$")
 ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc):`~?([^`]+)`")
+DIRECTIVE = re.compile(r" +# doctest: .*$", re.MULTILINE)
 TABLE = re.compile(r"^={3,}( +={3,})+$")
 
 
@@ -46,7 +47,8 @@ def rewritten(text: str) -> str:
     Returns:
         The new docstring.
     """
-    return ROLE.sub(r"`\1`", "\n".join(_fenced(list(_split(text.splitlines())))))
+    lines = DIRECTIVE.sub("", text).splitlines()
+    return ROLE.sub(r"`\1`", "\n".join(_fenced(list(_split(lines)))))
 
 
 def _split(lines: list[str]) -> Iterator[str]:
