@@ -89,7 +89,8 @@ def test_docstrings_are_rewritten_for_the_site(monkeypatch: pytest.MonkeyPatch) 
     griffe.Extension = griffe.Object = object  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "griffe", griffe)
     rewritten = script("docs_docstrings").rewritten
-    docstring = "See :class:`~affekt.Manifest`.\n\n>>> [1]  # doctest: +SKIP\n[1]\n\nArgs:\n    low, high: bounds\n        in Hz."
+    prose, example = "See :class:`~affekt.Manifest`.", ">>> [1]  # doctest: +SKIP\n[1]"
+    docstring = f"{prose}\n\n{example}\n\nArgs:\n    low, high: bounds\n        in Hz."
     assert rewritten(docstring).splitlines() == [
         "See `affekt.Manifest`.",
         "",
