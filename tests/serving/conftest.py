@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 from affekt.export.onnx_file import Description, Pipeline, export
 from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.nn import Network, NetworkConfig
-from affekt.recognition.adaptation import HEAD_KEY
 from affekt.recognition.card import ModelCard
+from affekt.recognition.output_layer import HEAD_KEY
 from affekt.recognition.recognizer import Recognizer
 from affekt.serving.app import create_app
 from affekt.serving.settings import Limits, ServerSettings

@@ -196,3 +196,9 @@ def test_examples_have_the_shape_of_real_answers(client: TestClient, recording: 
     assert set(model) == set(got)
     assert set(model["limits"]) == set(got["limits"])
     assert set(model["card"]) <= set(got["card"])
+
+
+def test_the_reference_page_shows_them(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert page.count("Example answer: ") == 4  # two predictions, a timeline, a model
+    assert "&quot;reason&quot;: &quot;low confidence&quot;" in page

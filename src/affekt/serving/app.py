@@ -138,7 +138,9 @@ def _add_recognition(app: FastAPI, service: RecognitionService) -> None:
         **upload,
     )
     async def predict(
-        request: Request, options: Annotated[PredictOptions, Query()], first: bool = False
+        request: Request,
+        options: Annotated[PredictOptions, Query()],
+        first: Annotated[bool, Query(description="Only the first clip, not the whole recording")] = False,
     ) -> JSONResponse:
         """One answer for a whole recording; with `first`, for its first clip (see `/v1/model`).
 

@@ -5,6 +5,8 @@ FastAPI's own page loads its scripts from a content delivery network.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -74,10 +76,16 @@ def _refusals(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _operation(method: str, path: str, operation: Mapping[str, Any], base: str) -> Iterator[str]:
     yield f"<section><h2><code>{method} {escape(path)}</code></h2><p>{escape(operation['summary'])}.</p>"
     if "description" in operation:
-        yield f"<p>{escape(operation['description'])}</p>"
+        text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(operation["description"]))
+        yield f"<p>{text}</p>"
     example = EXAMPLES[path].format(base=base, socket=base.replace("http", "ws", 1))
     yield f"<pre tabindex='0'>{escape(example)}</pre>"
     yield from _table("Query", map(_parameter, operation.get("parameters", ())))
+    content = operation.get("responses", {}).get("200", {}).get("content", {}).get("application/json", {})
+    for answer in content.get("examples", {}).values():
+        text = json.dumps(answer["value"], indent=1)
+        yield f"<details><summary>Example answer: {escape(answer['summary'])}</summary>"
+        yield f"<pre tabindex='0'>{escape(text)}</pre></details>"
     yield "</section>"
 
 
