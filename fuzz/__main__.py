@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-NAMES = ("audio", "manifests", "toml", "folds", "checkpoints", "models", "http", "websocket")
+NAMES = ("audio", "manifests", "segments", "toml", "folds", "checkpoints", "models", "http", "websocket")
 BEGINNINGS = 64  # inputs of chance that the guided search starts from
 LONGEST_BYTES = 4_096
 SAVE_SECONDS = 1.0

@@ -38,6 +38,8 @@ from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.losses import make_loss
 from affekt.nn import Network, NetworkConfig
 from affekt.recognition.recognizer import Recognizer
+from affekt.recognition.sources import Segment
+from affekt.recognition.turns import read_turns
 from affekt.runtime.devices import seeded
 from affekt.serving.app import create_app
 from affekt.serving.settings import Limits, ServerSettings
@@ -225,6 +227,45 @@ def use_manifest(table: tuple[str, bytes], folder: Path) -> None:
     read.audio_paths()
     read.write(folder / "again.csv")
     read.select(LABEL_SETS["basic4"])
+
+
+# Tables of segments
+
+
+SEGMENTS = (
+    (".csv", b"path,start,end,speaker,label\na.wav,0,0:01.5,A,sad\na.wav,1.5,NaT,B,\n"),
+    (".tsv", b"file\tonset\tduration\na\t0\t0,5s\n"),
+    (".rttm", b"SPEAKER a 1 0.00 1.50 <NA> <NA> A <NA> <NA>\nSPEAKER a 1 1.50 0.5 <NA> <NA> B <NA> <NA>\n"),
+    (
+        ".TextGrid",
+        b'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 2\ntiers? <exists>\nsize = 1\n'
+        b'item []:\n item [1]:\n  class = "IntervalTier"\n  name = "words"\n  xmin = 0\n  xmax = 2\n'
+        b'  intervals: size = 1\n  intervals [1]:\n   xmin = 0\n   xmax = 2\n   text = "a ""b"" 1"\n',
+    ),
+    (
+        ".TextGrid",
+        b'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n2\n<exists>\n1\n'
+        b'"IntervalTier"\n"w"\n0\n2\n1\n0\n2\n"x"\n',
+    ),
+)
+
+
+def segment_tables() -> SearchStrategy[tuple[str, bytes]]:
+    return st.sampled_from(SEGMENTS).flatmap(lambda table: st.tuples(st.just(table[0]), mutated([table[1]])))
+
+
+def use_segments(table: tuple[str, bytes], folder: Path) -> None:
+    suffix, content = table
+    (folder / "a.wav").touch()
+    path = folder / f"t{suffix}"
+    path.write_bytes(content)
+    for turn in read_turns(path).turns:
+        if isinstance(turn.item, Segment):
+            start, end = turn.item.start_seconds or 0.0, turn.item.end_seconds
+            assert 0 <= start < np.inf
+            assert end is None or start < end < np.inf
+        else:
+            assert str(turn.item)
 
 
 # TOML
@@ -524,6 +565,7 @@ TARGETS: dict[str, Target] = {
     for target in (
         Target("audio", lambda: recordings()[: len(CONTAINERS)], lambda: mutated(recordings()), use_audio),
         Target("manifests", lambda: list(tables().items()), manifests, use_manifest),
+        Target("segments", lambda: list(SEGMENTS), segment_tables, use_segments),
         Target("toml", lambda: [dumped(table) for table in TABLES], toml, use_toml),
         Target("folds", lambda: [json.dumps(plan()).encode()], fold_files, use_folds),
         Target("checkpoints", lambda: [packed(*checkpoint())], checkpoints, use_checkpoint),

@@ -219,6 +219,11 @@ def test_rows_with_faults_fail_alone(run: Run, folder: Path) -> None:
     assert "end: got 0.9 s, expected at most its length" in err
 
 
+def test_line_ends_of_old_macs(run: Run, folder: Path) -> None:
+    Path("turns.csv").write_bytes(b"start,end\r0,0.2\r0.2,0.4\r")
+    assert len(rows_of(run("one/x.wav", "--segments", "turns.csv", "--format", "csv")[1])) == 2
+
+
 def test_rttm_names_its_recording(run: Run, folder: Path) -> None:
     (folder / "one/x.rttm").write_text(
         "SPKR-INFO x 1 <NA>\nSPEAKER x 1 0.00 0.20 <NA> <NA> A <NA> <NA>\n"
@@ -301,6 +306,7 @@ def test_textgrids(run: Run, folder: Path, content: bytes) -> None:
         ("a.csv", b"who,when\nx.wav,1\n", "got the columns 'who', 'when'"),
         ("a.csv", b"", "got the columns none"),
         ("a.csv", b"start,end\n", "got no segments"),
+        ("a.csv", b'start,end\n0,"' + b"x" * 200_000 + b'"\n', "field larger than field limit"),
         ("a.rttm", b"SPEAKER x 1 0\n", "got 4 fields in line 1"),
         ("a.TextGrid", b"hello", "got no TextGrid"),
         ("a.TextGrid", LONG_GRID[:400].encode(), "breaks off"),

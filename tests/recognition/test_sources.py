@@ -190,6 +190,7 @@ def test_a_long_part_is_heard_to_its_end(recognizer: Recognizer, babble: Babble)
     ("start", "end", "message"),
     [
         (2.0, 1.0, "end: got 1 s, expected more than the start, 2 s"),
+        (None, 0.0, "end: got 0 s, expected more than the start, 0 s"),
         (-1.0, None, "start: got -1 s, expected 0 s or more"),
         ("later", None, "start: got 'later', expected seconds"),
         (9.0, None, "start at 9.000 s, expected less than its length"),

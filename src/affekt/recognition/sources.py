@@ -83,8 +83,8 @@ def segment_of(source: Source, start_seconds: Any = None, end_seconds: Any = Non
     faults: list[Fault] = []
     start = _seconds(start_seconds, "start", faults)
     end = _seconds(end_seconds, "end", faults)
-    if start is not None and end is not None and end <= start:
-        faults.append(Fault(f"{name_of(source)}: end", f"{end:g} s", f"more than the start, {start:g} s"))
+    if end is not None and end <= (start or 0.0):
+        faults.append(Fault(f"{name_of(source)}: end", f"{end:g} s", f"more than the start, {start or 0.0:g} s"))
     if faults:
         raise AudioError.of(faults)
     return Segment(source, start, end, channel)

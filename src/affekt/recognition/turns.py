@@ -81,7 +81,10 @@ def read_turns(path: str | Path, recordings: Sequence[str] = (), channel: Channe
         raise ConfigError(f"segments {path}", got=got, expected="a CSV, RTTM or TextGrid file") from error
     text = _decoded(content, path)
     readers = {".rttm": _rttm_rows, ".textgrid": _textgrid_rows}
-    rows = list(readers.get(path.suffix.lower(), _csv_rows)(text, path))
+    try:
+        rows = list(readers.get(path.suffix.lower(), _csv_rows)(text, path))
+    except csv.Error as error:
+        raise ConfigError(f"segments {path}", got=str(error), expected="CSV") from error
     if not rows:
         raise ConfigError(f"segments {path}", got="no segments", expected="at least one")
     find = _Recordings(path, tuple(recordings))
@@ -190,7 +193,7 @@ def _decoded(content: bytes, path: Path) -> str:
 def _csv_rows(text: str, path: Path) -> Iterator[_Row]:
     head = text.partition("\n")[0]
     delimiter = max("\t;,", key=head.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    reader = csv.DictReader(io.StringIO(text, newline=None), delimiter=delimiter)
     names = {str(name).strip().lower(): str(name) for name in reader.fieldnames or ()}
 
     def column(options: Sequence[str]) -> str | None:
