@@ -32,7 +32,7 @@ export function showVerdict(timeline, threshold) {
   $("remarks").replaceChildren(...remarks.map((text) => element("li", { textContent: text })));
   $("remarks").hidden = !remarks.length;
   $("headline").replaceChildren(...headline);
-  $("explanation").replaceChildren(...explanation);
+  $("explanation").replaceChildren(...explanation.map((part) => (typeof part === "string" ? element("span", { textContent: part }) : part)));
   $("shares").replaceChildren(...timeline.labels.map((name) => share(timeline, name, timeline.overall.probabilities[name])));
 }
 
@@ -51,7 +51,9 @@ function verdict(timeline, threshold) {
   }
   const course = changes(timeline, named);
   if (unsure) {
-    const why = REASONS[reason]?.(threshold) ?? `Reason: ${reason ?? "low confidence"}.`;
+    const several = reason === "low confidence" && certainties(timeline).sure.length > 1;
+    const changing = `The emotion changes: no single one reaches ${percent(threshold)} over the whole recording.`;
+    const why = several ? changing : REASONS[reason]?.(threshold) ?? `Reason: ${reason ?? "low confidence"}.`;
     return { headline: ["Unsure", aside("closest: ", named(label, label), ` ${percent(confidence)}`)], explanation: [why, ...course] };
   }
   return { headline: [named(label, label), aside(percent(confidence))], explanation: course.length ? course : ["The model can be wrong; see its accuracy."] };
