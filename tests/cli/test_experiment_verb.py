@@ -158,7 +158,7 @@ def test_unknown_keys_and_flags_are_errors(run: Any, tmp_path: Path) -> None:
         (["--threads", "0"], "threads: got 0, expected at least 1"),
         (["--seeds", "0"], "seeds: got 0, expected at least 1"),
         (["--folds", "1"], "folds and seed: got 1 folds"),
-        (["--device", "tpu"], "device: got 'tpu', expected auto, or one that is here: "),
+        (["--device", "tpu"], "device: got 'tpu', expected auto, or a present device: "),
         (["--systems", "nix"], "system: got 'nix'"),
         (["--labels", "nix"], "nix"),
         (["--protocol", "nix"], "protocol: got 'nix'"),

@@ -581,7 +581,7 @@ def test_devices() -> None:
     present = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert choose_device("auto").type == present
     for wrong in ("tpu", "", "cpu:", "cpu:7", "cpu:x", "cuda:99", "CPU"):
-        with pytest.raises(ConfigError, match=r"device: got .*expected auto, or one that is here: .*cpu"):
+        with pytest.raises(ConfigError, match=r"device: got .*expected auto, or a present device: .*cpu"):
             choose_device(wrong)
 
 

@@ -1,7 +1,7 @@
-"""What an experiment will cost on this machine: a few real training steps, timed, times all that is to be done.
+"""Time estimates: a few training steps of each system are timed and multiplied by the steps that remain.
 
-The same steps tell what a system costs who uses it: milliseconds to recognize a clip. Times are kept apart from results
-(`costs.json`), by the device that they were measured on, since results come back bit for bit and times do not.
+The time to recognize one clip is measured too. Times go to `costs.json`, by device, and not into the results: results
+are reproduced bit for bit, times are not.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from affekt.training.systems import System
 from affekt.training.train_config import TrainConfig
 
 TYPICAL_EPOCHS = 0.45  # share of `max_epochs` before early stopping: mean of the 10 jobs in results/emodb-random
-CLIP_SECONDS = 3.0  # of the clip whose recognition is timed
-TIMED_EPOCHS = 3  # of one step each; the first warms up
+CLIP_SECONDS = 3.0  # length of the clip whose recognition is timed
+TIMED_EPOCHS = 3  # each of one step; the first is a warm-up
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a system takes on this device.
+    """Measured times of a system on this device.
 
     Attributes:
-        training, scoring: seconds for an utterance of the corpus, in a batch of the recipe's size.
-        front_end, recognition: seconds for the features, and then for the network, of a single clip of 3 s.
-        epochs: the longest training; less than the recipe's where a network finds its weights otherwise.
-        parameters: trainable ones.
+        training, scoring: seconds per utterance of the corpus, in batches of the recipe's size.
+        front_end, recognition: seconds for the features and for the network of a single clip of 3 s.
+        epochs: epochs of the longest training; fewer than the recipe's where a network has its own solver.
+        parameters: number of trainable parameters.
     """
 
     training: float
@@ -52,7 +52,11 @@ class Cost:
     parameters: int
 
     def job_seconds(self, train: int, validation: int, epochs: float) -> float:
-        """A job of so many epochs.
+        """Seconds of a job.
+
+        Args:
+            train, validation: utterances in these parts.
+            epochs: number of epochs.
 
         >>> Cost(0.02, 0.01, 0.0, 0.0, epochs=100, parameters=1).job_seconds(train=100, validation=50, epochs=10)
         25.0
@@ -62,14 +66,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left of an experiment, in hours on this device.
+    """The remaining time of an experiment on this device.
 
     Attributes:
-        jobs: the jobs that are not done.
-        costs: of each system.
-        hours: of each job, if it runs to its last epoch.
-        typical_hours: of all, with the usual early stopping, so many side by side.
-        longest_hours: of all, if every job ran to its last epoch.
+        jobs: unfinished jobs.
+        costs: measured times by system.
+        hours: hours of each job that runs to its last epoch, by job name.
+        typical_hours: hours of all jobs, run in parallel, with typical early stopping.
+        longest_hours: the same if every job runs to its last epoch.
     """
 
     jobs: tuple[TrainingJob, ...]
@@ -80,7 +84,16 @@ class Estimate:
 
 
 def estimate(experiment: Experiment, workers: int, costs: Mapping[str, Cost] | None = None) -> Estimate:
-    """Add up what is left, by `costs` or by timing a few steps of every system that still has jobs."""
+    """Estimate the remaining time.
+
+    Args:
+        experiment: the planned experiment.
+        workers: jobs that run in parallel.
+        costs: measured times; by default the systems with unfinished jobs are timed now.
+
+    Returns:
+        The unfinished jobs and their hours.
+    """
     jobs = tuple(job for job in experiment.jobs if not job.done)
     if costs is None:
         costs = measure(experiment, {job.system.name: job.system for job in jobs}.values())
@@ -97,14 +110,21 @@ def job_hours(cost: Cost, job: TrainingJob, config: TrainConfig) -> float:
 
 
 def typical_share(config: TrainConfig) -> float:
-    """Which part of its epochs a job usually runs."""
+    """The share of its epochs that a job typically runs before early stopping."""
     return TYPICAL_EPOCHS if config.patience < config.max_epochs else 1.0
 
 
 def measure(experiment: Experiment, systems: Iterable[System]) -> dict[str, Cost]:
-    """Time systems on utterances of this experiment, with as many threads as its jobs have.
+    """Time systems on utterances of this experiment, with the number of threads of its jobs.
 
-    Systems that differ in nothing but the loss are timed once: beside a network a loss costs next to nothing.
+    Systems that differ in the loss alone are timed once, since its cost is negligible beside the network's.
+
+    Args:
+        experiment: the planned experiment.
+        systems: the systems to time.
+
+    Returns:
+        Times by system name.
     """
     timed: dict[str, Cost] = {}
     costs = {}
@@ -132,7 +152,7 @@ def _measure(experiment: Experiment, system: System) -> Cost:
         on_epoch=lambda epoch: ticks.append(clock()),
     )
     scoring = _seconds(lambda: score(fitted, clips, scored, steps, device), clock)
-    epoch = float(np.diff(ticks).min())  # each is one step and one scoring
+    epoch = float(np.diff(ticks).min())  # each epoch is one step and one scoring
     batches = batches_per_epoch(min(len(job.fold.train) for job in experiment.jobs), config.batch_size)
     longest = config.stretched(config.steps_per_epoch or batches).max_epochs
     return Cost(
@@ -145,32 +165,32 @@ def _measure(experiment: Experiment, system: System) -> Cost:
 
 
 def _labeled(rows: NDArray[np.int64], classes: int) -> Subset:
-    """Labels and two speakers in turn: what they are costs nothing."""
+    """Rows with arbitrary labels and two speakers, which do not affect the time."""
     turns = np.arange(len(rows))
     return Subset(rows, turns % classes, turns % 2)
 
 
 def _clock(experiment: Experiment) -> Clock:
-    """Processor time where a job has one thread of a CPU, so that other programs hardly matter; else the wall's."""
+    """CPU time for jobs with one CPU thread, which other programs hardly affect; else wall-clock time."""
     alone = choose_device(experiment.device).type == "cpu" and experiment.threads == 1
     return time.process_time if alone else time.perf_counter
 
 
 def _training_rows(clips: Clips, config: TrainConfig) -> NDArray[np.int64]:
-    """A batch as training makes them: any utterances, padded to the longest, or such as have one length."""
+    """Rows of a typical training batch: random utterances, or, with bucketing, utterances of similar length."""
     if config.bucketed:
         return _typical_rows(clips, config.batch_size)
     return np.random.default_rng(0).permutation(len(clips))[: config.batch_size]
 
 
 def _typical_rows(clips: Clips, count: int) -> NDArray[np.int64]:
-    """The utterances whose length is nearest to the mean: a batch of evaluation, which goes by length."""
+    """Rows of a typical evaluation batch, which is sorted by length: the utterances nearest to the mean length."""
     lengths = clips.lengths.cpu().numpy()
     return np.argsort(np.abs(lengths - lengths.mean()), kind="stable")[:count]
 
 
 def _clip_seconds(fitted: Fitted, device: torch.device, clock: Clock) -> dict[str, float]:
-    """What features and network of a single clip take, in the precision of an exported model."""
+    """Seconds for features and network of a single clip, in float32 as in an exported model."""
     features: FrontEnd = fitted.system.features
     generator = torch.Generator().manual_seed(0)
     samples = 0.1 * torch.randn(round(CLIP_SECONDS * features.sample_rate_hz), generator=generator).to(device)
@@ -184,7 +204,7 @@ def _clip_seconds(fitted: Fitted, device: torch.device, clock: Clock) -> dict[st
 
 
 def _seconds(work: Callable[[], object], clock: Clock, times: int = 3) -> float:
-    """The shortest of a few times, after one that warms up."""
+    """The shortest of several measurements, after one warm-up."""
     measured = []
     for _ in range(1 + times):
         start = clock()
@@ -194,7 +214,7 @@ def _seconds(work: Callable[[], object], clock: Clock, times: int = 3) -> float:
 
 
 def write_costs(experiment: Experiment, costs: Mapping[str, Cost]) -> Path:
-    """Add costs to the run directory's `costs.json`: device -> system -> seconds, and the hours of a job of each."""
+    """Add times, and the hours of a job of each system, to the run directory's `costs.json`; returns its path."""
     share = typical_share(experiment.recipe.train)
     rows = {}
     for name, cost in costs.items():
@@ -208,7 +228,7 @@ def write_costs(experiment: Experiment, costs: Mapping[str, Cost]) -> Path:
 
 
 def device_name(experiment: Experiment) -> str:
-    """What the times hold for: the processor and the threads of a job, or the accelerator."""
+    """The key of `costs.json`: the CPU and the number of threads per job, or the accelerator."""
     facts = environment()
     if choose_device(experiment.device).type != "cpu":
         return facts["gpu"]

@@ -43,7 +43,17 @@ from affekt.training.scoring import Scored, score
 
 
 def run_job(experiment: Experiment, job: TrainingJob, on_epoch: Callable[[Epoch], object] = lambda epoch: None) -> None:
-    """Train one job and write its files; an interrupted one goes on from its last epoch."""
+    """Train one job and write its files; an interrupted job resumes from its last epoch.
+
+    Args:
+        experiment: the plan, with the data.
+        job: the job; the caller holds its lock.
+        on_epoch: called after each epoch.
+
+    Raises:
+        ConfigError: the training diverged.
+        OSError: a file cannot be written.
+    """
     job.folder.mkdir(parents=True, exist_ok=True)
     job.directory.remove_leftovers()
     start = time.perf_counter()
@@ -65,7 +75,7 @@ def run_job(experiment: Experiment, job: TrainingJob, on_epoch: Callable[[Epoch]
 def _train(
     experiment: Experiment, job: TrainingJob, on_epoch: Callable[[Epoch], object]
 ) -> tuple[Fitted, float, Scored]:
-    """The fitted network, its temperature, and what it says about the test part."""
+    """The fitted network, its temperature, and its scores on the test part."""
     data, config, device = experiment.data, experiment.recipe.train, choose_device(experiment.device)
     clips = data.clips[job.system.features]
     train, validation, test = (data.part(ids) for ids in (job.fold.train, job.fold.validation, job.fold.test))
@@ -146,7 +156,20 @@ def _npy(array: NDArray[np.float32]) -> bytes:
 def take(
     experiment: Experiment, job: TrainingJob, on_epoch: Callable[[TrainingJob, Epoch], object], wait: bool = False
 ) -> bool:
-    """Run a job unless it is done; False where another process holds it (with `wait`, until that one lets go)."""
+    """Lock a job and run it unless it is done.
+
+    Args:
+        experiment: the plan, with the data.
+        job: the job.
+        on_epoch: called after each epoch.
+        wait: wait for the lock if another process holds it.
+
+    Returns:
+        Whether the job is done; False if another process holds it.
+
+    Raises:
+        AffektError: the training failed, or a file cannot be written.
+    """
     try:
         if job.done:
             return True
@@ -156,10 +179,10 @@ def take(
             return True
     except Timeout:
         return False
-    except ConnectionError:  # of whoever is told about the epochs
+    except ConnectionError:  # the receiver of `on_epoch` is gone
         raise
     except OSError as error:
-        remedy = "what is finished is kept: start it again when the disk can be written"
+        remedy = "finished jobs are kept; resume when the disk can be written"
         place = error.filename or job.folder
         raise AffektError(str(place), got=error.strerror or str(error), expected="a file", remedy=remedy) from error
 
@@ -170,10 +193,15 @@ def run_jobs(
     on_epoch: Callable[[TrainingJob, Epoch], object] = lambda job, epoch: None,
     on_done: Callable[[TrainingJob], object] = lambda job: None,
 ) -> None:
-    """Run jobs in this process: first all that are free, then those that another process held.
+    """Run jobs in this process: first those that are free, then those that other processes held.
+
+    Args:
+        experiment: the plan, with the data.
+        jobs: the jobs.
+        on_epoch, on_done: called after each epoch and each job.
 
     Raises:
-        AffektError: why some jobs failed, once the others are done.
+        AffektError: the faults of failed jobs, after all others are done.
     """
     held: list[TrainingJob] = []
     faults: list[Fault] = []
@@ -191,17 +219,17 @@ def run_jobs(
 
 
 def faults_of(job: TrainingJob, error: AffektError) -> list[Fault]:
-    """What went wrong, and in which job."""
+    """The faults of an error, each with the name of the job."""
     return [replace(fault, what=f"job {job.name}: {fault.what}") for fault in error.faults]
 
 
 def finish(experiment: Experiment) -> Results:
-    """Check everything that was written and compute `summary.json`."""
+    """Read and check the finished run, and write `summary.json`."""
     results = Results.read(experiment.out)
     RunDirectory(experiment.out).write_summary(summarize(results))
     return results
 
 
 def default_jobs(device: str) -> int:
-    """Jobs side by side: one per core on a CPU, where each has one thread; one on an accelerator."""
+    """The default number of parallel jobs: one per core on a CPU, one on an accelerator."""
     return available_cores() if choose_device(device).type == "cpu" else 1

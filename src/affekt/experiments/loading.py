@@ -31,7 +31,7 @@ from affekt.training.systems import System
 
 @dataclass(frozen=True)
 class Data:
-    """What all jobs share: utterances, their classes, and their features for each feature configuration in use.
+    """The data that all jobs share: utterances, class numbers, and features for every front end in use.
 
     Attributes:
         manifest: the usable utterances.
@@ -46,11 +46,11 @@ class Data:
     clips: dict[FrontEnd, Clips]
 
     def part(self, ids: Sequence[str]) -> Subset:
-        """Rows, labels and speakers of a part of a fold."""
+        """The part of a fold with these utterance ids, as rows, labels and speakers."""
         return self._part(self._rows.loc[list(ids)].to_numpy(np.int64))
 
     def balanced(self, part: Subset) -> Subset:
-        """A training part in which utterances of smaller corpora come round(sqrt(largest / own)) times."""
+        """A training part that repeats the utterances of smaller corpora round(sqrt(largest / own)) times."""
         corpora = self.manifest.table["corpus"].to_numpy()[part.rows]
         sizes = Counter(corpora)
         repeats = {corpus: round(math.sqrt(max(sizes.values()) / size)) for corpus, size in sizes.items()}
@@ -83,14 +83,18 @@ def load_data(
 
     Args:
         manifest: the utterances.
-        systems: whose feature configurations are needed.
+        systems: the systems whose front ends are needed.
         labels: which labels are classes; by default all labels of the manifest, in alphabetical order.
-        cache: where decoded audio is kept.
-        device: where features live.
-        on_progress: called with what is done, how much of it, and of how much.
+        cache: folder of the decoded audio; by default :func:`affekt.data.waveform_store.default_folder`.
+        device: device of the features.
+        on_progress: called with the name of a step, the amount done and the total.
 
     Returns:
-        The data, the content hash of each utterance's audio, and what could not be decoded.
+        The data, the SHA-256 of each utterance's audio, and a fault for each recording that cannot be decoded.
+
+    Raises:
+        ConfigError: fewer than two classes.
+        AudioError: no recording can be decoded.
     """
     if labels is None and (fault := unusable_classes(manifest.labels)):
         raise ConfigError.of([fault])
@@ -100,7 +104,7 @@ def load_data(
         raise ConfigError("classes", got=", ".join(classes), expected="at least 2", remedy="choose other --labels")
     configs = tuple(dict.fromkeys(system.features for system in systems))
     stores = {rate: WaveformStore.open(manifest, cache, rate) for rate in {config.sample_rate_hz for config in configs}}
-    first = stores[configs[0].sample_rate_hz]  # what can be decoded at one rate can be at all
+    first = stores[configs[0].sample_rate_hz]  # whether a file can be decoded does not depend on the rate
     usable = first.usable
     manifest = manifest.where(usable)
     waveforms = {rate: _Waveforms(store.where(usable)) for rate, store in stores.items()}

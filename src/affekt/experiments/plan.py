@@ -36,7 +36,7 @@ FIXED = ("corpus", "utterances", "classes", "protocol", "folds", "fold_seed", "r
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One training: a system on a fold with a seed, and where its files go."""
+    """One training: a system on a fold with a seed, and the folder of its files."""
 
     system: System
     fold: Fold
@@ -60,7 +60,18 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run directory's plan: which jobs, on which data, by which recipe."""
+    """The plan of a run directory.
+
+    Attributes:
+        out: the run directory.
+        data: utterances, labels and features.
+        plan: the audited folds.
+        systems: the systems, with the recipe's changes applied.
+        seeds: trainings of each system on each fold.
+        recipe: how all systems are trained.
+        threads: CPU threads of each job; they can change the last bits of a number.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
 
     out: Path
     data: Data
@@ -83,7 +94,7 @@ class Experiment:
 
     @property
     def jobs(self) -> list[TrainingJob]:
-        """All jobs; seeds outermost, so that an interrupted experiment has all systems on some seed."""
+        """All jobs, ordered by seed first, so that an interrupted experiment has all systems for some seeds."""
         return [
             TrainingJob(system, fold, seed, self.out / str(JobKey(system.name, fold.index, seed)))
             for seed in range(self.seeds)
@@ -92,7 +103,7 @@ class Experiment:
         ]
 
     def job_seed(self, job: TrainingJob) -> int:
-        """Seeds derive from (corpus, protocol, fold, seed, system)."""
+        """The seed of a job, derived from corpus, protocol, fold, seed and system."""
         return derive_seed(self.data.manifest.name, self.plan.protocol, job.fold.index, job.seed, job.system.name)
 
 
@@ -112,20 +123,23 @@ def plan_experiment(
     cache: Path | None = None,
     on_progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> tuple[Experiment, list[Fault]]:
-    """Everything before the first training: data, audited folds, and a run directory that says what is in it.
+    """Load the data, make and audit the folds, and write the run directory's configuration.
 
     Args:
         manifest: the utterances.
-        systems: what to compare; the one called `baseline`, or the first, is what the others are compared with.
+        systems: the systems to compare; the reference is the one named `baseline`, else the first.
         out: run directory, new or of the same experiment.
         protocol, folds, fold_seed: see :func:`affekt.data.protocols.make_folds`; a protocol may be a file of folds.
         seeds: trainings of each system on each fold.
         recipe: a name in :data:`affekt.training.recipes.RECIPES`, or an own recipe.
         labels: which labels are classes.
         device: "auto", "cpu", "cuda" or "mps".
-        threads: CPU threads of each job; by default what the run directory was started with, or 1.
-        cache: where decoded audio is kept.
-        on_progress: called with what is done, how much of it, and of how much.
+        threads: CPU threads of each job; by default those that the run directory was started with, or 1.
+        cache: folder of the decoded audio.
+        on_progress: called with the name of a step, the amount done and the total.
+
+    Returns:
+        The plan, and a fault for each recording that cannot be decoded and is left out.
 
     Raises:
         ConfigError: `out` holds another experiment, nothing to compare, or systems that cannot be built.
@@ -145,7 +159,7 @@ def plan_experiment(
         plan = make_folds(data.manifest, protocol, folds, fold_seed, hashes)
         experiment = Experiment(out, data, plan, applied, seeds, recipe, threads, device)
         _write_config(experiment, _content_hash(data, hashes, plan), labels)
-    except (ConfigError, ProtocolError) as error:  # what cannot be decoded any more, or is another now, may be why
+    except (ConfigError, ProtocolError) as error:  # missing or changed recordings may be the cause
         raise type(error).of([*failures, *changed, *error.faults]) from error
     if changed:
         raise ConfigError.of(changed)
@@ -160,7 +174,7 @@ def _check_numbers(**numbers: int) -> None:
 
 
 def _check_systems(systems: Sequence[System], classes: int) -> None:
-    """Build every system once: what does not fit fails now, and not after hours of the others."""
+    """Build every system once, so that invalid options fail now and not after hours of training."""
     counts = Counter(system.name for system in systems)
     faults = [Fault(f"system {name}", f"{count} of that name", "one") for name, count in counts.items() if count > 1]
     for system in systems:
@@ -174,13 +188,13 @@ def _check_systems(systems: Sequence[System], classes: int) -> None:
 
 
 def _content_hash(data: Data, hashes: Sequence[str], plan: FoldPlan) -> str:
-    """A hash of which recordings have which labels, and of which part of which fold they are."""
+    """A hash of ids, labels, audio and folds."""
     rows = list(zip(data.manifest.ids, data.manifest.labels, hashes, strict=True))
     return content_sha256([rows, [fold.parts() for fold in plan.folds]])
 
 
 def _describe_utterances(manifest: Manifest, hashes: Sequence[str]) -> dict[str, list[str]]:
-    """What results depend on, of every utterance by its id: some columns, and the hash of its audio."""
+    """For every utterance id, the columns that results depend on and the hash of its audio."""
     columns = [manifest.table[name].tolist() for name in DESCRIBED]
     return {name: list(values) for name, *values in zip(manifest.ids, *columns, hashes, strict=True)}
 
@@ -216,7 +230,7 @@ def _read_config(directory: RunDirectory) -> dict[str, Any] | None:
 
 
 def _write_config(experiment: Experiment, content: str, labels: LabelSet | None) -> None:
-    """config.toml, folds.json, environment.json; a directory of another experiment is refused, more systems are not."""
+    """Write config.toml, folds.json and environment.json; another experiment in the directory is refused."""
     out, data, plan = experiment.out, experiment.data, experiment.plan
     table: dict[str, Any] = {
         "experiment": {
@@ -257,7 +271,7 @@ def _without_none(value: Any) -> Any:
 
 
 def _merge_plan(path: Path, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The plan of a directory that is gone on with: the same data and recipe, perhaps more systems or seeds."""
+    """The configuration of a resumed run: the same data and recipe, perhaps more systems or seeds."""
     before, now = old["experiment"], new["experiment"]
     changed = [(key, now[key], before[key]) for key in FIXED if now[key] != before[key]]
     if now["recipe"] == before["recipe"]:
@@ -278,7 +292,7 @@ def _merge_plan(path: Path, old: dict[str, Any], new: dict[str, Any]) -> dict[st
 
 
 def _complete(system: dict[str, Any]) -> dict[str, Any]:
-    """A system's table with all defaults; one with own classes as it is."""
+    """A system's table with all defaults filled in; one with user-defined classes is returned unchanged."""
     try:
         return from_system_dict(system).to_dict()
     except ConfigError:
@@ -286,7 +300,7 @@ def _complete(system: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changes(new: Any, old: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """What differs between two nested tables: dotted key, new value, old value."""
+    """Differences of two nested tables: dotted key, new value, old value."""
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         for name in sorted({*new, *old}):
             yield from _changes(new.get(name), old.get(name), f"{key}.{name}" if key else name)

@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 
 Value = bool | int | float | str
 Point = Mapping[str, Value]
-"""A value for each setting, by its dotted key."""
+"""A value for each hyperparameter, by dotted key."""
 
 
 @dataclass(frozen=True)
 class SearchRange:
-    """Numbers from `low` to `high`, whole ones if both are; on a logarithmic scale if `log`."""
+    """Numbers from `low` to `high`.
+
+    Attributes:
+        low, high: the ends; integers if both are integers.
+        log: whether values are drawn on a logarithmic scale.
+
+    Raises:
+        ConfigError: ends that are not in order, or not positive on a logarithmic scale.
+    """
 
     low: float
     high: float
@@ -36,11 +44,11 @@ class SearchRange:
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """Values that must be possible if all are to be."""
+        """The extreme values, which must be valid for all others to be."""
         return self.low, self.high
 
     def suggest(self, trial: optuna.Trial, key: str) -> Value:
-        """The trial's value."""
+        """Draw the value of an Optuna trial."""
         if isinstance(self.low, int) and isinstance(self.high, int):
             return trial.suggest_int(key, self.low, self.high, log=self.log)
         return trial.suggest_float(key, self.low, self.high, log=self.log)
@@ -48,7 +56,7 @@ class SearchRange:
 
 @dataclass(frozen=True)
 class SearchChoice:
-    """One of some values."""
+    """One of several values."""
 
     choices: tuple[Value, ...]
 
@@ -58,17 +66,17 @@ class SearchChoice:
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """All of them."""
+        """All values."""
         return self.choices
 
     def suggest(self, trial: optuna.Trial, key: str) -> Value:
-        """The trial's value."""
+        """Draw the value of an Optuna trial."""
         chosen: Value = trial.suggest_categorical(key, self.choices)  # type: ignore[assignment]  # none of them is None
         return chosen
 
 
 Space = Mapping[str, SearchRange | SearchChoice]
-"""What is searched: dotted keys of the recipe's training (`train.learning_rate`) and the system
+"""Ranges and choices by dotted key, of the recipe's training (`train.learning_rate`) or of the system
 (`system.loss_options.margin`)."""
 
 MARGIN_SPACE: Space = {"scale": SearchRange(5.0, 40.0, log=True), "margin": SearchRange(0.05, 0.5)}
@@ -86,7 +94,7 @@ AUGMENT_SPACE: Space = {
 
 
 def default_space(system: System) -> Space:
-    """The learning rate, dropout, the loss's options, and light augmentation, as far as the system has them.
+    """Learning rate, dropout, options of the loss and light augmentation, as far as the system has them.
 
     >>> list(default_space(System("mine", loss="focal")))[:4]
     ['train.learning_rate', 'system.network.dropout', 'system.loss_options.gamma', 'system.loss_options.alpha']
@@ -102,7 +110,7 @@ def default_space(system: System) -> Space:
 
 
 def load_space(path: str | Path) -> Space:
-    """A space from a TOML file.
+    """Read a search space from a TOML file.
 
     ::
 

@@ -1,11 +1,11 @@
-"""A search for a system's and its training's settings, by unweighted accuracy on a validation part.
+"""Hyperparameter search by unweighted accuracy on the validation part of one fold.
 
-One fold is searched on: its training part trains, its validation part judges, and the recordings of its test part are
-not even opened. What is found is written beside that fold, so that `affekt experiment` measures it where nobody has
-looked. (On other folds of the same corpus it would be tested on utterances that the search has seen.)
+The training part of the fold trains, its validation part scores, and the recordings of its test part are not even
+opened. The result is written together with this fold, so that `affekt experiment` tests it on unseen utterances. (On
+the other folds of the corpus it would be tested on utterances that the search has seen.)
 
-Trials are kept in Optuna's journal as they end, so a search that was stopped goes on. All trials train with the same
-seeds: they differ by their settings alone.
+Finished trials are stored in an Optuna journal, so an interrupted search resumes. All trials train with the same seeds:
+they differ in their hyperparameters alone.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ STUDY = "tune"
 
 @dataclass(frozen=True)
 class Search:
-    """Everything that a trial needs.
+    """The plan of a search.
 
     Attributes:
-        data: the utterances of the training and validation part, and no other.
+        data: utterances of the training and validation part alone.
         plan: the one fold.
-        system, recipe: what the settings change.
-        space: what is searched.
-        seeds: trainings of each trial, whose mean counts.
-        seed: of the search and of the trainings.
-        device, threads: where each training computes.
+        system, recipe: starting point, which each trial changes.
+        space: search space.
+        seeds: trainings of each trial; their mean counts.
+        seed: seed of the search and of the trainings.
+        device, threads: device and CPU threads of each training.
     """
 
     data: Data
@@ -71,10 +71,10 @@ class Search:
     threads: int = 1
 
     def at(self, point: Point) -> tuple[System, Recipe]:
-        """The system and the recipe with these settings.
+        """The system and the recipe with these hyperparameters.
 
         Raises:
-            ConfigError: settings that do not exist or are out of range.
+            ConfigError: unknown keys, or values out of range.
         """
         changes = _nested(point)
         faults = [Fault(f"setting {name}", "an unknown key", "train or system") for name in changes.keys() - _ROOTS]
@@ -85,7 +85,7 @@ class Search:
         return system, replace(self.recipe, train=train)
 
     def value(self, point: Point) -> float:
-        """Mean validation UA of the epochs that early stopping kept.
+        """Mean validation UA of the best epochs, over seeds.
 
         Raises:
             ConfigError: a training that diverged.
@@ -150,26 +150,30 @@ def plan_search(
     cache: Path | None = None,
     on_progress: Callable[[str, int, int], object] = lambda what, done, total: None,
 ) -> Search:
-    """Make the folds, then decode one fold's training and validation part; its test part is left alone.
+    """Make the folds and load the training and validation part of one of them.
 
     Args:
         manifest: the utterances.
-        system: what is tuned.
-        protocol, folds, fold_seed: see :func:`affekt.data.protocols.make_folds`; copies of a recording are not
-            looked for, since that would take the audio of the test part. The experiment that follows looks for them.
-        fold: which fold.
-        recipe: what the settings under `train` change.
-        space: what is searched; by default :func:`default_space`.
+        system: the system to tune.
+        protocol, folds, fold_seed: see :func:`affekt.data.protocols.make_folds`; duplicate
+            recordings are not searched for, since that needs the audio of the test part. The experiment that follows
+            does it.
+        fold: index of the fold.
+        recipe: the recipe to tune.
+        space: search space; by default :func:`affekt.experiments.search_space.default_space`.
         seeds: trainings of each trial.
-        seed: of the search and of the trainings.
+        seed: seed of the search and of the trainings.
         labels: which labels are classes.
         device: "auto", "cpu", "cuda" or "mps".
-        cache: where decoded audio is kept.
-        on_progress: called with what is done, how much of it, and of how much.
+        cache: folder of the decoded audio.
+        on_progress: called with the name of a step, the amount done and the total.
+
+    Returns:
+        The plan of the search.
 
     Raises:
         AudioError: recordings that cannot be decoded.
-        ConfigError: no such fold, or a space with settings that do not exist or are out of range.
+        ConfigError: no such fold, or a space with unknown keys or values out of range.
         ProtocolError: folds that share what their protocol forbids.
     """
     recipe = find_recipe(recipe)
@@ -192,14 +196,18 @@ def plan_search(
 
 
 def _check_space(search: Search) -> None:
-    """Try the ends of every range alone: what cannot be fails now."""
+    """Check the ends of every range, so that invalid values fail before the first trial."""
     faults: dict[str, Fault] = {}
     for key, dimension in search.space.items():
         for end in dimension.ends:
             try:
                 system, _ = search.at({key: end})
                 if system.features != search.system.features:
-                    faults[key] = Fault(f"space: {key}", "a setting of the features", "others: these are computed once")
+                    faults[key] = Fault(
+                        f"space: {key}",
+                        "a setting of the features",
+                        "no setting of the features: they are computed once",
+                    )
             except ConfigError as error:
                 faults |= {str(fault): replace(fault, what=f"space: {fault.what}") for fault in error.faults}
     if faults:
@@ -208,14 +216,14 @@ def _check_space(search: Search) -> None:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search has come to.
+    """The best trial of a search.
 
     Attributes:
-        value: validation UA of the best trial; it was chosen for being the largest, so it flatters.
-        point: its settings.
-        trials: how many have ended.
-        failed: how many of these diverged.
-        config: the file for `affekt experiment --config`.
+        value: its validation UA, which is optimistic: it is a maximum over trials.
+        point: its hyperparameters.
+        trials: number of finished trials.
+        failed: number of these that diverged.
+        config: file for `affekt experiment --config`.
     """
 
     value: float
@@ -233,18 +241,21 @@ def tune(
     on_trial: Callable[[int, float | None, Point], object] = lambda number, value, point: None,
     **options: str,
 ) -> SearchResult:
-    """Search until so many trials have ended, those of earlier calls included; write what was found.
+    """Run trials until a number of them is finished, including those of earlier calls, and write the best.
 
-    With one worker the same search finds the same, whether or not it was interrupted; with more, a trial's settings
-    depend on which others have ended.
+    With one worker the result does not depend on interruptions; with more, the hyperparameters of a trial depend on the
+    trials that are finished by then.
 
     Args:
-        search: what to search.
+        search: the plan.
         out: folder for `journal.log`, `trials.csv`, `best.toml`, `tuned.toml` and `folds.json`.
-        trials: how many in all.
-        workers: trials side by side, each in a process.
-        on_trial: called with a trial's number, its value (None: it diverged) and its settings.
+        trials: number of trials in all.
+        workers: trials that run in parallel, each in a process.
+        on_trial: called with a trial's number, its value (None: it diverged) and its hyperparameters.
         options: more options of `affekt experiment` for `best.toml`, such as `labels`.
+
+    Returns:
+        The best trial.
 
     Raises:
         ConfigError: `out` holds another search or is in use, or every trial diverged.
@@ -265,7 +276,7 @@ def tune(
 
 
 def _write_plan(search: Search, out: Path) -> None:
-    """folds.json and search.json; a folder of another search is refused."""
+    """Write folds.json and search.json; a folder of another search is refused."""
     facts = {
         "corpus": search.data.manifest.name,
         "labels": dict(zip(search.data.manifest.ids, search.data.manifest.labels, strict=True)),
@@ -287,7 +298,7 @@ def _write_plan(search: Search, out: Path) -> None:
 
 
 def _open_study(out: Path) -> optuna.Study:
-    """The study in the folder, without the trials of a process that died; their turn comes again."""
+    """The Optuna study in the folder; trials of a process that died are marked as failed and repeated."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -301,7 +312,7 @@ def _open_study(out: Path) -> optuna.Study:
 
 
 def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that were trained; those that a process left behind when it died were not."""
+    """Finished trials, without those of a process that died."""
     return [trial for trial in study.get_trials() if "point" in trial.user_attrs]
 
 
@@ -326,7 +337,7 @@ def _run_trials(
 
 
 def _ask(search: Search, study: optuna.Study, number: int, parallel: bool) -> tuple[optuna.Trial, Point]:
-    """The next settings to try; they follow from the seed, the trial's number, and what the others have found."""
+    """The next point; it depends on the seed, the number of the trial and the finished trials."""
     import optuna
 
     with warnings.catch_warnings():
@@ -344,7 +355,7 @@ def _result(future: Future[float]) -> float | None:
     except ConfigError:
         return None
     except BrokenProcessPool as error:
-        remedy = "is there enough memory? --jobs 1 needs least; what has ended is kept"
+        remedy = "is there enough memory? --jobs 1 needs least; finished trials are kept"
         raise AffektError("tuning", got="a worker that died", expected="one that lives", remedy=remedy) from error
 
 
@@ -360,7 +371,7 @@ def _tell(study: optuna.Study, trial: optuna.Trial, value: float | None, point: 
 
 @contextmanager
 def _pool(search: Search, workers: int) -> Iterator[Callable[[Point], Future[float]]]:
-    """Where trials are trained: in this process, or in processes of their own, which end with the block."""
+    """Submit trials to this process, or to a pool of processes that ends with the block."""
     if workers == 1:
         yield lambda point: _here(search, point)
         return
@@ -382,7 +393,7 @@ def _here(search: Search, point: Point) -> Future[float]:
 
 
 _SEARCH: list[Search] = []
-"""In a worker: what it searches."""
+"""In a worker process: the plan of the search."""
 
 
 def _set_up(search: Search) -> None:
@@ -418,7 +429,7 @@ def _table(trials: Iterable[optuna.trial.FrozenTrial]) -> bytes:
 
 
 def _write_config(search: Search, point: Point, out: Path, options: Mapping[str, str]) -> Path:
-    """tuned.toml: the system; best.toml: the options of `affekt experiment` that test it on this fold."""
+    """Write tuned.toml (the system) and best.toml (options of `affekt experiment` that test it on this fold)."""
     system, recipe = search.at(point)
     row = {key: value for key, value in system.to_dict().items() if key != "name" and value is not None}
     write_bytes(out / "tuned.toml", tomli_w.dumps({f"{system.name}-tuned": row}).encode())

@@ -1,4 +1,4 @@
-"""An ablation, read back: what each change to a recipe does to recognition of validation speakers."""
+"""Ablations: the effect of each change of a recipe on the recognition of validation speakers."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from affekt.errors import CheckpointError
 from affekt.measures import statistics
 
 REFERENCE = "recipe"
-"""The row that all others are compared with: the recipe as it is."""
+"""The reference row: the unchanged recipe."""
 
 KEYS = ("line", "system", "epochs", "train", "validation", "rows")
 
 
 @dataclass(frozen=True)
 class AblationRow:
-    """A changed recipe.
+    """The result of one changed recipe.
 
     Attributes:
-        name, change: for people.
-        ua: of the kept epoch, on validation speakers, over jobs.
-        last: mean UA of the last epoch, which nothing was chosen by.
-        gain: over the recipe as it is, on the same folds and seeds, with the interval of the corrected t-test.
-        p_value: of that test.
-        jobs: how many were trained.
+        name, change: short name and description of the change.
+        ua: UA of the best epoch on validation speakers, mean and deviation over jobs.
+        last: mean UA of the last epoch, which is free of selection.
+        gain: mean gain over the unchanged recipe on the same folds and seeds, with the interval of the corrected
+        t-test.
+        p_value: p-value of that test.
+        jobs: number of trainings.
     """
 
     name: str
@@ -43,12 +44,12 @@ class AblationRow:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The file that `scripts/ablation.py` writes for a corpus.
+    """The ablation of one corpus, as `scripts/ablation.py` writes it.
 
     Attributes:
-        line: corpus, protocol, and that validation speakers alone were scored.
-        system, epochs: what was trained, and for how long.
-        train, validation: mean utterances in these parts of a fold.
+        line: corpus and protocol, with the remark that validation speakers alone were scored.
+        system, epochs: the trained system and the number of epochs.
+        train, validation: mean number of utterances in these parts of a fold.
         measured: row -> `change`, and `jobs`: "fold/seed" -> `ua` and `last`.
     """
 
@@ -61,10 +62,10 @@ class Ablation:
 
     @classmethod
     def read(cls, path: str | Path) -> Ablation:
-        """One corpus.
+        """Read the file of one corpus.
 
         Raises:
-            CheckpointError: a file of something else.
+            CheckpointError: not such a file.
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -75,7 +76,7 @@ class Ablation:
         return cls(*values)
 
     def rows(self) -> list[AblationRow]:
-        """All rows with a job, in the order in which they were asked for."""
+        """All rows with finished jobs, in the order of the file."""
         return [self._row(name, dict(row["jobs"])) for name, row in self.measured.items() if row["jobs"]]
 
     def _row(self, name: str, jobs: Mapping[str, Mapping[str, float]]) -> AblationRow:

@@ -1,8 +1,8 @@
-"""Late fusion: systems of a run vote with equal weights. Nothing is trained, and there is nothing to tune.
+"""Late fusion: the mean of the calibrated posteriors of several systems of a run.
 
-The posterior of the fused system is the mean of its members' calibrated posteriors: the sum rule of Kittler, Hatef,
-Duin & Matas 1998, "On Combining Classifiers". Each member has seen the training part of its fold alone, and the
-validation part for its epoch and temperature, so the fused system keeps to the protocol that they keep to.
+This is the sum rule of Kittler, Hatef, Duin & Matas 1998, "On Combining Classifiers", with equal weights: nothing is
+trained or tuned. Each member has seen the training part of its fold, and the validation part for its epoch and
+temperature, so the fused system keeps the protocol of its members.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from affekt.results.run_results import Results, codes
 
 
 def fuse(path: str | Path, members: Sequence[str], name: str = "fused") -> Results:
-    """Add a fused system to a run directory: a job wherever all its members have finished theirs.
+    """Add a fused system to a run directory, with a job for every fold and seed that all members have finished.
 
-    Its files are those of any job, but for weights and deep features, which it has not; its history is empty. Doing it
-    again, after more seeds, adds what has become possible and writes the rest as it was.
+    Its jobs have the usual files except weights and deep features; the history is empty. Repeated calls add jobs that
+    have become possible and rewrite the others unchanged.
 
     Args:
         path: run directory.
         members: at least two trained systems of the run.
-        name: of the fused system.
+        name: name of the fused system.
 
     Returns:
-        The run, read back with the fused system in it.
+        The run, read back with the fused system.
 
     Raises:
         ConfigError: unknown, fused or repeated members, a name that is taken, or no job that all members have finished.
@@ -55,7 +55,7 @@ def fuse(path: str | Path, members: Sequence[str], name: str = "fused") -> Resul
         raise ConfigError.of(faults)
     shared = _shared_jobs(results, members)
     if not shared:
-        got, remedy = "no fold and seed that all members have finished", "go on with the experiment"
+        got, remedy = "no fold and seed that all members have finished", "resume the experiment"
         raise ConfigError(f"system {name}", got=got, expected="at least one", remedy=remedy)
     for fold, seed in shared:
         _write_job(results, [JobKey(member, fold, seed) for member in members], JobKey(name, fold, seed))
@@ -86,7 +86,7 @@ def _shared_jobs(results: Results, members: Sequence[str]) -> list[tuple[int, in
 
 
 def _write_job(results: Results, members: Sequence[JobKey], job: JobKey) -> None:
-    """The files of one fused job, its `result.json` last."""
+    """Write the files of one fused job, `result.json` last."""
     directory = results.directory.job(job)
     table = _voted(results, members)
     history = pd.DataFrame(columns=list(HISTORY_COLUMNS))
@@ -106,7 +106,7 @@ def _write_job(results: Results, members: Sequence[JobKey], job: JobKey) -> None
 
 
 def _voted(results: Results, members: Sequence[JobKey]) -> pd.DataFrame:
-    """The predictions of the mean posterior, rows as the first member has them."""
+    """The predictions by the mean posterior, in the row order of the first member."""
     tables = [results.of(*member).set_index("id") for member in members]
     ids = tables[0].index
     posteriors = np.mean([results.probabilities(table.loc[ids]) for table in tables], axis=0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Geometry of deep features, job by job; and its table, which a published run keeps in place of the features."""
+"""Geometry of deep features per job, and the table of it that replaces the features in a published run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,18 @@ COLUMNS = ("system", "fold", "seed", "features_sha256", *MEASURES)
 
 
 def geometry(results: Results, job: JobKey, labels: Int[NDArray[np.int64], " utterances"]) -> dict[str, float]:
-    """How compact and separated the deep features of a job's test utterances are; NaN where nothing is known.
+    """Measures of compactness and separation of a job's deep features on the test part.
+
+    Args:
+        results: the run.
+        job: a finished job.
+        labels: true class numbers of its test utterances.
+
+    Returns:
+        Values by :data:`MEASURES`; NaN where undefined or not published.
 
     Raises:
-        CheckpointError: a published table that is not of these features.
+        CheckpointError: the published table belongs to other features.
     """
     embeddings = results.embeddings(*job)
     if embeddings is None:
@@ -35,7 +43,7 @@ def geometry(results: Results, job: JobKey, labels: Int[NDArray[np.int64], " utt
 
 
 def write_geometry(results: Results, path: str | Path) -> None:
-    """The geometry of every finished job that has deep features, with the hash of those that it was computed from."""
+    """Write the geometry of every finished job with deep features, and the hash of the features."""
     rows = []
     for name in results.systems:
         for job in filter(results.features_sha256, results.finished(name)):
@@ -47,7 +55,7 @@ def write_geometry(results: Results, path: str | Path) -> None:
 
 
 def _published(results: Results, job: JobKey) -> dict[str, float]:
-    """The job's row of the table beside the run, if there is one."""
+    """The job's row of `geometry.csv`, if there is one."""
     path = results.path / GEOMETRY
     unknown = dict.fromkeys(MEASURES, float("nan"))
     if not path.exists():

@@ -1,7 +1,7 @@
-"""A run directory, read back and checked: every file against its hash, every measure against its predictions.
+"""A run directory, read and checked: every file against its hash, every measure against its predictions.
 
-A job counts once its `result.json` is there, which is written last; jobs without one are missing, and an experiment may
-be reported before they are done. A job that is there but damaged is refused, for nothing may be computed from it.
+A job is finished if it has a `result.json`, which is written last. Jobs without one are listed as missing; a run may be
+reported before it is complete. A damaged job is an error.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from affekt.results.run_directory import (
 
 NUMBERS = {"parameters": int, "best_epoch": int, "epochs": int, "seconds": float}
 TOLERANCE = 1e-6
-"""How far a measure in `result.json` may be from the one that its predictions give."""
+"""Largest difference of a measure in `result.json` from the same measure of the predictions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,14 @@ class Results:
 
     Attributes:
         path: the run directory.
-        corpus, protocol, recipe: names, as in its configuration.
-        protocol_line: what may be shared between training and test, for every table and plot.
-        classes: names in the order of all probabilities and confusion matrices.
-        systems: all that the experiment was asked for, finished or not.
-        seeds: of each fold.
-        folds: their sizes.
-        jobs: a row per finished job: system, fold, seed, parameters, best_epoch, epochs, seconds, wa, ua, macro_f1.
-        predictions: a row per finished job and test utterance: system, fold, seed, id, speaker, label, predicted,
+        corpus, protocol, recipe: names, as in the configuration.
+        protocol_line: states what training and test share; stands in every table and plot.
+        classes: class names, in the order of all probabilities and confusion matrices.
+        systems: all systems of the experiment, finished or not.
+        seeds: seeds of each fold.
+        folds: sizes of the folds.
+        jobs: one row per finished job: system, fold, seed, parameters, best_epoch, epochs, seconds, wa, ua, macro_f1.
+        predictions: one row per finished job and test utterance: system, fold, seed, id, speaker, label, predicted,
             prob.<class>; label and predicted are categories in the order of `classes`.
         missing: jobs that are not finished.
     """
@@ -141,7 +141,7 @@ class Results:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the corpus is the embedded one, which says nothing about real speech."""
+        """Whether the corpus is the built-in synthetic one, whose results do not transfer to real speech."""
         return "synthetic" in self.corpus.split("+")
 
     @cached_property
@@ -231,7 +231,7 @@ class Results:
 
 
 def codes(predictions: pd.DataFrame, column: str) -> Int[NDArray[np.int64], " utterances"]:
-    """The classes in a column of predictions (`label` or `predicted`) as numbers."""
+    """Class numbers of a column of predictions, `label` or `predicted`."""
     return np.asarray(predictions[column].cat.codes, np.int64)
 
 
@@ -251,7 +251,7 @@ def _read_jobs(
         faults += list(_array_faults(directory.path / EMBEDDINGS, len(table)))
         rows.append(job._asdict() | {name: result.get(name) for name in (*NUMBERS, *metrics.MEASURES)})
         predictions.append(table.assign(**job._asdict()))
-    if not (run.path / GEOMETRY).exists():  # which says of every job what its deep features say
+    if not (run.path / GEOMETRY).exists():  # which replaces the deep features
         faults += _missing_embeddings([run.job(job) for job in jobs])
     if faults:
         raise CheckpointError.of(faults)
@@ -259,7 +259,7 @@ def _read_jobs(
 
 
 def _missing_embeddings(directories: Sequence[JobDirectory]) -> list[Fault]:
-    """A copy may leave out all embeddings; if only some are gone, means over the others would be other numbers.
+    """Faults of a copy that lacks some embeddings and not all: means over the rest would differ.
 
     Fused systems have none.
     """
@@ -305,7 +305,7 @@ def _prediction_faults(path: Path, table: pd.DataFrame, test: Sequence[str], cla
 def _result_faults(
     path: Path, job: JobKey, result: Mapping[str, Any], table: pd.DataFrame, classes: Sequence[str]
 ) -> Iterator[Fault]:
-    """What `result.json` says against the job that it lies in and against its predictions."""
+    """Contradictions of `result.json` with its folder and with the predictions."""
     for name, value in job._asdict().items():
         if result.get(name) != value:
             yield job_fault(path, f"{name} = {result.get(name)!r}", repr(value))

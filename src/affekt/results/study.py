@@ -1,4 +1,4 @@
-"""A study: several runs, finished or planned, and the jobs that are left of it."""
+"""A study: several runs, finished or planned, and the jobs that remain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYSTEMS = tuple(system.name for system in GROUPS["study"])
 
 @dataclass(frozen=True)
 class Run:
-    """A run with its summary, its jobs' measures and its costs.
+    """A run with its summary, the measures of its jobs, and its costs.
 
     Attributes:
         results: the run, checked.
@@ -36,7 +36,7 @@ class Run:
 
     @classmethod
     def read(cls, path: str | Path) -> Run:
-        """A run directory and its `costs.json`, if it has one."""
+        """Read a run directory and its `costs.json`, if present."""
         return cls(Results.read(path), RunDirectory(Path(path)).read_costs())
 
     @cached_property
@@ -46,22 +46,22 @@ class Run:
 
     @cached_property
     def measures(self) -> pd.DataFrame:
-        """A row per job."""
+        """Measures, one row per job."""
         return measure_jobs(self.results)
 
     @property
     def systems(self) -> list[str]:
-        """Those that have a finished job."""
+        """Systems with a finished job."""
         return list(self.summary["systems"])
 
     @property
     def planned(self) -> Planned:
-        """Which part of a study it is."""
+        """The part of the study that this run is."""
         results = self.results
         return Planned(results.corpus, results.protocol, results.recipe, self.costs)
 
     def first(self, names: Iterable[str]) -> str:
-        """The first of some names that was run; empty if none was."""
+        """The first of some systems that has a finished job; empty if none has."""
         return next((name for name in names if name in self.systems), "")
 
     def table(self, system: str, measure: str = "ua") -> pd.Series:
@@ -72,7 +72,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Planned:
-    """A part of the study: a corpus, a protocol, a recipe; and what its jobs cost where that was measured."""
+    """A part of the study: corpus, protocol and recipe, with measured costs of its jobs."""
 
     corpus: str
     protocol: str
@@ -81,10 +81,10 @@ class Planned:
 
     @classmethod
     def read(cls, path: Path) -> Planned:
-        """The plan in a run directory of which no job is finished.
+        """Read the plan of a run directory without finished jobs.
 
         Raises:
-            ConfigError: a configuration of something else.
+            ConfigError: not the configuration of a run.
         """
         directory = RunDirectory(path)
         data = directory.read_config()
@@ -95,7 +95,7 @@ class Planned:
 
     @property
     def name(self) -> str:
-        """Its folder's name in `results/`.
+        """The name of its folder in `results/`.
 
         >>> Planned("emodb", "speaker", "robust", {}).name, Planned("emodb", "random", "paper", {}).name
         ('emodb-speaker-robust', 'emodb-random')
@@ -105,17 +105,17 @@ class Planned:
 
 @dataclass(frozen=True)
 class Study:
-    """Runs, and plans of runs of which no job is finished yet."""
+    """Runs, and plans of runs without finished jobs."""
 
     runs: tuple[Run, ...]
     planned: tuple[Planned, ...] = ()
 
     @classmethod
     def read(cls, paths: Iterable[str | Path]) -> Study:
-        """Run directories, finished, begun or only planned.
+        """Read run directories: finished, started or only planned.
 
         Raises:
-            AffektError: all that is wrong with them, at once.
+            AffektError: all their faults at once.
         """
         runs: list[Run] = []
         planned: list[Planned] = []
@@ -134,12 +134,12 @@ class Study:
         return cls(tuple(runs), tuple(planned))
 
     def run(self, corpus: str, protocol: str, recipe: str = "paper") -> Run | None:
-        """The run of a part of the study, if it was begun."""
+        """The run of a part of the study, if it was started."""
         name = Planned(corpus, protocol, recipe, {}).name
         return next((run for run in self.runs if run.planned.name == name), None)
 
     def parts(self) -> list[tuple[Planned, Run | None]]:
-        """Every part that the study is to have, with its costs and its run where there are any."""
+        """All parts of the study, each with its costs and its run if there are any."""
         parts = []
         for recipe, corpus, protocol in product(RECIPES, CORPORA, PROTOCOLS):
             run = self.run(corpus, protocol, recipe)
@@ -147,14 +147,17 @@ class Study:
         return parts
 
     def _costs(self, corpus: str, protocol: str, recipe: str) -> Costs:
-        """As measured for this part, or for its corpus under another protocol, whose folds are as large."""
+        """Costs of this part, or of its corpus under another protocol, whose folds have the same size."""
         known = {plan.name: plan for plan in (*self.planned, *(run.planned for run in self.runs)) if plan.costs}
         names = [Planned(corpus, other, recipe, {}).name for other in (protocol, *PROTOCOLS)]
         return next((known[name].costs for name in names if name in known), {})
 
 
 def remaining(part: Planned, run: Run | None) -> dict[str, Any]:
-    """The jobs of a part that are not finished: how many, and their hours by device; None where a cost is unknown."""
+    """Number of finished and expected jobs of a part, and hours of the remaining ones by device.
+
+    Devices without the cost of a remaining system are left out.
+    """
     wanted = {(name, fold, seed) for name in SYSTEMS for fold in range(FOLDS) for seed in range(SEEDS)}
     done = {tuple(job) for name in run.systems for job in run.results.finished(name)} if run else set()
     left = [name for name, _, _ in sorted(wanted - done)]

@@ -1,11 +1,11 @@
-"""A study of several runs: what they answer together of the questions that the paper leaves open. Numbers, no words.
+"""Questions that the paper leaves open, answered from the runs of a study as rows of numbers.
 
 (a) Do the paper's three proposals gain what it claims? (b) Does alpha matter under Adam? (c) Where does the spread come
 from? (d) How far does a random split flatter? (e) Are the features more compact, and does that predict recognition?
-(f) Which system recognizes most for its size and time?
+(f) Which systems are best for their size and time?
 
-Every answer has an interval. Those of differences between systems are over folds (Nadeau & Bengio 2003), so they are
-about methods; those of a run's level, and of the difference between two protocols, draw speakers.
+Every answer has an interval. Intervals of differences between systems are over folds (Nadeau & Bengio 2003): they are
+about methods. Intervals of the level of a system, and of the difference of two protocols, resample speakers.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ PROPOSALS = {
     "focal": ("focal", "focal-g2-a2"),
     "combined": ("combined",),
 }
-"""The paper's three systems, with the settings that it found best, under the names that they have here."""
+"""The paper's three proposals with its best settings: names of systems, of which the first that was run counts."""
 
 CLAIM = 0.04
 """Section 4.3: at least 4 points of UA above the baseline."""
 
 GAMMAS, ALPHAS = (2, 5), (1, 2, 4)
 NEAR_EPOCHS = 3
-"""How far from the kept epoch an early stop might as well have fallen."""
+"""Epochs around the best one within which early stopping could as well have stopped."""
 
 CANDIDATES, MOST_PARAMETERS = ("compact", "am-focal-combined", "combined", "baseline"), 400_000
-"""What the robust recipe is judged by: the first of these that was run; and the fused system, if it is as small."""
+"""Systems that represent the robust recipe: the first of these that was run, and the fused system if it is small."""
 
 FUSED = "fused"
 RIVALS = ("functionals-svm", "descriptors-svm", *(system.name for system in GROUPS["table1"]))
@@ -50,10 +50,17 @@ Row = dict[str, Any]
 
 
 def gain(first: Run, system: str, second: Run, other: str, measure: str = "ua") -> Row | None:
-    """How much more one system has than another on the same folds and seeds, with the interval and p over folds.
+    """Gain of one system over another on shared folds and seeds, with interval and p-value over folds.
 
-    Seeds are averaged in each fold. None where the two share fewer than three folds: those of two runs are the same if
-    their test parts are.
+    Seeds are averaged in each fold. Folds of two runs are shared if their test parts are equal.
+
+    Args:
+        first, system: a run and its system.
+        second, other: the run and the system to compare with.
+        measure: a column of :attr:`affekt.results.study.Run.measures`.
+
+    Returns:
+        `difference`, `low`, `high`, `p`, `folds`; None for fewer than three shared folds.
     """
     one, two = first.table(system, measure), second.table(other, measure)
     shared = one.index.intersection(two.index)
@@ -83,7 +90,7 @@ def _ends(interval: statistics.Interval, name: str = "value") -> Row:
 
 
 def claims(run: Run) -> list[Row]:
-    """(a) The gain of each proposal over the baseline, and whether 4 points lie below, in or above its interval."""
+    """(a) Gain of each proposal over the baseline; verdict: 4 points are reached, refuted, or open."""
     rows = []
     for proposal, names in PROPOSALS.items():
         found = gain(run, run.first(names), run, "baseline") if run.first(names) and "baseline" in run.systems else None
@@ -94,7 +101,7 @@ def claims(run: Run) -> list[Row]:
 
 
 def alphas(run: Run) -> list[Row]:
-    """(b) Every two focal systems that differ in alpha alone."""
+    """(b) Differences of all pairs of focal systems that differ in alpha alone."""
     rows = []
     for gamma in GAMMAS:
         for less, more in combinations(ALPHAS, 2):
@@ -105,7 +112,7 @@ def alphas(run: Run) -> list[Row]:
 
 
 def _corrected(rows: list[Row], test: str = "p") -> list[Row]:
-    """With Holm's correction of a test over all rows."""
+    """Rows with a p-value that is Holm-corrected over all rows."""
     adjusted = statistics.holm([row[test] for row in rows]) if rows else []
     return [row | {f"{test}_holm": p} for row, p in zip(rows, adjusted, strict=True)]
 
@@ -113,9 +120,9 @@ def _corrected(rows: list[Row], test: str = "p") -> list[Row]:
 def spreads(run: Run) -> list[Row]:
     """(c) Standard deviations of UA by their source, for each system.
 
-    Folds and seeds are variance components of the test parts' UA. `sampling` is what a fold's UA would vary by if its
-    utterances alone were drawn anew: it is part of `folds`. Early stopping is seen on the validation part, since the
-    test part is scored once: see :func:`stopping`.
+    Folds and seeds are variance components of the UA on test parts. `sampling` is the deviation from drawing the test
+    utterances of a fold anew, a part of `folds`. The effect of early stopping is measured on validation parts, since
+    test parts are scored once: see :func:`stopping`.
     """
     rows = []
     for system in run.systems:
@@ -152,11 +159,15 @@ def sampling_deviation(run: Run, system: str) -> float:
 
 
 def stopping(history: pd.DataFrame, best_epoch: int) -> tuple[float, float] | None:
-    """What early stopping decides by: validation UA around the kept epoch, and how much is lost after it.
+    """Noise of the validation UA on which early stopping decides, and the loss after the best epoch.
+
+    Args:
+        history: one row per epoch.
+        best_epoch: number of the best epoch.
 
     Returns:
-        The standard deviation about a straight line through the epochs at most 3 from the kept one, and the UA of the
-        kept epoch above that of the last. None where there are fewer than four such epochs.
+        The standard deviation about a straight line through the epochs at most 3 from the best one, and the UA of the
+        best epoch minus that of the last. None for fewer than four such epochs.
 
     >>> flat = pd.DataFrame({"epoch": range(1, 6), "validation_ua": [0.5, 0.5, 0.8, 0.5, 0.6]})
     >>> [round(value, 3) for value in stopping(flat, 3)]  # residuals of 0.58 + 0.02 (e - 3)
@@ -174,7 +185,7 @@ def stopping(history: pd.DataFrame, best_epoch: int) -> tuple[float, float] | No
 
 
 def _mean_stopping(run: Run, system: str) -> Row:
-    """Both over the system's jobs, each with Student's interval."""
+    """Means of both over the jobs of a system, with Student's interval."""
     kept = run.results.jobs.set_index(["system", "fold", "seed"])["best_epoch"]
     found = [stopping(run.results.history(*job), int(kept[job])) for job in run.results.finished(system)]
     known = [values for values in found if values is not None]
@@ -186,7 +197,7 @@ def _mean_stopping(run: Run, system: str) -> Row:
 
 
 def flattery(random: Run, speaker: Run) -> list[Row]:
-    """(d) UA of all test utterances under the random split, above that with speakers held out, drawing speakers."""
+    """(d) UA under the random split minus UA with held-out speakers, with an interval by resampling speakers."""
     rows = []
     for system in random.systems:
         if system not in speaker.systems:
@@ -222,10 +233,10 @@ def _ua_and_difference(totals: Num[Floats, "replicates 2 classes classes"]) -> F
 
 
 def compactness(run: Run) -> dict[str, Any]:
-    """(e) How each proposal changes the geometry of features, and the rank correlation of geometry with UA over jobs.
+    """(e) Change of feature geometry by each proposal, and rank correlation of geometry with UA over jobs.
 
-    Before they are ranked, all jobs of a fold are centered: an easy fold has both separated features and high UA,
-    whatever the system.
+    Values are centered within each fold before ranking: an easy fold has well separated features and a high UA with any
+    system.
     """
     changes = [
         {"proposal": proposal, "measure": measure, **found}
@@ -247,7 +258,7 @@ def compactness(run: Run) -> dict[str, Any]:
 
 
 def trade_offs(run: Run) -> list[Row]:
-    """(f) UA, parameters and milliseconds of each system, and whether no other is at once better and cheaper."""
+    """(f) UA, parameters and milliseconds of each system, and whether it lies on the Pareto front."""
     device = next(iter(run.costs), "")
     rows = []
     for name, system in run.summary["systems"].items():
@@ -263,7 +274,7 @@ def trade_offs(run: Run) -> list[Row]:
 
 
 def _undominated(row: Row, rows: Sequence[Row], price: str) -> bool | None:
-    """Whether none of those with a price is as cheap and better, or as good and cheaper."""
+    """Whether a row is on the Pareto front of UA and a price; None without a price."""
     if row[price] is None:
         return None
     known = [(other["ua"], other[price]) for other in rows if other[price] is not None]
@@ -272,10 +283,10 @@ def _undominated(row: Row, rows: Sequence[Row], price: str) -> bool | None:
 
 
 def contest(robust: Run, rival: Run) -> list[Row]:
-    """What the robust recipe is judged by against the rivals of a run on the same folds, each pair by two tests.
+    """The robust recipe against rival systems of a run on the same folds, by two tests.
 
-    `p` is that of the corrected t-test over folds, `permutation_p` that of exchanging the two systems' predictions
-    within speakers; Holm's correction of each is over the rivals of a system.
+    `p` is from the corrected t-test over folds, `permutation_p` from exchanging the predictions of two systems within
+    speakers. Each is Holm-corrected over the rivals of a system.
     """
     return [row for name in _candidates(robust) for row in _contest(robust, name, rival)]
 
@@ -296,9 +307,9 @@ def _contest(robust: Run, candidate: str, rival: Run) -> list[Row]:
 
 
 def permutation_p(first: Run, system: str, second: Run, other: str) -> float:
-    """How likely a gain in UA as large is if, within each speaker, the two systems' predictions may be exchanged.
+    """p-value of the gain in UA if the predictions of two systems may be exchanged within each speaker.
 
-    Over the folds and seeds that both have; :func:`affekt.measures.statistics.sign_flip_test` of speakers' gains.
+    It uses the folds and seeds that both have: :func:`affekt.measures.statistics.sign_flip_test` of speakers' gains.
     """
     jobs = set(first.table(system).index) & set(second.table(other).index)
     jobs = {(fold, seed) for fold, seed in jobs if first is second or _same_test(first, second, fold)}

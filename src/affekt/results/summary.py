@@ -1,11 +1,11 @@
-"""What a run amounts to: every figure that tables and plots show, in one dictionary that comes back bit for bit.
+"""The summary of a run: all figures of tables and plots in one dictionary, reproducible bit for bit.
 
-No time stands in it and no order of files matters. Percentages are parts of one; numbers are rounded to eight digits.
+It holds no times and does not depend on the order of files. Shares are in [0, 1]; numbers are rounded to eight digits.
 
-Means and deviations are over jobs, over folds (seeds averaged) and over seeds (folds averaged). Intervals are of the
-*pooled* measure, all test utterances of all jobs in one confusion matrix, by drawing speakers: a fold may hold too few
-speakers to resample. A comparison uses the jobs that both systems have finished and has two halves, which answer two
-questions and are never mixed:
+Means and deviations are over jobs, over folds (seeds averaged) and over seeds (folds averaged). Intervals belong to the
+*pooled* measure, of one confusion matrix over all jobs, and resample speakers: a single fold may have too few of them.
+A comparison uses the jobs that both systems have finished and has two halves, which answer two questions and are never
+mixed:
 
 - over folds: `difference`, its interval `t_low` to `t_high` and `t_p` are all of the corrected resampled t-test;
 - over speakers: `pooled_difference`, its interval `low` to `high` and `permutation_p` are all from the pooled answers.
@@ -34,7 +34,7 @@ FORMAT = 1
 RECOGNITION = tuple(metrics.MEASURES)
 GEOMETRY = geometry.MEASURES
 TESTED = ("wa", "ua")
-"""Measures whose difference is a sum over speakers, as the permutation test needs."""
+"""Measures whose difference is a sum over speakers, which the permutation test requires."""
 LEAST_FOLDS = 3
 """A t-test on fewer folds has one degree of freedom or none: its interval spans the whole scale."""
 
@@ -52,14 +52,17 @@ Floats = NDArray[np.float64]
 def summarize(
     results: Results, baseline: str | None = None, *, seed: int = 0, replicates: int = 2_000, level: float = 0.95
 ) -> dict[str, Any]:
-    """All figures of a run.
+    """Compute all figures of a run.
 
     Args:
-        results: a run, finished or not.
-        baseline: the system that all others are compared with; by default the one of that name, else the first.
-        seed: of the bootstrap and the permutations.
-        replicates: bootstrap draws.
-        level: of the intervals.
+        results: a run, complete or not.
+        baseline: the reference of all comparisons; by default the system of that name, else the first.
+        seed: seed of the bootstrap and the permutations.
+        replicates: number of bootstrap draws.
+        level: confidence level of the intervals.
+
+    Returns:
+        Nested dictionaries of plain values, as in `summary.json`.
 
     Raises:
         ConfigError: a baseline that is not in the run.
@@ -116,7 +119,7 @@ def _facts(results: Results, baseline: str) -> dict[str, Any]:
 
 
 def measure_jobs(results: Results) -> pd.DataFrame:
-    """A row per job: its recognition, recomputed from its predictions, and the geometry of its features."""
+    """Measures of every job: recognition, recomputed from the predictions, and geometry of the features."""
     rows = []
     for job in map(JobKey._make, results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None)):
         predictions = results.of(*job)
@@ -128,7 +131,7 @@ def measure_jobs(results: Results) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Pool:
-    """All test utterances of all jobs, counted by cluster, and what resampling the clusters tells.
+    """Pooled confusions by cluster, and the results of resampling the clusters.
 
     Attributes:
         counts: confusions of a system in all its jobs; in those that the baseline has too; the baseline's in these.
@@ -296,7 +299,7 @@ def _difference(results: Results, pairs: pd.DataFrame, measure: str, level: floa
 def shares(
     counts: Num[NDArray[np.int64], "clusters systems 3 classes classes"],
 ) -> Float[Floats, "clusters systems tested"]:
-    """What each cluster brings to the pooled differences in WA and UA, which are the sums over the clusters."""
+    """The contribution of each cluster to the pooled differences in WA and UA, which are sums over clusters."""
     hits = np.diagonal(counts, axis1=-2, axis2=-1)  # [clusters, systems, 3, classes]
     gained = (hits[:, :, 1] - hits[:, :, 2]).astype(np.float64)  # [clusters, systems, classes]
     said = counts[:, :, 1].sum((0, -1))  # [systems, classes]
@@ -356,7 +359,7 @@ def _association(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float | 
 
 
 def plain(value: Any) -> Any:
-    """JSON's types alone; numbers to eight digits, what is not finite as null."""
+    """Values as JSON types: numbers rounded to eight digits, non-finite ones as null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

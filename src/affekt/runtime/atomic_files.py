@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there, even after a crash of the machine."""
+"""Atomic files and folders: after a crash, even of the machine, they are either complete or absent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUT_BYTES = 1 << 26
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the place of `path`, synced to disk, when the block ends without an error.
+    """Open a temporary file that replaces `path`, synced to disk, when the block ends without an error.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -27,7 +27,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     [('a.txt', b'whole')]
 
     Raises:
-        OSError: with the file's name: no room, no right, no such place.
+        OSError: no space, no permission or no such folder; it carries the name of `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,17 +42,23 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename not in (None, str(temporary)):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # nobody knows the temporary's name
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not that of the temporary file
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def flushing(file: BinaryIO) -> Iterator[Callable[[memoryview | bytes], None]]:
-    """What to write the parts of a large file with: they go to disk while the next are made, and not all at the end.
+    """Write a large file in parts that are flushed to disk in the background, instead of all at the end.
+
+    Args:
+        file: an open file.
+
+    Returns:
+        A function that writes one part.
 
     Raises:
-        OSError: from there, or at the end of the block: the disk does not take them.
+        OSError: the disk refuses a part; raised by a later call or at the end of the block.
     """
     with ThreadPoolExecutor(1) as beside:
         under_way: deque[Future[None]] = deque()
@@ -73,14 +79,14 @@ def flushing(file: BinaryIO) -> Iterator[Callable[[memoryview | bytes], None]]:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file in one step."""
+    """Write a file atomically."""
     with atomic_write(path) as file:
         file.write(content)
 
 
 @contextmanager
 def atomic_folder(folder: str | Path) -> Iterator[Path]:
-    """Make a temporary folder that takes the place of `folder`, new or empty, synced to disk, when the block ends well.
+    """Make a temporary folder that replaces `folder`, absent or empty, synced to disk, when the block ends.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "new"
@@ -107,7 +113,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
 
 
 def sync(path: str | Path) -> None:
-    """Wait until a file's content, or the names in a folder, are on disk."""
+    """Flush a file's content, or the entries of a folder, to disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -116,5 +122,5 @@ def sync(path: str | Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder that no other process or thread takes."""
+    """A temporary name in the same folder, unique to this call."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")

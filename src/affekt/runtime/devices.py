@@ -1,4 +1,4 @@
-"""Devices of torch: their choice, their precision, and the seed of their random numbers."""
+"""PyTorch devices: choice, mixed precision, threads, and seeding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from affekt.errors import ConfigError
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Mixed precision as asked for; "auto" is bfloat16 where the device has instructions for it."""
+    """A context of mixed precision.
+
+    Args:
+        device: where to compute.
+        precision: "float32", "bfloat16", or "auto": bfloat16 if the device has instructions for it.
+    """
     if precision == "auto":
         precision = "bfloat16" if _computes_bfloat16(device) else "float32"
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
@@ -24,18 +29,20 @@ def _computes_bfloat16(device: torch.device) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for `--device`: auto takes CUDA, then Apple's MPS, then the CPU.
+    """The device of a name.
 
-    Where it is CUDA, cuDNN computes exactly from then on (:func:`compute_exactly`).
+    Args:
+        name: "cpu", "cuda", "cuda:1", "mps", or "auto": CUDA if present, then MPS, then the CPU. With CUDA,
+            :func:`compute_exactly` is called.
 
     Raises:
-        ConfigError: an unknown device, or one that this machine lacks.
+        ConfigError: an unknown device, or one that is not present.
     """
     counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     present = [kind for kind, count in counts.items() if count]
     known = [*present, *(f"{kind}:{index}" for kind in present for index in range(counts[kind]))]
     if name not in ("auto", *known):
-        raise ConfigError("device", got=repr(name), expected=f"auto, or one that is here: {', '.join(known)}")
+        raise ConfigError("device", got=repr(name), expected=f"auto, or a present device: {', '.join(known)}")
     device = torch.device(present[0] if name == "auto" else name)
     if device.type == "cuda":
         compute_exactly()
@@ -43,14 +50,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def compute_exactly() -> None:
-    """Have cuDNN compute float32 in float32, not TensorFloat-32, and add in one order; in the whole process."""
+    """Disable TensorFloat-32 and nondeterministic algorithms of cuDNN, in the whole process."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's own draws (initialization, dropout) inside the block; outside nothing changes."""
+    """Seed torch's global generators inside the block, and restore them afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -58,7 +65,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Compute with so many threads inside the block."""
+    """Set the number of torch's CPU threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,4 +1,4 @@
-"""The machine and the versions that a result was made with."""
+"""The machine and the library versions behind a result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from affekt import __version__
 from affekt.runtime.cpu_affinity import available_cores
 
 LIBRARIES = ("numpy", "onnxruntime", "soundfile", "soxr", "torch", "scikit-learn", "scipy", "pandas")
-"""Distributions whose version can change a number."""
+"""Distributions whose version can change numbers."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
@@ -18,7 +18,7 @@ _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def environment() -> dict[str, str]:
-    """What a reader of a result must know to get it again, by name; `not installed` where a library is absent.
+    """Facts that reproducing a result needs, by name; `not installed` for absent libraries.
 
     >>> environment()["python"].startswith("3.")
     True
@@ -35,9 +35,9 @@ def environment() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """The processor's own name where the system tells it, else its architecture.
+    """The name of the CPU, else its architecture.
 
-    Virtual machines may hide which model it is ("AMD EPYC"); then its family and model in numbers follow.
+    Virtual machines may hide the model ("AMD EPYC"); its family and model numbers are then added.
     """
     listed = _cpuinfo()
     name = listed.get("model name") or platform.processor() or platform.machine()
@@ -48,13 +48,13 @@ def cpu_name() -> str:
 
 
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets of the processor as Linux lists them; empty elsewhere."""
+    """Instruction set flags of the CPU on Linux; empty elsewhere."""
     listed = _cpuinfo()
     return frozenset((listed.get("flags") or listed.get("Features") or "").split())
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's entries in Linux' table."""
+    """The entries of the first CPU in /proc/cpuinfo."""
     try:
         first = _CPUINFO.read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
@@ -72,7 +72,7 @@ def version(distribution: str) -> str:
 
 
 def _torch_facts() -> dict[str, str]:
-    """What torch sees, where it is installed: threads and the accelerator."""
+    """Number of threads and accelerator of torch, if it is installed."""
     try:
         import torch
     except ModuleNotFoundError:

@@ -1,7 +1,7 @@
-"""What a command says on standard error as it goes: lines for people, or a JSON object a line for programs.
+"""Log messages of commands on standard error: text, or one JSON object per line.
 
-Records go through the logger `affekt` of the standard library, each with its facts (job, epoch, measures) in its
-attribute `facts`. No audio and nothing that was said is ever in them; paths of files are.
+Records go through the standard library's logger `affekt`; structured values (job, epoch, measures) are in their
+attribute `facts`. They contain file paths, but no audio and no transcripts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, whatever the record holds."""
+        """The record as one line."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": time, "level": record.levelname.lower(), "message": record.getMessage()}
         line |= getattr(record, "facts", {})
@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is when it writes, which tests and notebooks change."""
+    """Writes to the current `sys.stderr`, which tests and notebooks replace."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -46,7 +46,7 @@ class _StandardError(logging.StreamHandler[TextIO]):
 
 
 def log_as(format: LogFormat) -> None:
-    """Let the command line log this way from now on; as text, it prints as if nobody logged."""
+    """Choose text or JSON for the rest of the process."""
     LOG.handlers = [handler for handler in LOG.handlers if not isinstance(handler, _StandardError)]
     if format == "json":
         handler = _StandardError()
@@ -57,12 +57,18 @@ def log_as(format: LogFormat) -> None:
 
 
 def logs_json() -> bool:
-    """Whether lines for programs are wanted: no progress bars then."""
+    """Whether JSON is logged, in which case no progress bars are shown."""
     return any(isinstance(handler, _StandardError) for handler in LOG.handlers)
 
 
 def say(message: str, level: int = logging.WARNING, **facts: Any) -> None:
-    """A line for people, `affekt: message`, or a record for programs."""
+    """Log a message.
+
+    Args:
+        message: text, printed as `affekt: message`.
+        level: level of the standard library.
+        facts: structured values of the JSON record.
+    """
     if logs_json():
         LOG.log(level, message, extra={"facts": facts})
     else:

@@ -1,7 +1,6 @@
-"""A Ray cluster: how it is reached, and whether its nodes would give the numbers that this machine gives.
+"""Connection to a Ray cluster, and checks that its nodes give the same numbers as this machine.
 
-Ray is imported when a cluster is asked for and not before. Nothing is reported to Ray's makers unless
-`RAY_USAGE_STATS_ENABLED` says so.
+Ray is imported on first use. Its usage statistics are off unless `RAY_USAGE_STATS_ENABLED` is set.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class RayReplicas(RayCluster):
 
 @contextmanager
 def connected(cluster: RayCluster) -> Iterator[Any]:
-    """The module `ray`, connected to a cluster inside the block; a connection that was there before stays.
+    """The module `ray`, connected inside the block; an existing connection is kept.
 
     Raises:
         ConfigError: no cluster at that address.
@@ -102,7 +101,7 @@ def connected(cluster: RayCluster) -> Iterator[Any]:
 
 
 def connect(cluster: RayCluster) -> Any:
-    """The module `ray`, connected to a cluster until this process ends, or as it was connected before.
+    """The module `ray`, connected until this process ends; an existing connection is kept.
 
     Raises:
         ConfigError: no cluster at that address.
@@ -124,7 +123,7 @@ def connect(cluster: RayCluster) -> Any:
 
 
 def _knock(address: str) -> None:
-    """Fail at once where nobody listens; Ray would try for minutes."""
+    """Fail at once if nothing listens at the address; Ray would retry for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
@@ -138,11 +137,11 @@ def _import_ray() -> Any:
 
 
 def check_room(ray: Any, **needed: float) -> None:
-    """Refuse what no node could ever run, which Ray would wait for without end.
+    """Refuse tasks that no node can ever run, for which Ray would wait forever.
 
     Args:
-        ray: connected.
-        needed: of each task, by Ray's name of the resource: CPU, GPU.
+        ray: the connected module.
+        needed: resources of each task by Ray's name: CPU, GPU.
 
     Raises:
         ConfigError: no node is large enough.
@@ -156,15 +155,15 @@ def check_room(ray: Any, **needed: float) -> None:
 
 
 def libraries(*names: str) -> dict[str, str]:
-    """affekt's version, and those of the distributions that decide about numbers."""
+    """Versions of affekt and of distributions that can change numbers."""
     return {"affekt": __version__} | {name: version(name) for name in names}
 
 
 def check_libraries(expected: Mapping[str, str]) -> None:
-    """Called on a node: refuse versions other than those where the command was given.
+    """On a node: refuse library versions other than the driver's.
 
     Raises:
-        AffektError: every library that differs.
+        AffektError: every library whose version differs.
     """
     here = libraries(*(name for name in expected if name != "affekt"))
     remedy = "install the same on every node: pip install -c constraints.txt"

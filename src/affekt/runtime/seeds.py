@@ -1,4 +1,4 @@
-"""Seeds that follow from what a random choice is for, so that no choice depends on what was drawn before it."""
+"""Seeds derived from the purpose of a random draw, so that no draw depends on earlier ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from any printable parts, e.g. corpus, protocol, fold, seed, system and purpose.
+    """A 63-bit seed: the SHA-256 of any printable parts, e.g. corpus, protocol, fold, seed, system and purpose.
 
     >>> derive_seed("emodb", 0) == derive_seed("emodb", 0), derive_seed("emodb", 0) == derive_seed("emodb", 1)
     (True, False)

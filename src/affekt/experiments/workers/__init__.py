@@ -1,7 +1,6 @@
-"""Engines: where the jobs of an experiment run. Each is one file with one function, an :class:`Engine`.
+"""Engines, which run the jobs of an experiment; one file with one function each.
 
-:func:`run_parallel` uses processes of this machine, or threads that take turns on its GPU; :func:`run_on_ray` the nodes
-of a Ray cluster.
+:func:`run_parallel` uses processes on this machine, :func:`run_on_ray` the nodes of a Ray cluster.
 """
 
 from __future__ import annotations
@@ -41,9 +40,11 @@ def run_experiment(
     """An experiment from manifest to results, in one call; resumes what `out` holds.
 
     Args:
-        manifest, systems, out: what is compared, on what, and where it is kept.
-        workers: jobs side by side on this machine; own classes then have to be importable from a module.
-        engine: where the jobs run instead, e.g. ``partial(run_on_ray, cluster=RayJobs("auto"))``.
+        manifest: the utterances.
+        systems: the systems to compare.
+        out: run directory.
+        workers: parallel jobs on this machine; with more than one, user-defined classes must be importable.
+        engine: another engine, e.g. ``partial(run_on_ray, cluster=RayJobs("auto"))``.
         on_epoch, on_done: called after every epoch and every job.
         progress: show bars, or one line per job where there is no terminal; None: in notebooks and interactive
             sessions.

@@ -1,4 +1,4 @@
-"""What an engine is: a function that sees to it that the jobs of an experiment are done, wherever they run."""
+"""The interface of engines: functions that run the jobs of an experiment somewhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ OnDone = Callable[[TrainingJob], object]
 
 
 class Engine(Protocol):
-    """Runs jobs; called in the process that has the run directory, which alone writes to it.
+    """Runs jobs. It is called in the process that has the run directory, and only that process writes to it.
 
-    A job that is done already is reported and not run; one that another process holds is waited for at the end. A job
-    goes on from the last epoch that its folder holds, whichever engine computed that. The numbers do not depend on the
-    engine.
+    A finished job is reported and not repeated. A job that another process holds is waited for at the end. A job
+    resumes from the state in its folder, whichever engine wrote it. The numbers do not depend on the engine.
 
     Raises:
-        AffektError: why some jobs failed, once the others are done.
+        AffektError: the faults of failed jobs, after all others are done.
     """
 
     def __call__(
@@ -31,7 +30,7 @@ class Engine(Protocol):
 
 
 def still_open(jobs: Sequence[TrainingJob], on_done: OnDone) -> list[TrainingJob]:
-    """The jobs that are to be run; the others are reported."""
+    """The unfinished jobs; finished ones are reported to `on_done`."""
     left = []
     for job in jobs:
         if job.done:

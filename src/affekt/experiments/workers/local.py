@@ -1,8 +1,8 @@
-"""Jobs of an experiment side by side, in processes of this machine.
+"""An engine of worker processes on this machine.
 
-A worker is told one job at a time and says what it does, through a pipe of its own that ends when either of the two
-dies. A worker that dies gives its job back; a worker whose parent has died ends with its epoch. The jobs of an
-interrupted experiment go on from their last epoch.
+Each worker has a pipe of its own, on which it receives one job at a time and reports epochs and results. The pipe
+closes when either end dies. The job of a dead worker is queued again; a worker whose parent has died ends after its
+epoch. Interrupted jobs resume from their last epoch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from affekt.experiments.plan import Experiment, TrainingJob
 from affekt.experiments.workers.engine import OnDone, OnEpoch, still_open
 
 ATTEMPTS = 2
-CLOSED = (EOFError, ConnectionError)  # of a pipe whose other end is gone
+CLOSED = (EOFError, ConnectionError)  # a pipe whose other end is closed
 
 
 def run_parallel(
@@ -33,10 +33,14 @@ def run_parallel(
     on_epoch: OnEpoch = lambda job, epoch: None,
     on_done: OnDone = lambda job: None,
 ) -> None:
-    """Run jobs in `workers` processes; with one worker, in this process.
+    """Run jobs in worker processes.
+
+    Args:
+        experiment, jobs, on_epoch, on_done: as for every engine.
+        workers: number of processes; 1 runs the jobs in this process.
 
     Raises:
-        AffektError: why some jobs failed, once the others are done.
+        AffektError: the faults of failed jobs, after all others are done.
     """
     open_jobs = still_open(jobs, on_done)
     if workers <= 1 or len(open_jobs) <= 1:
@@ -46,7 +50,7 @@ def run_parallel(
 
 
 class _Worker:
-    """A process, the pipe to it, and the job that it has."""
+    """A worker process, its pipe and its current job."""
 
     def __init__(self, experiment: Experiment) -> None:
         context = multiprocessing.get_context("spawn")
@@ -76,7 +80,7 @@ class _Pool:
         self.workers: list[_Worker] = []
 
     def run(self) -> None:
-        """Hand out jobs until none is left."""
+        """Hand out jobs until all are finished."""
         try:
             while self.waiting or any(worker.job for worker in self.workers):
                 self._hand_out()
@@ -84,7 +88,7 @@ class _Pool:
                     self._listen(next(worker for worker in self.workers if worker.pipe is pipe))
         finally:
             for worker in self.workers:
-                worker.process.kill()  # even one that is stopped; what it wrote is whole, as after any other death
+                worker.process.kill()  # even one that is stopped (SIGSTOP); its files are written atomically
             for worker in self.workers:
                 worker.process.join()
         try:
@@ -100,7 +104,7 @@ class _Pool:
         for worker in self.workers:
             if worker.job is None and self.waiting:
                 worker.job = self.waiting.pop(0)
-                with suppress(*CLOSED):  # it has died: we shall hear of it
+                with suppress(*CLOSED):  # it has died, which `_listen` will notice
                     worker.pipe.send(worker.job)
 
     def _listen(self, worker: _Worker) -> None:
@@ -125,7 +129,7 @@ class _Pool:
             raise RuntimeError(f"job {job.name}:\n{content}")
 
     def _bury(self, worker: _Worker) -> None:
-        """Forget a dead worker; its job goes back to the front, but not for ever."""
+        """Remove a dead worker and queue its job again, up to :data:`ATTEMPTS` times."""
         worker.process.join()
         worker.pipe.close()
         self.workers.remove(worker)
@@ -137,18 +141,18 @@ class _Pool:
             self.waiting.insert(0, worker.job)
             return
         got = f"a worker that died with exit code {worker.process.exitcode}, {ATTEMPTS} times"
-        remedy = "is there enough memory? --jobs 1 needs least; what is finished is kept"
+        remedy = "is there enough memory? --jobs 1 needs least; finished jobs are kept"
         self.faults.append(Fault(f"job {name}", got, "a worker that lives", remedy))
 
 
 @contextmanager
 def _sigint_held() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: the parent hears it, once they are started, and ends them.
+    """Block SIGINT while processes start, so that they inherit the mask and only the parent reacts to Ctrl-C.
 
-    They inherit the mask. It is this thread's alone: where another takes the signal, Python would interrupt the main
-    thread all the same, with half a process started. So the signal is noted, and raised again after the block.
+    The mask holds for this thread alone: another thread may receive the signal, and Python would then interrupt the
+    main thread while a process is half started. So the signal is also caught, and raised again after the block.
     """
-    resource_tracker.ensure_running()  # when it starts later, it lets the signal through again
+    resource_tracker.ensure_running()  # started later, it would unblock the signal
     heard: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if in_main else None
@@ -164,7 +168,7 @@ def _sigint_held() -> Iterator[None]:
 
 
 def _work(experiment: Experiment, pipe: Any) -> None:
-    """A worker's life: take a job, say how it went, take the next, until the parent is gone."""
+    """Main loop of a worker: receive a job, run it, report, until the parent closes the pipe."""
     with suppress(*CLOSED):
         while True:
             pipe.send(_attempt(experiment, pipe.recv(), pipe))
@@ -177,6 +181,6 @@ def _attempt(experiment: Experiment, job: TrainingJob, pipe: Any) -> tuple[str, 
         raise
     except AffektError as error:
         return "failed", error
-    except Exception:  # it cannot be raised here, so it is raised in the parent
+    except Exception:  # a bug: its traceback is raised in the parent
         return "broken", traceback.format_exc()
     return ("done" if taken else "held"), None

@@ -1,9 +1,9 @@
-"""Jobs of an experiment on the nodes of a Ray cluster.
+"""An engine on the nodes of a Ray cluster, without a shared file system.
 
-No file system is shared. The features of all utterances go through Ray's object store, once to each node; a job's
-epochs, its state from time to time, and its files at the end come back as a stream of messages, and this process writes
-them into the run directory, under the same locks and checked against the same hashes as everywhere. When a node dies,
-its jobs go on elsewhere from the last state that came back.
+The features of all utterances go through Ray's object store, once to each node. A job sends back a stream of messages:
+its epochs, its state at intervals, and its files at the end. This process writes them into the run directory, under the
+same locks and checked against the same hashes as any other engine. When a node dies, its jobs resume elsewhere from the
+last state received.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from affekt.training.fitted import Epoch
 FILES = (*TRAINED, RESULT)
 """Files of a job in the order of writing: `result.json` last."""
 MOST_IN_FLIGHT = 256
-"""Jobs that Ray knows of; each holds a lock here, and a lock is an open file."""
+"""Jobs submitted to Ray at a time; each holds a lock here, which is an open file."""
 LAST_WORDS = ("done", "failed", "broken")
 
 
@@ -57,11 +57,11 @@ def run_on_ray(
 
     Args:
         experiment, jobs, on_epoch, on_done: as for every engine.
-        cluster: which one, and what each job has of it.
+        cluster: the cluster and the resources of each job.
 
     Raises:
-        ConfigError: no such cluster, or none of its nodes has what a job needs.
-        AffektError: why some jobs failed, once the others are done.
+        ConfigError: no such cluster, or no node with the resources of a job.
+        AffektError: the faults of failed jobs, after all others are done.
     """
     cluster = cluster or RayJobs()
     experiment = replace(experiment, device=_device(experiment.device, cluster))
@@ -74,7 +74,7 @@ def run_on_ray(
 
 
 def _device(wanted: str, cluster: RayJobs) -> str:
-    """Where jobs compute, which the share of a GPU decides; a wish to the contrary is refused."""
+    """The device of the jobs, which follows from their share of a GPU; a contradicting `--device` is refused."""
     device = "cuda" if cluster.gpus_per_job else "cpu"
     if wanted.partition(":")[0] not in ("auto", device):
         remedy = "--ray.gpus-per-job 1, or a fraction" if wanted.startswith("cuda") else f"--device {device}, or auto"
@@ -85,14 +85,14 @@ def _device(wanted: str, cluster: RayJobs) -> str:
 
 @dataclass(frozen=True)
 class Shipment:
-    """An experiment as it travels: its features as arrays, which all processes of a node read from one copy."""
+    """A serialized experiment: its features are arrays, of which all processes of a node share one copy."""
 
     experiment: Experiment
     arrays: dict[FrontEnd, tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]]
 
     @classmethod
     def pack(cls, experiment: Experiment) -> Shipment:
-        """Take the features out."""
+        """Serialize an experiment."""
         clips = experiment.data.clips
         arrays = {
             front_end: (part.values.cpu().numpy(), part.offsets.cpu().numpy(), part.silence.cpu().numpy())
@@ -101,24 +101,24 @@ class Shipment:
         return cls(replace(experiment, data=replace(experiment.data, clips={})), arrays)
 
     def unpack(self, front_end: FrontEnd) -> Experiment:
-        """Put the features of one front end back, on the device of the jobs."""
+        """The experiment with the features of one front end, on the device of the jobs."""
         device = choose_device(self.experiment.device)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch warns of memory that is read-only; we only read
+            warnings.simplefilter("ignore", UserWarning)  # about read-only memory, which is only read here
             clips = Clips(*map(torch.from_numpy, self.arrays[front_end])).to(device)
         return replace(self.experiment, data=replace(self.experiment.data, clips={front_end: clips}))
 
 
 @dataclass
 class _Run:
-    """A job on the cluster, and the lock that we hold for it here."""
+    """A job on the cluster, and its lock here."""
 
     job: TrainingJob
     lock: FileLock
 
 
 class _Driver:
-    """Sends jobs out, hears what they say, and writes what they bring."""
+    """Submits jobs, receives their messages, and writes their files."""
 
     def __init__(self, ray: Any, experiment: Experiment, cluster: RayJobs, on_epoch: OnEpoch, on_done: OnDone) -> None:
         self.ray, self.cluster, self.on_epoch, self.on_done = ray, cluster, on_epoch, on_done
@@ -132,7 +132,7 @@ class _Driver:
         self.faults: list[Fault] = []
 
     def run(self, jobs: Sequence[TrainingJob]) -> None:
-        """First all jobs that are free, then those that another process held."""
+        """Run first the jobs that are free, then those that other processes held."""
         try:
             held = self._round(jobs, wait=False)
             self._round(held, wait=True)
@@ -157,7 +157,7 @@ class _Driver:
         return held
 
     def _start(self, job: TrainingJob, wait: bool) -> bool:
-        """Send a job out unless it is done; False where another process holds it."""
+        """Lock and submit a job unless it is done; False if another process holds it."""
         lock = job.directory.lock(wait)
         try:
             lock.acquire()
@@ -177,11 +177,11 @@ class _Driver:
         self.running[stream] = run
 
     def _listen(self, stream: Any) -> None:
-        """Take in one message; a stream that breaks off has lost its node or process."""
+        """Receive one message; a broken stream means that the node or process died."""
         run = self.running[stream]
         try:
             kind, content = self.ray.get(next(stream))
-        except self.ray.exceptions.RayTaskError as error:  # it could not even begin
+        except self.ray.exceptions.RayTaskError as error:  # the task did not start
             self._end(stream, [Fault(f"job {run.job.name}", _line(error.cause), "a node that affekt is installed on")])
             return
         except (self.ray.exceptions.RayError, StopIteration) as error:
@@ -210,7 +210,7 @@ class _Driver:
         self.on_done(job)
 
     def _lost(self, stream: Any, reason: str) -> None:
-        """Begin anew elsewhere, but not for ever."""
+        """Submit the job again, up to the number of attempts."""
         run = self.running[stream]
         name = run.job.name
         self.deaths[name] = self.deaths.get(name, 0) + 1
@@ -219,7 +219,7 @@ class _Driver:
             self._send(run)
             return
         expected = f"an end, within {self.cluster.attempts} attempts"
-        remedy = "are the nodes up, and large enough? what is finished is kept"
+        remedy = "are the nodes up, and large enough? finished jobs are kept"
         self._end(stream, [Fault(f"job {name}", reason, expected, remedy)])
 
     def _end(self, stream: Any, faults: list[Fault]) -> None:
@@ -236,14 +236,14 @@ def _line(error: BaseException) -> str:
 def work(
     shipment: Shipment, name: str, state: bytes | None, state_seconds: float, expected: Mapping[str, str]
 ) -> Iterator[tuple[str, Any]]:
-    """On a node: run a job and say how it goes; the last message is one of :data:`LAST_WORDS`.
+    """On a node: run a job and yield messages, of which the last is one of :data:`LAST_WORDS`.
 
     Args:
         shipment: the experiment.
-        name: of the job.
-        state: what it goes on from.
-        state_seconds: how often its state is sent.
-        expected: versions of the libraries.
+        name: name of the job.
+        state: state to resume from; None starts anew.
+        state_seconds: interval at which the state is sent.
+        expected: required versions of the libraries.
     """
     messages: SimpleQueue[tuple[str, Any]] = SimpleQueue()
 
@@ -256,7 +256,7 @@ def work(
         except OSError as error:
             fault = Fault(f"job {name}", str(error), "a node that can write files", "is its disk full?")
             messages.put(("failed", AffektError.of([fault])))
-        except Exception:  # it cannot be raised here, so it is raised where the command was given
+        except Exception:  # a bug: its traceback is raised by the driver
             messages.put(("broken", traceback.format_exc()))
 
     threading.Thread(target=attempt, daemon=True).start()
@@ -269,7 +269,7 @@ def work(
 def _files(
     shipment: Shipment, name: str, state: bytes | None, state_seconds: float, send: Callable[[tuple[str, Any]], None]
 ) -> dict[str, bytes]:
-    """Run a job in a folder of the node, which is gone afterwards; its files."""
+    """Run a job in a temporary folder of the node and return its files."""
     job = next(job for job in shipment.experiment.jobs if job.name == name)
     experiment = shipment.unpack(job.system.features)
     with tempfile.TemporaryDirectory(prefix="affekt-") as place:
@@ -283,7 +283,7 @@ def _files(
             send(("epoch", epoch))
             if time.monotonic() - sent >= state_seconds and (folder / STATE).exists():
                 sent = time.monotonic()
-                send(("state", (folder / STATE).read_bytes()))  # of the epoch before: this one's is not kept yet
+                send(("state", (folder / STATE).read_bytes()))  # of the previous epoch: this one's is written later
 
         run_job(experiment, replace(job, folder=folder), on_epoch)
         return {name: (folder / name).read_bytes() for name in FILES}
