@@ -21,12 +21,14 @@ from affekt.features.log_mel import FeatureConfig
 from affekt.losses import Loss, class_balanced_alpha
 from affekt.nn import NetworkConfig
 from affekt.nn.network import Output
+from affekt.nn.zoo.encoder_back_end import TunedEncoder
 from affekt.runtime import devices
 from affekt.runtime.devices import autocast, choose_device, seeded
 from affekt.training import fitting
 from affekt.training.checkpoint import Checkpoint
 from affekt.training.fitted import Epoch, Fitted, Subset, as_subset
 from affekt.training.fitting import fit
+from affekt.training.optimizer import make_optimizer, make_schedule
 from affekt.training.scoring import Scored, score
 from affekt.training.systems import System
 from affekt.training.train_config import AugmentConfig, TrainConfig
@@ -632,3 +634,21 @@ def test_a_fitted_network_is_not_changed_by_what_comes_after(problem: Problem) -
     before = copy.deepcopy(bits(fitted.network))
     problem.fit(seed=3)
     assert bits(fitted.network) == before
+
+
+def test_an_encoder_is_trained_at_a_rate_of_its_own() -> None:
+    """The back end's parameters come first, so the history shows the recipe's rate."""
+    network = TunedEncoder(80, 4, cells=2, width=4, heads=2, hidden=4, rate=0.1)
+    optimizer = make_optimizer([network, torch.nn.Linear(2, 2)], TrainConfig(learning_rate=0.5))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.05]
+    slow = {id(parameter) for parameter in optimizer.param_groups[1]["params"]}
+    assert slow == {id(parameter) for parameter in network.encoder.parameters()}
+    everything = sum(1 for _ in network.parameters()) + 2
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == everything
+    schedule = make_schedule(optimizer, TrainConfig(learning_rate=0.5, schedule="one-cycle"), steps=10)
+    assert schedule is not None
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+    fast, slowly = (group["lr"] for group in optimizer.param_groups)
+    assert slowly == pytest.approx(0.1 * fast)

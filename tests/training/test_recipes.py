@@ -69,5 +69,5 @@ def test_recipes_are_named_as_they_are_listed_and_survive_a_file(name: str) -> N
 def test_own_and_unknown_recipes() -> None:
     own = Recipe("own", TrainConfig(max_epochs=3))
     assert find_recipe(own) is own
-    with pytest.raises(ConfigError, match="recipe: got 'papers', expected one of paper, paper-steps, quick, robust"):
+    with pytest.raises(ConfigError, match="recipe: got 'papers', expected one of paper, paper-steps, encoder, "):
         find_recipe("papers")

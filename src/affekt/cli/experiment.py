@@ -15,6 +15,7 @@ from affekt.cli.shared import (
     run_with_progress,
     say_left_out,
     side_by_side,
+    use_encoder,
 )
 from affekt.data.labels import label_set
 from affekt.experiments.progress import make_progress
@@ -45,6 +46,7 @@ def experiment(
     threads: int | None = None,
     plan: bool = False,
     cache: Path | None = None,
+    encoder: Path | None = None,
     engine: Literal["local", "ray"] = "local",
     ray: RayJobs | None = None,
     log_format: LogFormat = "text",
@@ -55,8 +57,8 @@ def experiment(
     Args:
         manifest: utterances, as `affekt prepare` writes them (CSV or Parquet).
         out: run directory. An existing run is resumed; finished jobs are not repeated.
-        systems: names, groups (headline, table1, table2, integration, study, poolings) or TOML files, separated by
-            commas.
+        systems: names, groups (headline, table1, table2, integration, study, poolings, encoder,
+            encoder-table2) or TOML files, separated by commas.
         protocol: random (the paper's), speaker, session, loso, corpus or text; or a file of folds, such as another
             run's folds.json; or a folder of EmoBox lists.
         folds: number of folds, for the protocols random and speaker.
@@ -73,6 +75,8 @@ def experiment(
         plan: do not train; print the remaining jobs with their estimated hours on this device, and write the measured
             step times to `costs.json`.
         cache: folder for decoded audio; by default ~/.cache/affekt.
+        encoder: folder with the weights of Whisper's encoder (config.json, model.safetensors), for the systems on it;
+            by default the one that AFFEKT_ENCODER names.
         engine: local: processes on this machine; ray: the nodes of a Ray cluster. Results are the same.
         ray: with `--engine ray`: the cluster and the resources of each job.
         log_format: text, or json for one JSON record per event on standard error instead of progress bars.
@@ -83,6 +87,7 @@ def experiment(
     from affekt.training.systems import resolve
 
     log_as(log_format)
+    use_encoder(encoder)
     chosen = changed_recipe(recipe, train, clip_seconds=clip_seconds, initialization=initialization)
     workers = side_by_side(jobs, device)
     runs = choose_engine(engine, workers, ray, jobs)

@@ -6,9 +6,11 @@ Nothing heavy is imported at the top, so that the help of every verb works in th
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, make_dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from affekt.config import merge
@@ -29,6 +31,18 @@ Config = TypeVar("Config")
 
 CHANGED = ", changed"
 """Suffix of the name of a recipe whose settings were changed on the command line."""
+
+
+def use_encoder(folder: Path | None) -> None:
+    """Read the encoder's weights from this folder, here and in every worker process; None: where AFFEKT_ENCODER says.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if folder is not None:
+        from affekt.nn.encoder import FOLDER_VARIABLE, encoder_folder
+
+        os.environ[FOLDER_VARIABLE] = str(encoder_folder(folder).resolve())
 
 
 def optional_fields(kind: type[Config]) -> type[Config]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from affekt.cli.framework.arguments import Option
-from affekt.cli.shared import TrainChanges, changed_recipe, one_system, say_left_out
+from affekt.cli.shared import TrainChanges, changed_recipe, one_system, say_left_out, use_encoder
 from affekt.data.labels import label_set
 from affekt.experiments.progress import make_model_progress
 from affekt.runtime.logs import LogFormat, log_as, say
@@ -33,6 +33,7 @@ def train(
     force: bool = False,
     device: str = "auto",
     cache: Path | None = None,
+    encoder: Path | None = None,
     train: TrainChanges | None = None,
     log_format: LogFormat = "text",
     config: Path | None = None,
@@ -54,20 +55,21 @@ def train(
         force: train again in the folder of a finished model, and replace it.
         device: auto, cpu, cuda or mps.
         cache: folder of the decoded audio.
+        encoder: folder with the weights of Whisper's encoder, for the systems on it; by default AFFEKT_ENCODER's.
         train: changes to the recipe's training, e.g. --train.max-epochs 20.
         log_format: json: one line per event on standard error, for programs, and no progress bars.
         config: TOML file with values for these options.
     """
     from affekt.data.manifest import Manifest
 
+    log_as(log_format)
     if init is not None and (init == "bundled" or init.endswith(".onnx")):
-        log_as(log_format)
         return _fine_tune(Manifest.read(manifest), out, init, labels, license, cache, force, seed)
     from affekt.experiments.train_model import VALIDATION, WEIGHTS, train_model
     from affekt.export.onnx_file import export_checkpoint
     from affekt.training.fitted import TrainingInterrupted
 
-    log_as(log_format)
+    use_encoder(encoder)
     chosen = changed_recipe(recipe, train)
     try:
         with make_model_progress(chosen.train.max_epochs) as progress:

@@ -23,6 +23,7 @@ from affekt.data.labels import LabelSet, unusable_classes
 from affekt.data.manifest import Manifest
 from affekt.data.waveform_store import WaveformStore
 from affekt.errors import ConfigError, Fault
+from affekt.experiments.kept_features import load_features
 from affekt.features.clips import Clips
 from affekt.features.log_mel import FrontEnd
 from affekt.training.fitted import Subset
@@ -107,14 +108,14 @@ def load_data(
     first = stores[configs[0].sample_rate_hz]  # whether a file can be decoded does not depend on the rate
     usable = first.usable
     manifest = manifest.where(usable)
-    waveforms = {rate: _Waveforms(store.where(usable)) for rate, store in stores.items()}
+    kept = {rate: store.where(usable) for rate, store in stores.items()}
     total = len(manifest)
-    clips = {
-        config: Clips.from_waveforms(
-            waveforms[config.sample_rate_hz], config, device, lambda done: on_progress("features", done, total)
+    clips = {}
+    for config in configs:
+        store = kept[config.sample_rate_hz]
+        clips[config] = load_features(
+            _Waveforms(store), store.hashes, config, cache, device, lambda done: on_progress("features", done, total)
         )
-        for config in configs
-    }
     numbers = np.array([classes.index(label) for label in manifest.labels], np.int64)
     return Data(manifest, classes, numbers, clips), first.where(usable).hashes, first.failures
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from affekt.errors import ConfigError
 from affekt.features.clips import Clips, batches_per_epoch, shuffled_batches
-from affekt.features.log_mel import FeatureConfig
+from affekt.features.log_mel import FeatureConfig, Normalizer
 from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
 from affekt.runtime import allocator
 from affekt.runtime.devices import autocast, seeded
@@ -115,8 +115,6 @@ class _Run:
         config = config.stretched(self.steps)
         self.system, self.config, self.seed, self.device = system, config, seed, device
         self.clips, self.train, self.validation, self.classes = clips, train, validation, classes
-        self.normalizer = start.normalizer if start is not None else clips.normalizer(train.rows.tolist())
-        self.normalize = self.normalizer.on(device)
         counts = np.bincount(train.labels, minlength=classes).tolist()
         with seeded(derive_seed(seed, "initialisation")):
             network, loss = system.build(classes, counts)
@@ -124,6 +122,8 @@ class _Run:
             network.load_pretrained()  # type: ignore[operator]
         if start is not None:
             _start_from(network, start)
+        self.normalizer = _normalizer(network, system, clips, train) if start is None else start.normalizer
+        self.normalize = self.normalizer.on(device)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss.to(device)
         self.solves = hasattr(network, "solve")
@@ -371,6 +371,14 @@ def _make_adversary(network: nn.Module, train: Subset, weight: float, seed: int)
         raise ConfigError("train.adversary: speakers", got=got, expected=expected, remedy=remedy)
     with seeded(derive_seed(seed, "adversary")):
         return Adversary(int(network.embedding_size), len(known), weight)  # type: ignore[arg-type]
+
+
+def _normalizer(network: nn.Module, system: System, clips: Clips, train: Subset) -> Normalizer:
+    """Of the training rows' features; one that changes nothing where the network wants them as they are."""
+    if getattr(network, "as_is", False):
+        dims = system.features.dims
+        return Normalizer((0.0,) * dims, (1.0,) * dims)
+    return clips.normalizer(train.rows.tolist())
 
 
 def _start_from(network: nn.Module, start: Checkpoint) -> None:

@@ -14,9 +14,19 @@ from affekt.training.train_config import TrainConfig
 
 
 def make_optimizer(learners: Sequence[nn.Module], config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over the parameters of all learners."""
+    """AdamW over the parameters of all learners.
+
+    A learner may have rates of its own for some of its parameters: `learning_rates()` gives shares of the recipe's rate
+    by the prefix of their names. These parameters follow in groups of their own.
+    """
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for part in learners:
+        rates = part.learning_rates() if hasattr(part, "learning_rates") else {}  # type: ignore[operator]
+        for name, parameter in part.named_parameters():
+            share = next((rate for prefix, rate in rates.items() if name.startswith(prefix)), 1.0)
+            groups.setdefault(share, []).append(parameter)
     return torch.optim.AdamW(
-        [parameter for part in learners for parameter in part.parameters()],
+        [{"params": parameters, "lr": share * config.learning_rate} for share, parameters in groups.items()],
         lr=config.learning_rate,
         betas=(config.beta1, 0.999),
         weight_decay=config.weight_decay,
@@ -36,8 +46,9 @@ def make_schedule(
     if config.schedule == "constant":
         return None
     rising = max(0.2, 2 / (steps + 1))  # a fifth of the steps, but one at least
+    highest = [group["lr"] for group in optimizer.param_groups]
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, cycle_momentum=False, pct_start=rising
+        optimizer, highest, total_steps=steps + 1, cycle_momentum=False, pct_start=rising
     )
 
 

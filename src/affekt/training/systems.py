@@ -1,4 +1,4 @@
-"""Systems: a network, a loss and the features they eat, under one name.
+"""All systems, by name and in groups.
 
 `SYSTEMS` holds the paper's rows and their combinations; `GROUPS` the sets that an experiment asks for. A new system is
 one row here. Own systems come from a TOML file (`load_systems`) or are a `System` passed in.
@@ -6,13 +6,10 @@ one row here. Own systems come from a TOML file (`load_systems`) or are a `Syste
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor, nn
 
 from affekt.config import build, is_run_config, read_toml
 from affekt.errors import ConfigError, Fault
@@ -20,148 +17,43 @@ from affekt.features.frontends import (
     FRONT_ENDS,
     Deltas,
     Descriptors,
+    EncoderStates,
     LogMelFunctionals,
     OpenSmile,
     Spectrogram,
     SpeechFunctionals,
     Waveform,
-    front_end_name,
+    WhisperLogMel,
 )
+from affekt.features.frontends.encoder_states import TOP
 from affekt.features.log_mel import FeatureConfig, FrontEnd
 from affekt.features.pieces import Segments
-from affekt.losses import LOSSES, Head, Loss, make_loss
-from affekt.nn import Network, NetworkConfig
-from affekt.nn.zoo import make_network, zoo_faults
+from affekt.nn import NetworkConfig
+from affekt.nn.zoo import zoo_faults
+from affekt.training.system_definition import System, loss_and_name_faults
 
-NetworkFactory = Callable[[int, int, Head], nn.Module]
-"""An own network: a function or class of (dims, classes, head), whose forward(features, lengths) gives an `Output`."""
-
-GIVEN = ("loss", "classes", "features", "counts")  # what `make_loss` is given anyway, so no options
-
-
-@dataclass(frozen=True)
-class System:
-    """What is trained: how features are made, which network reads them, which loss drives it.
-
-    Attributes:
-        name: row label in every table; also a folder name, so letters, digits, `-`, `.` and `_` only.
-        network: the configuration of the paper's network, a name in :data:`affekt.nn.zoo.ZOO`, or an own network: a
-            function or class of (dims, classes, head).
-        loss: a name in :data:`affekt.losses.LOSSES`, a `Loss` class of one's own, or a function of
-            (scores, embedding, labels).
-        loss_options: the loss's arguments, e.g. ``{"scale": 10, "margin": 0.4}``.
-        features: front end: log-mel, another of :mod:`affekt.features.frontends`, or an own one.
-        network_options: arguments of a network of the zoo, e.g. ``{"cells": 64}``.
-        segments: how utterances are cut for training and their pieces' posteriors combined; None leaves them whole.
-
-    Raises:
-        ConfigError: an unusable name, an unknown loss or network, or options that they refuse; all at once.
-    """
-
-    name: str
-    network: NetworkConfig | str | NetworkFactory = field(default_factory=NetworkConfig)
-    loss: str | type[Loss] | Callable[[Tensor, Tensor, Tensor], Tensor] = "softmax"
-    loss_options: Mapping[str, Any] = field(default_factory=dict)
-    features: FrontEnd = field(default_factory=FeatureConfig)
-    network_options: Mapping[str, Any] = field(default_factory=dict)
-    segments: Segments | None = None
-
-    def __post_init__(self) -> None:
-        loss, options = (self.loss, self.loss_options) if isinstance(self.loss, str) else ("softmax", {})
-        faults = _system_faults(self.name, loss, options)
-        if isinstance(self.network, str):
-            faults += zoo_faults(self.network, self.network_options)
-        if faults:
-            raise ConfigError.of(faults)
-
-    @property
-    def head(self) -> Head:
-        """The scores that the loss wants."""
-        kind = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        head: Head = getattr(kind, "head", self.loss_options.get("head", "linear"))
-        return head
-
-    @property
-    def masked(self) -> bool:
-        """Whether the network hides padding; own networks are given the lengths and no fixed padding."""
-        return self.network.masked if isinstance(self.network, NetworkConfig) else True
-
-    def build(self, classes: int, counts: Sequence[int] | None = None) -> tuple[nn.Module, Loss]:
-        """A freshly initialized network and its loss; the caller seeds torch.
-
-        Args:
-            classes: number of classes.
-            counts: training utterances of each class, for class-balanced weights.
-
-        Returns:
-            The network and the loss.
-
-        Raises:
-            ConfigError: options that do not fit the number of classes, or an own network without `embedding_size`.
-        """
-        if isinstance(self.network, NetworkConfig):
-            network: nn.Module = Network(self.network, self.features.dims, classes, self.head)
-        elif isinstance(self.network, str):
-            network = make_network(self.network, self.features.dims, classes, self.head, **self.network_options)
-        else:
-            network = self.network(self.features.dims, classes, self.head)
-        size = getattr(network, "embedding_size", None)
-        if not isinstance(size, int) or size < 1:
-            got = f"{type(network).__name__} with embedding_size {size}"
-            raise ConfigError(f"network of {self.name}", got=got, expected="the length of its deep feature there")
-        return network, make_loss(self.loss, classes, size, counts, **self.loss_options)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as checkpoints and run directories keep them; own classes by their names."""
-        loss = self.loss if isinstance(self.loss, str) else _own_name(self.loss)
-        plain = {"name": self.name, "loss": loss, "loss_options": dict(self.loss_options)}
-        plain |= {"network": _plain_network(self.network), "features": _plain_features(self.features)}
-        if self.network_options:
-            plain["network_options"] = dict(self.network_options)
-        if self.segments is not None:
-            plain["segments"] = asdict(self.segments)
-        return plain
-
-
-def _plain_network(network: NetworkConfig | str | NetworkFactory) -> dict[str, Any] | str:
-    if isinstance(network, str):
-        return network
-    if not isinstance(network, NetworkConfig):
-        return _own_name(network)
-    plain = asdict(network)
-    if network.initialization == "pytorch":  # as before there was a choice, so that checkpoints and states still match
-        del plain["initialization"]
-    return plain if isinstance(network.pooling, str) else plain | {"pooling": _own_name(network.pooling)}
-
-
-def _plain_features(features: FrontEnd) -> dict[str, Any]:
-    if isinstance(features, FeatureConfig):
-        return asdict(features)
-    plain: dict[str, Any] = asdict(features)  # type: ignore[call-overload]
-    return {"kind": front_end_name(features) or _own_name(features)} | plain
-
-
-def _system_faults(name: str, loss: str, options: Mapping[str, Any]) -> list[Fault]:
-    """What is wrong with a name, or with a built-in loss and its options for whatever number of classes."""
-    faults = []
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        faults.append(Fault("system name", repr(name), "letters, digits, '-', '.' and '_'"))
-    if loss not in LOSSES:
-        return [*faults, Fault("loss", repr(loss), f"one of {', '.join(LOSSES)}")]
-    faults += [Fault(f"loss {loss}: option {key!r}", "an unknown name") for key in GIVEN if key in options]
-    rest = {key: value for key, value in options.items() if key not in GIVEN}
-    alpha = rest.get("alpha")
-    classes = max(1, len(alpha)) if isinstance(alpha, list | tuple) else 2
-    try:
-        make_loss(loss, classes, 1, [1] * classes, **rest)
-    except ConfigError as error:
-        faults += error.faults
-    return faults
-
-
-def _own_name(own: Any) -> str:
-    """`module:Name` of somebody's own class or function, for people to read: no file brings it back."""
-    return f"{own.__module__}:{getattr(own, '__qualname__', type(own).__qualname__)}"
+__all__ = [
+    "COMPACT",
+    "EGEMAPS",
+    "ENCODER",
+    "ENCODER_LINEAR",
+    "ENCODER_TABLE2",
+    "GROUPS",
+    "HEADLINE",
+    "INTEGRATION",
+    "POOLINGS",
+    "PRIOR",
+    "SYSTEMS",
+    "TABLE1",
+    "TABLE2",
+    "TUNED",
+    "YARDSTICKS",
+    "System",
+    "from_system_dict",
+    "load_systems",
+    "read_front_end",
+    "resolve",
+]
 
 
 def _am_softmax(scale: int, margin: float) -> System:
@@ -200,6 +92,37 @@ INTEGRATION = (
     System("am-focal-combined", network=_COMBINED, loss="am-focal", loss_options=_BEST_AM | {"gamma": 2}),
 )
 """AM-softmax x focal x combined pooling, all eight cells: what section 5 leaves for future work."""
+
+STATES = EncoderStates()
+"""States of the first layer of Whisper's encoder, which stays as it is."""
+
+
+def _on_encoder(system: System) -> System:
+    """A row of the paper with its pooling and loss, on the encoder's states in place of log-mel and convolutions."""
+    assert isinstance(system.network, NetworkConfig)
+    return replace(
+        system,
+        name="encoder" if system.name == "baseline" else f"encoder-{system.name}",
+        network="encoder-back-end",
+        network_options={"pooling": system.network.pooling},
+        features=STATES,
+    )
+
+
+ENCODER = tuple(map(_on_encoder, HEADLINE))
+"""The paper's four systems on the encoder."""
+
+ENCODER_TABLE2 = tuple({system.name: system for system in map(_on_encoder, (*TABLE2, *INTEGRATION))}.values())
+"""Every row of Table 2 and all eight cells of the integration on the encoder."""
+
+ENCODER_LINEAR = System("encoder-linear", "linear", features=EncoderStates(pooled=True, trim_db=35.0))
+"""Mean and deviation of the states and a strongly shrunk linear model: the kind of the bundled model."""
+
+TUNED = tuple(
+    System(name, "tuned-encoder", network_options={"pooling": pooling}, features=WhisperLogMel(top=TOP))
+    for name, pooling in (("encoder-tuned", "attention"), ("encoder-tuned-combined", "combined"))
+)
+"""The encoder trained too, at a rate of its own."""
 
 POOLINGS = tuple(
     System(f"pool-{pooling}", network=NetworkConfig(pooling=pooling))
@@ -257,10 +180,19 @@ GROUPS: Mapping[str, tuple[System, ...]] = {
     "table1": TABLE1,
     "yardsticks": YARDSTICKS,
     "study": tuple({system.name: system for system in (*PRIOR, *TABLE2, *INTEGRATION, *YARDSTICKS)}.values()),
+    "encoder": ENCODER,
+    "encoder-table2": ENCODER_TABLE2,
     "poolings": (System("baseline"), System("combined", network=_COMBINED), *POOLINGS),
 }
 SYSTEMS: Mapping[str, System] = {
-    system.name: system for system in (*(system for group in GROUPS.values() for system in group), COMPACT, EGEMAPS)
+    system.name: system
+    for system in (
+        *(system for group in GROUPS.values() for system in group),
+        COMPACT,
+        EGEMAPS,
+        ENCODER_LINEAR,
+        *TUNED,
+    )
 }
 
 
@@ -383,7 +315,7 @@ def _read_system(name: str, table: Any, where: str) -> System:
         faults += error.faults
     loss, options = table.get("loss", "softmax"), table.get("loss_options", {})
     if isinstance(loss, str) and isinstance(options, Mapping):
-        faults += [replace(fault, what=f"{where}: {fault.what}") for fault in _system_faults(name, loss, options)]
+        faults += [replace(fault, what=f"{where}: {fault.what}") for fault in loss_and_name_faults(name, loss, options)]
     if faults:
         raise ConfigError.of(faults)
     return System(name, **{**vars(row), **others})

@@ -2,7 +2,7 @@
 
 The weights come from a folder when features are computed (AFFEKT_ENCODER, or `--encoder`), and every checkpoint keeps a
 copy of them. States are the same whenever they are computed, so an experiment computes them once for each corpus and
-keeps them in 16 bits (:mod:`affekt.features.kept`).
+keeps them in 16 bits (:mod:`affekt.experiments.kept_features`).
 """
 
 from __future__ import annotations
@@ -47,9 +47,6 @@ class EncoderStates:
     pooled: bool = False
     trim_db: float = 0.0
     log_mel: WhisperLogMel = field(default_factory=lambda: WhisperLogMel(top=TOP))
-
-    keeps_features = True
-    """Whether features are worth keeping on disk."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -101,7 +98,10 @@ class EncoderStates:
         Raises:
             ConfigError: no such folder, or another width than stated.
         """
-        encoder = _read(encoder_folder(), self.layers, -(-self.log_mel.clip_frames // 2))
+        folder = encoder_folder()
+        file = folder / "model.safetensors"
+        written = file.stat().st_mtime_ns if file.exists() else 0
+        encoder = _read(folder, written, self.layers, -(-self.log_mel.clip_frames // 2))
         if encoder.shape.width != self.width:
             got, expected = f"states of {encoder.shape.width} numbers", f"{self.width}"
             raise ConfigError(
@@ -138,7 +138,8 @@ class EncoderStates:
 
 
 @lru_cache(maxsize=2)
-def _read(folder: Path, layers: int, positions: int) -> WhisperEncoder:
+def _read(folder: Path, written: int, layers: int, positions: int) -> WhisperEncoder:
+    """The encoder in a folder whose weights were `written` at that time."""
     return read_encoder(folder, layers, positions).requires_grad_(False)
 
 

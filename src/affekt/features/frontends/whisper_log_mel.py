@@ -39,7 +39,7 @@ class WhisperLogMel:
 
     With x the base-10 logarithm of the mel power (at least 1e-10), and M its maximum over the recording, the features
     are (max(x, M - 8) + 4) / 4. With `top` they are (max(x - M, -8) + top) / 4 instead: the loudness of the recording
-    has no effect, and all values lie in a known range of width 2.
+    has no effect, and all values lie in a known range.
 
     Attributes:
         mels: number of bands; 80, or 128 for the largest models.
