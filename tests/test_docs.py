@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import subprocess
@@ -52,6 +53,13 @@ def test_adding_your_own(tmp_path: Path) -> None:
     assert "wide-margin" in printed
     assert "small-crnn" in printed
     assert (tmp_path / "own.csv").exists()
+
+
+@pytest.mark.parametrize("page", ["concepts/protocols.md", "synthetic.md"])
+def test_sessions_show_what_python_prints(page: str) -> None:
+    outcome = doctest.testfile(str(DOCS / page), module_relative=False)
+    assert outcome.attempted >= 3
+    assert outcome.failed == 0
 
 
 def test_examples_create_tensors_on_the_device_of_their_input() -> None:
