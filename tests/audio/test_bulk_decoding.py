@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from affekt.audio import bulk_decoding
+from affekt.audio import bulk_decoding, containers
 from affekt.audio.bulk_decoding import DecodedFile, Stretch, decoded, start_decoders, waveform, waveforms
 from affekt.runtime import processes
 
@@ -95,3 +95,26 @@ def test_a_full_disk_is_said_as_such(paths: list[str], tmp_path: Path) -> None:
     """Here: a folder that is not there."""
     with pytest.raises(FileNotFoundError):
         list(waveforms([Stretch("a", Path(paths[0]))], 16_000, tmp_path / "nowhere", 2))
+
+
+def test_remarks_become_properties_and_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A report counts them; a line for each of thousands of files would drown it."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)
+    soundfile.write(tmp_path / "whole.wav", noise, 16_000)
+    content = (tmp_path / "whole.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[:-10_000])
+    (tmp_path / "more.wav").write_bytes(content[:40] + (8_000).to_bytes(4, "little") + content[44:])
+    soundfile.write(tmp_path / "cancels.wav", np.stack([noise, -0.9 * noise], axis=1), 16_000)
+    names = ("whole", "cut", "more", "cancels")
+    found = [bulk_decoding.decode(tmp_path / f"{name}.wav") for name in names]
+    assert [file.complete for file in found] == [True, False, True, True]
+    assert [file.unheard for file in found] == [False, False, True, False]
+    assert [file.cancels for file in found] == [False, False, False, True]
+    assert not caplog.records
+
+
+def test_a_container_without_pyav_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "available", lambda: False)
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x1cftypisom" + bytes(100))
+    fault = bulk_decoding.decode(tmp_path / "a.mp4").fault
+    assert fault.startswith("an MP4 or QuickTime file (mp4, m4a, mov, 3gp); pip install 'affekt[containers]' reads it")

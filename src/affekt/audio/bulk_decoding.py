@@ -1,4 +1,4 @@
-"""What decoding many recordings shows, without what takes long to import: for processes that do nothing else."""
+"""Decode many recordings, in threads or in worker processes that import little."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt import audio
+from affekt.audio import containers
 from affekt.errors import AudioError, Fault
 from affekt.runtime.cpu_affinity import available_cores
 from affekt.runtime.ordered_map import chunks, ordered_map
@@ -22,23 +23,26 @@ from affekt.runtime.processes import RECORDINGS_PER_PROCESS, WorkerDied, WorkerP
 LFS_POINTER = b"version https://git-lfs.github.com/"
 DIGEST_BYTES = 16
 SAMPLE_TYPE = np.dtype("<f4")
-LONGEST_SECONDS = 1_800.0  # of an utterance; a small file can hold more than the memory can
+LONGEST_SECONDS = 1_800.0
+"""Longest utterance: a small file can decode to more samples than fit into memory."""
 AT_FIRST = 4
-"""Processes that start before it is known how much there is to decode."""
+"""Processes that start before the number of files is known."""
 TOGETHER = 8
-"""Files that a thread or process decodes before the main thread, which has to take turns with it, hears of them."""
+"""Files per task: handing results over costs the main thread time."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedFile:
-    """What decoding a file showed.
+    """The result of decoding a file.
 
     Attributes:
-        fault: why it cannot be used; empty if it can. The other attributes then say nothing.
+        fault: why it cannot be used; empty if it can. The other attributes are then meaningless.
         container: file format by content.
         sample_rate_hz, channels: as recorded.
-        duration_seconds: what was decoded.
-        complete: whether that is as much as the header promises.
+        duration_seconds: length of the decoded sound.
+        complete: whether the end of the recording is there.
+        cancels: whether its channels cancel each other in the mix.
+        unheard: whether the file holds sound that was not decoded.
         peak: largest magnitude, 1.0 at full scale.
         digest: hash of the decoded samples.
     """
@@ -49,6 +53,8 @@ class DecodedFile:
     channels: int = 0
     duration_seconds: float = 0.0
     complete: bool = True
+    cancels: bool = False
+    unheard: bool = False
     peak: float = 0.0
     digest: bytes = b""
 
@@ -57,22 +63,22 @@ Decoders: TypeAlias = WorkerProcesses[list[str], list[DecodedFile]]
 
 
 def start_decoders() -> Decoders | None:
-    """Processes for :func:`decoded`, which make ready while the caller finds out what is to be decoded.
+    """Start processes for :func:`decoded` early, while the caller still looks for the files.
 
     Returns:
-        None where threads should do it.
+        None where threads are faster.
     """
     count = min(available_cores(), AT_FIRST)
     return WorkerProcesses(_decoder, count) if worth_starting(count * RECORDINGS_PER_PROCESS, count) else None
 
 
 def decoded(paths: Sequence[str], jobs: int | None = None, decoders: Decoders | None = None) -> Iterator[DecodedFile]:
-    """What decoding files shows, in their order.
+    """Decode files and yield the results in their order.
 
     Args:
         paths: the files.
-        jobs: how many to work on at a time; by default one per core.
-        decoders: processes that have been started for it; by default some are where there are many files.
+        jobs: number of files to work on at a time; by default one per core.
+        decoders: processes from :func:`start_decoders`; by default they are started if there are many files.
     """
     jobs = jobs or available_cores()
     processes = worth_starting(len(paths), jobs)
@@ -91,7 +97,7 @@ def _or_lost(sound: DecodedFile | WorkerDied) -> DecodedFile:
 
 
 def _decoder() -> Callable[[list[str]], list[DecodedFile]]:
-    """In such a process: what does its work."""
+    """Worker factory."""
     return _decode_all
 
 
@@ -103,7 +109,7 @@ def decode(path: Path) -> DecodedFile:
     """Decode one file at its own rate."""
     digest, peak, samples = hashlib.blake2b(digest_size=DIGEST_BYTES), 0.0, 0
     try:
-        with audio.reading(path) as recording:
+        with audio.remarks(logged=False), audio.reading(path) as recording:
             for part in recording.parts():
                 digest.update(np.ascontiguousarray(part).data)
                 peak = max(peak, float(np.abs(part).max()))
@@ -117,19 +123,23 @@ def decode(path: Path) -> DecodedFile:
         channels=info.channels,
         duration_seconds=samples / info.sample_rate_hz,
         complete=not recording.breaks_off,
+        cancels=recording.cancels,
+        unheard=recording.unheard,
         peak=peak,
         digest=digest.digest(),
     )
 
 
 def _reason(path: Path, error: AudioError) -> str:
+    """Why a file cannot be decoded, in a few words for a list of many files."""
     try:
         with path.open("rb") as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 return "a Git LFS pointer, fetch the sound with `git lfs pull`"
     except OSError:
         pass  # the error itself says what is wrong with the file
-    return error.faults[0].got
+    fault = error.faults[0]
+    return f"{fault.got}; {fault.remedy}" if containers.EXTRA in fault.remedy else fault.got
 
 
 # Waveforms
@@ -137,7 +147,7 @@ def _reason(path: Path, error: AudioError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The part of a file that is an utterance, or why the file cannot be read."""
+    """The part of a file that is an utterance, or the reason why the file cannot be read."""
 
     name: str
     path: Path
@@ -148,7 +158,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One decoded waveform: how many samples, and their SHA-256; or why there is none."""
+    """One decoded waveform: its number of samples and their SHA-256, or the fault that prevents it."""
 
     samples: int = 0
     sha256: str = ""
@@ -156,7 +166,7 @@ class Entry:
 
 
 def waveform(stretch: Stretch, sample_rate_hz: int) -> tuple[Entry, NDArray[np.float32]]:
-    """Decode a stretch; no samples where it cannot be used."""
+    """Decode a stretch; the array is empty if it cannot be used."""
     try:
         if stretch.fault:
             raise AudioError.of([stretch.fault])
@@ -172,7 +182,7 @@ def waveform(stretch: Stretch, sample_rate_hz: int) -> tuple[Entry, NDArray[np.f
 
 
 class _Part(NamedTuple):
-    """Some entries, and the file with their samples, one waveform after the other."""
+    """Some entries, and the file that holds their samples, one waveform after the other."""
 
     entries: list[Entry]
     path: str
@@ -181,19 +191,20 @@ class _Part(NamedTuple):
 def waveforms(
     stretches: Iterable[Stretch], sample_rate_hz: int, scratch: Path, jobs: int
 ) -> Iterator[tuple[Entry, memoryview | bytes]]:
-    """The entries of stretches and the bytes of their samples, in order, decoded by processes.
+    """Decode stretches in worker processes; yield their entries and the bytes of their samples, in order.
 
-    Pipes are narrow: the processes write samples into files, which are read and deleted before a disk hears of them.
-    What a process died at is decoded in this one, as without processes: a cache must not remember such a chance.
+    Pipes are slow for so much data, so the workers write samples into files, which are read and deleted at once, mostly
+    before they reach the disk. Stretches at which a worker died are decoded in this process: the cause may have been
+    chance, which a cache must not remember.
 
     Args:
-        stretches: what to decode.
+        stretches: the utterances.
         sample_rate_hz: rate of the waveforms.
-        scratch: a folder for these files; it may be left with some of processes that died.
-        jobs: how many processes.
+        scratch: a folder for the files; those of workers that died may stay in it.
+        jobs: number of processes.
 
     Raises:
-        OSError: no room.
+        OSError: no space left.
     """
     groups, again = tee(map(list, chunks(stretches, TOGETHER)))
     with WorkerProcesses(_part_writer, jobs, str(scratch), sample_rate_hz) as processes:
@@ -209,7 +220,7 @@ def waveforms(
 
 
 def _part_writer(scratch: str, sample_rate_hz: int) -> Callable[[list[Stretch]], _Part]:
-    """In such a process: what decodes into files."""
+    """Worker factory: decode stretches into files in `scratch`."""
     numbers = count()
 
     def write(stretches: list[Stretch]) -> _Part:

@@ -73,7 +73,7 @@ class SndfileDecoder:
         self.channels: int = file.channels
         known = file.frames if 0 <= file.frames < UNKNOWN_FRAMES else None
         self.frames: int | None = known if part.frames is None else part.frames
-        self.container: str = file.format
+        self.container: str = file.format if part.unwrap is None else "OGG"
         self.encoding: str = file.subtype
         self.ending = Ending(_promised(part, known), part.cut)
 

@@ -173,6 +173,8 @@ class Recording:
     Attributes:
         info: what the header says.
         breaks_off: after :meth:`parts`: whether its end is missing.
+        cancels: after :meth:`parts`: whether its channels cancel each other in the mix.
+        unheard: after :meth:`parts`: whether the file holds sound that was not decoded.
     """
 
     def __init__(
@@ -184,7 +186,7 @@ class Recording:
         stop_seconds: float = np.inf,
     ) -> None:
         self.info = _info(decoder)
-        self.breaks_off = False
+        self.breaks_off = self.cancels = self.unheard = False
         self._decoder, self._name, self._channels = decoder, name, channels
         self._start = round(start_seconds * decoder.sample_rate_hz)
         self._stop = UNKNOWN_FRAMES if stop_seconds == np.inf else round(stop_seconds * decoder.sample_rate_hz)
@@ -227,6 +229,7 @@ class Recording:
         self._remark(position, damage)
         if balance and balance.cancel:
             balance.check(self._name)
+            self.cancels = True
             remark(self._name, balance.warning())
 
     def _remark(self, position: int, damage: str) -> None:
@@ -243,6 +246,7 @@ class Recording:
             reason = f"{damage} follows" if damage and not is_short and not ending.cut else reason
             remark(self._name, f"breaks off: got {got}, {reason}; what is there is used")
         if ending.unheard:
+            self.unheard = True
             remark(self._name, f"got {got}; not heard: {ending.unheard}")
 
 

@@ -9,27 +9,39 @@ from contextvars import ContextVar
 
 log = logging.getLogger("affekt.audio.reader")
 
-_collected: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
+
+class _Collection(list[str]):
+    """Remarks that are collected, and whether they are logged too."""
+
+    logged = True
+
+
+_collected: ContextVar[_Collection | None] = ContextVar("remarks", default=None)
 
 
 def remark(name: str, text: str) -> None:
     """Log a warning about a recording, and collect it where :func:`remarks` asks for that."""
-    log.warning("%s: %s", name, text)
     collected = _collected.get()
+    if collected is None or collected.logged:
+        log.warning("%s: %s", name, text)
     if collected is not None:
         collected.append(text)
 
 
 @contextmanager
-def remarks() -> Iterator[list[str]]:
+def remarks(logged: bool = True) -> Iterator[list[str]]:
     """Collect the remarks about recordings that this thread reads meanwhile.
 
-    >>> with remarks() as said:
+    Args:
+        logged: whether they are logged too.
+
+    >>> with remarks(logged=False) as said:
     ...     remark("call.wav", "breaks off")
     >>> said
     ['breaks off']
     """
-    collected: list[str] = []
+    collected = _Collection()
+    collected.logged = logged
     token = _collected.set(collected)
     try:
         yield collected

@@ -1,7 +1,7 @@
-"""Voice activity: which stretches of a recording hold speech. Frame by frame and in flat memory, for files and streams.
+"""Voice activity detection: which stretches of a recording hold speech, frame by frame, for files and streams.
 
-A detector is fed samples as they come and answers once for every frame that they complete; state carries over between
-calls, so it does not matter how a recording is cut.
+A detector takes samples as they arrive and decides on every frame that they complete. It keeps its state between calls,
+so the result does not depend on how a recording is cut, and memory stays flat.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Flags = NDArray[np.bool_]
 
 
 class VoiceActivity(Protocol):
-    """What a detector does.
+    """A voice activity detector.
 
     Attributes:
-        frame_samples: length of the frames that it decides on.
+        frame_samples: length of the frames it decides on.
     """
 
     frame_samples: int

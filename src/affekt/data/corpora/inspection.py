@@ -99,7 +99,11 @@ def _levels(sounds: Mapping[str, DecodedFile]) -> list[Note]:
     if quiet:
         lowest, middle = min(peaks[path] for path in quiet), median(peaks.values())
         remedy = f"the lowest peak is {lowest:.3f}, the median of all {middle:.2f} of full scale"
+    cancels = (path for path, sound in sounds.items() if sound.cancels)
+    unheard = (path for path, sound in sounds.items() if sound.unheard)
     return [
+        *noted("recordings whose channels cancel each other when mixed", cancels, "extract one channel"),
+        *noted("recordings with sound after their stated end, which is not decoded", unheard, "repair their header"),
         *noted("recordings of digital silence", (path for path, peak in peaks.items() if peak == 0)),
         *(noted("very quiet recordings", quiet, remedy) if quiet else []),
     ]
