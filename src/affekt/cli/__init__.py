@@ -77,7 +77,7 @@ VERBS: dict[str, Verb] = {
     ),
     "prepare": Verb(
         "affekt.cli.prepare:prepare",
-        "Read a corpus release into a manifest: labels, speakers, texts, and notes on all that is odd about it.",
+        "Read a corpus into a manifest: labels, speakers, texts, and notes on every irregularity.",
         ("train",),
     ),
     "train": Verb(

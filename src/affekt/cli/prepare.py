@@ -1,4 +1,4 @@
-"""`affekt prepare`: a corpus release on disk -> a checked manifest."""
+"""`affekt prepare`: read a corpus release on disk into a checked manifest."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def prepare(
     table: str | None = None,
     column: str | None = None,
 ) -> int:
-    """Read a corpus release into a manifest: labels, speakers, texts, and notes on all that is odd about it.
+    """Read a corpus into a manifest: labels, speakers, texts, and notes on every irregularity.
 
     Args:
-        corpus: its name; `affekt corpora` lists them. `table` and `folders` read corpora of your own.
-        root: the folder of the release, or the file of a table.
-        output: the manifest to write, .csv or .parquet.
+        corpus: name of the corpus; `affekt corpora` lists them. `table` and `folders` read corpora of your own.
+        root: folder of the release, or file of a table. An archive must be unpacked first.
+        output: manifest to write, .csv or .parquet; paths in it are relative to its folder.
         labels: keep the utterances of a label set (iemocap4, basic4, ekman7, or a TOML file), merged to its classes.
-        check_audio: decode every recording and leave out those that cannot be.
-        columns: for `table`: what its columns are called, e.g. `--columns.label emotion --columns.speaker spk`.
-        audio: for `table`: the folder that its paths start from.
-        pattern: for `folders`: a regular expression on the path whose named groups become columns, e.g.
+        check_audio: decode every recording and leave out those that cannot be decoded.
+        columns: for `table`: names of its columns, e.g. `--columns.label emotion --columns.speaker spk`.
+        audio: for `table`: folder that its paths start from; by default the table's own.
+        pattern: for `folders`: regular expression on the path; its named groups become columns, e.g.
             `(?P<speaker>[^/_]+)_`.
-        table: for `audformat`: the table with the labels.
-        column: for `audformat`: the column with the labels.
+        table: for `audformat`: table with the labels.
+        column: for `audformat`: column with the labels.
     """
     if output.suffix not in SUFFIXES:
         raise ConfigError("output", got=repr(str(output)), expected=f"a name ending in {' or '.join(SUFFIXES)}")
@@ -57,7 +57,7 @@ def prepare(
     given = {"columns": columns, "audio": audio, "pattern": pattern, "table": table, "column": column}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with (start_decoders() if check_audio else None) or nullcontext() as decoders:
-        from affekt.data.corpora import find_corpus  # now, while the decoders make ready: it takes as long
+        from affekt.data.corpora import find_corpus  # imported while the decoders start, which takes as long
         from affekt.data.corpora import prepare as prepare_corpus
 
         facts = find_corpus(corpus)
@@ -93,7 +93,7 @@ def _said(notes: list[Note]) -> list[str]:
 
 
 def _progress(sounds: Iterable[DecodedFile], total: int) -> Iterable[DecodedFile]:
-    """A bar on standard error while recordings are decoded, where somebody watches."""
+    """A progress bar on standard error while recordings are decoded, if it is a terminal."""
     if not sys.stderr.isatty():
         return sounds
     from rich.console import Console

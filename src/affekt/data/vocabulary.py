@@ -1,4 +1,4 @@
-"""The words by which corpora and their users call emotions."""
+"""Words for emotions in corpora and in users' tables, and the canonical labels that they mean."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CANONICAL = {word: label for label, words in WORDS.items() for word in words}
 
 
 def canonical(word: str) -> str | None:
-    """The canonical label that a word means; None if it means none.
+    """The canonical label that a word means; None if there is none.
 
     >>> canonical("Anger"), canonical("05Angry"), canonical("pleasant_surprise"), canonical("wav")
     ('angry', 'angry', 'surprised', None)

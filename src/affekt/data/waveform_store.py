@@ -1,10 +1,10 @@
 """Waveforms of a manifest, decoded once into a memory-mapped cache.
 
-The cache is content-addressed: its folder is named by what would be decoded (the SHA-256 of every file, the part taken
-of it, the rate, the versions of the decoder, the resampler and this format), so a changed file or setting leads to
-another folder and a stale cache is never read. Every waveform's own SHA-256 is checked whenever the cache is opened, so
-a damaged one is never read either, but rebuilt. It is built in a temporary folder and renamed into place: processes
-that build the same cache at once do not disturb each other. The folder may be deleted at any time.
+The cache is content-addressed: the name of its folder is a hash of the SHA-256 of every file, the part taken of it, the
+rate, and the versions of the decoder, the resampler and this format. A changed file or setting leads to another folder,
+so a stale cache is never read. The SHA-256 of every waveform is checked whenever the cache is opened, and a damaged
+cache is rebuilt. It is built in a temporary folder and renamed into place: processes that build the same cache at once
+do not disturb each other. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from affekt.runtime.processes import worth_starting
 
 FORMAT = 1
 WAVEFORMS, INDEX = "waveforms.f32", "index.jsonl"
-TOGETHER = 4  # files that a thread works on before the main thread, which has to take turns with it, hears of them
-AHEAD_PER_JOB = 2  # such groups of results that may wait for their turn to be written
+TOGETHER = 4  # files per task of a thread: each result that is handed over costs a switch of the GIL
+AHEAD_PER_JOB = 2  # groups of results per job that may wait to be written
 LEFTOVER_SECONDS = 24 * 60 * 60  # a temporary folder this old belongs to a process that was killed
 ATTEMPTS = 3  # another process may replace the cache between building and reading it
 
@@ -83,10 +83,10 @@ class WaveformStore(Sequence[audio.Samples]):
         sample_rate_hz: int = 16_000,
         jobs: int | None = None,
     ) -> WaveformStore:
-        """Open the manifest's cache, decoding it first where there is none that is whole.
+        """Open the manifest's cache; decode first if there is no intact one.
 
         Args:
-            manifest: whose rows are wanted.
+            manifest: the rows.
             folder: where caches are kept; by default :func:`default_folder`.
             sample_rate_hz: rate of the waveforms.
             jobs: threads or processes that decode and verify; by default one per available core.
@@ -134,7 +134,7 @@ class WaveformStore(Sequence[audio.Samples]):
 
     @property
     def failures(self) -> list[Fault]:
-        """What could not be decoded, and why."""
+        """The recordings that could not be decoded, and the reasons."""
         return [fault for fault in self.faults if fault is not None]
 
     @property
@@ -161,7 +161,7 @@ class WaveformStore(Sequence[audio.Samples]):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A source file as it was when it was hashed; without a hash where it could not be read."""
+    """A source file when it was hashed; the hash is empty if it could not be read."""
 
     path: Path
     sha256: str = ""
@@ -180,7 +180,7 @@ class _Clip:
 
     @property
     def stretch(self) -> Stretch:
-        """What is to be decoded."""
+        """The part to decode."""
         return Stretch(self.name, self.file.path, self.start_seconds, self.end_seconds, self.file.fault)
 
     def explain(self, fault: Fault) -> Fault:
@@ -207,7 +207,7 @@ def _unwritable(folder: Path, reason: str) -> ConfigError:
     )
 
 
-# What is wanted: files, their content, the key
+# Input: files, their hashes, the key
 
 
 def _clips(manifest: Manifest, jobs: int) -> list[_Clip]:
@@ -238,7 +238,7 @@ def _signature(status: os.stat_result) -> tuple[int, int]:
 
 
 def _key(clips: Sequence[_Clip], sample_rate_hz: int) -> str:
-    """Name of the cache: a hash of everything that decides what is in it."""
+    """Name of the cache: a hash of everything that determines its content."""
     decoders = f"{soundfile.__libsndfile_version__} {opus.version()}".rstrip()
     lines = [f"{FORMAT} {sample_rate_hz} {soxr.__version__} {decoders}"]
     lines += [f"{clip.file.sha256 or clip.file.fault} {clip.start_seconds} {clip.end_seconds}" for clip in clips]
@@ -257,18 +257,18 @@ def _build(final: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) 
         entries = _decode_into(fresh / WAVEFORMS, clips, sample_rate_hz, jobs, scratch)
         lines = "".join(_dump(entry) + "\n" for entry in entries)
         atomic_files.write_bytes(fresh / INDEX, f"{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}".encode())
-        with suppress(FileNotFoundError):  # what is there is damaged, or it would have been read
+        with suppress(FileNotFoundError):  # an existing folder is damaged, or it would have been read
             final.rename(Path(name) / "damaged")
         try:
             fresh.rename(final)
             atomic_files.sync(final.parent)
         except OSError:
-            if not final.exists():  # else another process was faster, with the same content
+            if not final.exists():  # otherwise another process was faster, with the same content
                 raise
 
 
 def _decode_into(path: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int, scratch: Path) -> list[Entry]:
-    """Write all waveforms, in order, as they come from those who decode."""
+    """Write all waveforms, in order, as they are decoded."""
     entries = []
     with (
         atomic_files.atomic_write(path) as file,
@@ -299,7 +299,7 @@ def _decoded(
 
 
 def _refuse_changed_files(clips: Iterable[_Clip]) -> None:
-    """What was hashed must be what was decoded: otherwise the key would promise something else than the cache holds."""
+    """Refuse files that changed between hashing and decoding: the key would not match the content."""
     files = {clip.file.path: clip.file for clip in clips if not clip.file.fault}
     changed = [file for file in files.values() if _changed(file)]
     if changed:
@@ -326,7 +326,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _read(folder: Path, clips: Sequence[_Clip], sample_rate_hz: int, jobs: int) -> WaveformStore | None:
-    """The store in a folder; None where there is none or any bit of it is wrong."""
+    """The store in a folder; None if there is none or it is damaged."""
     entries = _read_index(folder / INDEX, clips)
     if entries is None:
         return None

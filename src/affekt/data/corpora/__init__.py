@@ -1,8 +1,8 @@
-"""Corpora: a release on disk becomes a checked manifest. Nothing else in affekt knows corpora.
+"""Corpora: read a release on disk into a checked manifest. Nothing else in affekt knows corpora.
 
-One file reads one corpus, in the folders and under the names that its authors chose, and holds the facts about it: who
-speaks, what the labels mean, how many utterances there should be, under which license. What is missing, extra,
-duplicated, mislabeled, undecodable or not what its suffix says is noted, all of it at once.
+Each file reads one corpus, in the folders and under the names of its authors, and holds the facts about it: speakers,
+meaning of the labels, number of utterances, license. Recordings that are missing, extra, duplicated, mislabeled or
+undecodable, or that have a wrong suffix, are all noted at once.
 
 >>> CORPORA["emodb"].utterances, CORPORA["emodb"].license
 (535, 'CC0-1.0')
@@ -79,24 +79,24 @@ def prepare(
     decoders: Decoders | None = None,
     **options: Any,
 ) -> tuple[Manifest, list[Note]]:
-    """A release on disk as a manifest.
+    """Read a release on disk into a manifest.
 
     Args:
         name: one of `CORPORA`.
         root: the release's folder, or the one above or below it; the file for ``table``.
         labels: keep the utterances of this label set, relabeled to its classes; by default all.
-        check_audio: decode every recording that is kept, and leave out those that cannot be.
-        progress: wraps the iteration over the decoded recordings, of known length, to show how far it is.
-        decoders: processes that have been started to decode; by default some are where there are many recordings.
-        options: what the corpus's reader takes besides (`Corpus.options`).
+        check_audio: decode every recording that is kept, and leave out those that cannot be decoded.
+        progress: wraps the iteration over the decoded recordings, of known length, for a progress bar.
+        decoders: running decoder processes; by default some are started if there are many recordings.
+        options: further arguments of the corpus's reader (`Corpus.options`).
 
     Returns:
-        The manifest, and notes on what is odd; a note that is `failed` names recordings that should be in the manifest
-        and are not.
+        The manifest, and notes on irregularities. A note that is `failed` names recordings that should be in the
+        manifest and are not.
 
     Raises:
         ConfigError: no such corpus or option.
-        CorpusError: there is nothing of this corpus at the root, or nothing that can be used.
+        CorpusError: the root holds nothing of this corpus, or nothing that can be used.
         ManifestError: the release breaks the manifest's contract, or a class has no utterance.
     """
     corpus = find_corpus(name)
@@ -121,8 +121,8 @@ def prepare(
 
 
 def _import_pandas() -> None:
-    """Import what the manifest needs while recordings are decoded: it takes longer than all else before them."""
-    with suppress(ImportError):  # it will be missed in its place
+    """Import pandas while recordings are decoded, since the import takes long."""
+    with suppress(ImportError):  # the manifest reports it
         import_module("pandas")
 
 
@@ -131,7 +131,7 @@ def _read(corpus: Corpus, root: Path, options: Mapping[str, Any]) -> Release:
     if unknown:
         expected = ", ".join(corpus.options) or "no options"
         raise ConfigError(f"corpus {corpus.name}: options", got=", ".join(unknown), expected=expected)
-    had = f"the release is had at {corpus.page}" if corpus.page else ""
+    had = f"the release is at {corpus.page}" if corpus.page else ""
     if not (root.exists() or corpus.generated):
         raise CorpusError(f"{corpus.name}: {root}", got="nothing there", expected=corpus.layout, remedy=had)
     if root.is_file() and is_archive(root):

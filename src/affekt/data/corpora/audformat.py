@@ -34,7 +34,7 @@ def read(root: Path, table: str | None = None, column: str = EMOTION) -> Release
     base = next((path.parent for path in (root / HEADER, *sorted(root.glob(f"*/{HEADER}"))) if path.is_file()), root)
     try:
         database = audformat.Database.load(str(base), load_data=True)
-    except Exception as error:  # whatever a damaged database makes audformat, yaml, pandas or pyarrow raise
+    except Exception as error:  # audformat, yaml, pandas and pyarrow raise anything for a damaged database
         raise CorpusError(f"audformat: {base}", got=str(error) or type(error).__name__, expected=HEADER) from error
     name = table or _only_table(database, column)
     if name not in database.tables or column not in database[name].columns:
@@ -99,7 +99,7 @@ def _segment(index: Any) -> Segment:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a database says besides the labels: its name and language, speaker and gender of each file."""
+    """Facts of a database besides the labels: its name and language, speaker and gender of each file."""
 
     name: str
     language: str
@@ -130,7 +130,7 @@ def _row(facts: _Facts, segment: Segment, label: str, path: str) -> Row:
 
 
 def _per_file(database: Any, column: str) -> dict[str, str]:
-    """A column of file names, wherever it stands."""
+    """A column by file name, from the first table of files that has it."""
     for table in database.tables:
         if column in database[table].columns and database[table].is_filewise:
             values = database[table][column].get()
@@ -139,7 +139,7 @@ def _per_file(database: Any, column: str) -> dict[str, str]:
 
 
 def _people(database: Any) -> dict[str, str]:
-    """Gender by speaker, where the speakers' scheme describes them."""
+    """Gender of each speaker, if the scheme of the speakers describes it."""
     labels = getattr(database.schemes.get("speaker"), "labels", None)
     facts: Mapping[Any, Any] = labels if isinstance(labels, Mapping) else {}
     return {str(name): str(fact.get("gender", "")) for name, fact in facts.items() if isinstance(fact, Mapping)}

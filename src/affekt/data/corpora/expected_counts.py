@@ -1,4 +1,4 @@
-"""What a user has, compared with what the corpus's authors ship."""
+"""Comparison of a user's copy with the full release."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from affekt.data.manifest import Manifest
 
 
 def compare_release(corpus: Corpus, rows: list[Row]) -> list[Note]:
-    """Utterances per label and speakers, where they are not the full release's.
+    """Notes on numbers of utterances per label and of speakers that differ from the full release.
 
     >>> corpus = Corpus("c", "C", ("en",), "", "", "", "", read=lambda root: None, speakers=1, label_counts={"sad": 3})
     >>> for note in compare_release(corpus, [{"label": "sad", "speaker": "c-1"}]):
@@ -29,7 +29,7 @@ def compare_release(corpus: Corpus, rows: list[Row]) -> list[Note]:
 
 
 def compare_classes(corpus: Corpus, labels: LabelSet, manifest: Manifest) -> list[Note]:
-    """Utterances per class of a label set, and per session where those are known, where they are not as expected."""
+    """Notes on numbers of utterances per class of a label set, and per session if known, that are not as expected."""
     expected = {name: count for name, count in corpus.expected_counts(labels).items() if count}
     sessions = zip(manifest.table["session"], manifest.labels, strict=True)
     got = Counter((session.removeprefix(f"{corpus.name}-"), label) for session, label in sessions)
@@ -49,7 +49,7 @@ def compare_classes(corpus: Corpus, labels: LabelSet, manifest: Manifest) -> lis
 
 
 def _differences(counts: Mapping[str, int], expected: Mapping[str, int]) -> str:
-    """Each count that is not as expected, with its difference."""
+    """Each count that differs from the expected one, with the difference."""
     names = dict.fromkeys([*expected, *counts])
     return ", ".join(filter(None, (_difference(name, counts.get(name, 0), expected.get(name, 0)) for name in names)))
 

@@ -1,8 +1,9 @@
-"""Finding a release's recordings, whatever happened to them on their way to the user's disk.
+"""Find the recordings of a release, also if they were converted, renamed or copied by other systems.
 
-Suffixes count in any case; files and folders whose name starts with a dot (AppleDouble ``._x`` among them) and
-``__MACOSX`` are passed over; symbolic links are followed, also in circles. A recording is known by its stem, so it is
-found when it was converted to another format. Names match in Unicode's composed form, as macOS writes the other one.
+Suffixes match in any case. Files and folders whose name starts with a dot (such as AppleDouble ``._x``) and
+``__MACOSX`` are ignored. Symbolic links are followed; cycles are harmless. A recording is identified by its stem, so it
+is found after conversion to another format. Names are compared in Unicode's composed form, since macOS stores the
+decomposed one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class AudioFiles:
         root: the folder that the paths start from.
         files: relative paths, preferred formats first, then by name.
         videos: relative paths of media that could be decoded with the extra `containers`.
-        notes: names and folders that cannot be used.
+        notes: file names and folders that cannot be used.
     """
 
     root: Path
@@ -51,7 +52,12 @@ class AudioFiles:
 
 
 def find(root: Path, folders: Iterable[Path] | None = None) -> AudioFiles:
-    """Recordings in some folders below a root (by default in all of it), recursively."""
+    """Find recordings in some folders below a root (by default in all of it), recursively.
+
+    Args:
+        root: the folder that the paths start from.
+        folders: folders to search; by default the root.
+    """
     files: list[PurePosixPath] = []
     videos: list[PurePosixPath] = []
     unusable: list[str] = []
@@ -73,7 +79,7 @@ def find(root: Path, folders: Iterable[Path] | None = None) -> AudioFiles:
 
 
 def stem_key(path: PurePosixPath | str) -> str:
-    """What two names of the same recording share: the stem, composed and in lower case.
+    """The key that two names of the same recording share: the stem, composed and in lower case.
 
     >>> stem_key("samples/WR0_fear_1.wav") == stem_key("wr0_fear_1.OPUS")
     True
@@ -89,8 +95,8 @@ def decodable(path: Path | PurePosixPath) -> bool:
 def branches(root: Path, pattern: re.Pattern[str]) -> tuple[Path, list[Path]]:
     """The folders of a release whose names match, and the folder that holds them.
 
-    Users also name one folder too high or too low; so the matching folders may be the root's own, its siblings where
-    the root itself matches, or those of a folder inside it. Without any, everything under the root counts.
+    Users may give a folder that is one level too high or too low. So the matching folders may be those of the root, its
+    siblings if the root itself matches, or those of a folder inside it. Without a match the whole root is searched.
     """
     candidates = [root, root.parent] if pattern.fullmatch(root.name) else [root, *_subfolders(root)]
     for base in candidates:
@@ -108,7 +114,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _walk(folders: list[Path], closed: list[str]) -> Iterator[str]:
-    """Paths of all files below some folders, each folder once, however the links lead."""
+    """Paths of all files below some folders, each folder once, also with cycles of links."""
     visited: set[tuple[int, int]] = set()
     for folder in folders:
         for base, inner, names in os.walk(folder, followlinks=True, onerror=lambda error: closed.append(_where(error))):
@@ -130,7 +136,7 @@ def _passed_over(name: str) -> bool:
 
 
 def _writable_in_a_table(path: str) -> bool:
-    """Whether a manifest gives the path back as it is: it is stored as UTF-8 and without space around it."""
+    """Whether a manifest returns the path unchanged: it is stored as UTF-8 and without surrounding spaces."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -57,7 +57,7 @@ EMOTIONS = {
 
 @dataclass
 class DialogTurns:
-    """What the summaries of a release say.
+    """The turns in the summaries of a release.
 
     Attributes:
         rows: turn -> row, without its path.
@@ -116,7 +116,7 @@ def _read_summary(summary: Path, turns: DialogTurns) -> None:
 
 
 def _read_header(line: str, turns: DialogTurns) -> str | None:
-    """The turn that a header announces, entered; None if it is not understood."""
+    """Enter the turn of a header line; None if the line is not understood."""
     header = HEADER.fullmatch(line.strip())
     name = TURN.fullmatch(header["turn"]) if header else None
     if header is None or name is None or header["label"] not in EMOTIONS:

@@ -1,4 +1,4 @@
-"""Decoding every recording once, to find what cannot be used and what is there twice."""
+"""Decode every recording once, to find those that cannot be used and those that are duplicates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from affekt.audio.bulk_decoding import DecodedFile, Decoders, decoded
 from affekt.data.corpora.release import Note, Row, noted
 
 Progress: TypeAlias = Callable[[Iterable[DecodedFile], int], Iterable[DecodedFile]]
-"""Wraps an iterable of known length, to show how far it is."""
+"""Wraps an iterable of known length for a progress bar."""
 
 CONTAINERS = {
     ".wav": {"WAV", "WAVEX", "RF64", "NIST"},  # early speech corpora keep NIST SPHERE in .wav
@@ -29,7 +29,7 @@ CONTAINERS = {
     ".au": {"AU"},
     ".sph": {"NIST"},
 }
-"""What libsndfile should find in a file of each suffix."""
+"""Formats that a file of each suffix should have."""
 QUIET_PEAK = 0.01  # -40 dB of full scale
 
 
@@ -43,7 +43,7 @@ def inspect(
     """Decode the recordings of some rows; `jobs` and `decoders` as in :func:`affekt.audio.bulk_decoding.decoded`.
 
     Returns:
-        The rows whose recording can be used, and what is to be said about all of them.
+        The rows whose recording can be used, and notes on all rows.
     """
     paths = list(dict.fromkeys(str(row["path"]) for row in rows))
     found: Iterable[DecodedFile] = decoded([str(root / path) for path in paths], jobs, decoders)
@@ -110,7 +110,7 @@ def _levels(sounds: Mapping[str, DecodedFile]) -> list[Note]:
 
 
 def _copies(sounds: Mapping[str, DecodedFile], rows: list[Row]) -> list[Note]:
-    """Files that hold the same samples; those with different labels contradict each other."""
+    """Files with the same samples; those with different labels contradict each other."""
     groups: dict[bytes, dict[str, set[str]]] = {}
     for row in rows:
         same = groups.setdefault(sounds[row["path"]].digest, {})

@@ -1,4 +1,4 @@
-"""Own corpora: a folder per class."""
+"""A corpus of your own: one folder per class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOLD_BY_NAME = tuple(sorted(set(TEXT_COLUMNS) - {"id", "path", "label", "raw_lab
 def read(root: Path, pattern: str | None = None) -> Release:
     """``happy/anything.wav``, at any depth.
 
-    The label is the first folder on the way to the file that names an emotion, else simply the first folder; so
+    The label is the first folder on the way to the file that names an emotion, or else the first folder; so
     ``train/happy/7.wav`` is happy.
 
     Args:

@@ -1,4 +1,4 @@
-"""Reading releases whose file names say everything: who speaks, what is said and which emotion is meant."""
+"""Read releases whose file names tell everything: speaker, text and emotion."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def read_by_name(
 
     Args:
         root: the release, or the folder above or below it.
-        name: what a recording's stem looks like.
-        describe: file and match -> row, without `path` and, where the stem will do, `id`; None if the file is not the
-            corpus's after all.
+        name: pattern of a recording's stem.
+        describe: makes a row of a file and its match; `path` is added, and `id` is the stem unless the row has one.
+            None if the file does not belong to the corpus.
         folder: names of the folders that hold the recordings; by default all folders are searched.
         folder_label: emotion that a folder's name tells, to be compared with the file's.
-        complete: ids of the full release, where they can be listed.
+        complete: ids of the full release, if they can be listed.
     """
     base, folders = branches(root, folder)
     found = find(base, folders)
@@ -58,7 +58,7 @@ def read_by_name(
 
 
 def mislabeled(rows: Iterable[Row], folder_label: Callable[[str], str | None]) -> list[Note]:
-    """Recordings whose name tells another emotion than the folder that they lie in; the name is believed."""
+    """Recordings whose name tells another emotion than their folder; the name is taken."""
     wrong = []
     for row in rows:
         folders = PurePosixPath(row["path"]).parent.parts

@@ -1,4 +1,4 @@
-"""What is known of a corpus, what a reader finds on disk, and how it says what is odd about it."""
+"""Facts about a corpus, the result of reading a release, and notes on its irregularities."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class Note(Fault):
-    """One kind of thing that is odd about a release, in one line however many files it concerns.
+    """One kind of irregularity of a release, in one line however many files it concerns.
 
     Attributes:
-        items: everything concerned, by name; the line shows how many and the first few.
+        items: names of the files or rows concerned; the line shows their number and the first few.
         failed: True if the items are left out of the manifest though they should be in it.
-        warning: True if results on this manifest are not what they may be taken for.
+        warning: True if results on this manifest may be misleading.
 
     >>> print(Note("missing recordings", items=("a", "b", "c", "d", "e"), remedy="fetch the release again"))
     missing recordings: 5 (a, b, c and 2 more); fetch the release again
@@ -47,7 +47,7 @@ def _examples(items: tuple[str, ...]) -> str:
 
 
 def noted(what: str, items: Iterable[str], remedy: str = "", *, failed: bool = False) -> list[Note]:
-    """A list with one note about the items; an empty list if there are none.
+    """A list with one note on the items; an empty list without items.
 
     >>> noted("missing recordings", [])
     []
@@ -58,7 +58,7 @@ def noted(what: str, items: Iterable[str], remedy: str = "", *, failed: bool = F
 
 @dataclass(frozen=True)
 class Release:
-    """What a reader found on disk.
+    """The result of reading a release.
 
     Attributes:
         rows: one per utterance whose recording is there. Speakers and sessions are named as the corpus names them;
@@ -76,23 +76,23 @@ class Release:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is known of a corpus, and its reader.
+    """Facts about a corpus, and its reader.
 
     Attributes:
         name: how users ask for it.
         title: its full name.
         languages: BCP 47 tags; the first is used where a reader does not say.
-        style: ``acted``, ``improvised``, ``scripted``, ``natural``, or empty where it varies or is not known.
+        style: ``acted``, ``improvised``, ``scripted``, ``natural``, or empty if it varies or is unknown.
         license: in short.
-        page: where the release is had.
+        page: web page of the release.
         layout: what a release looks like on disk.
-        read: a folder (or file) on disk -> what is there.
-        speakers: in the full release; 0 where any number is right.
-        label_counts: utterances per canonical label in the full release; empty where any number is right.
-        session_counts: label set -> session -> class -> utterances, where they are known.
-        options: keyword arguments that the reader takes.
-        remarks: what a user of the corpus should know.
-        generated: whether `read` makes the corpus where the root is empty or not there.
+        read: reads a folder (or file) on disk.
+        speakers: in the full release; 0 if any number is right.
+        label_counts: utterances per canonical label in the full release; empty if any number is right.
+        session_counts: label set -> session -> class -> utterances, if known.
+        options: keyword arguments of the reader.
+        remarks: advice for users of the corpus.
+        generated: whether `read` creates the corpus if the root is empty or does not exist.
     """
 
     name: str

@@ -37,10 +37,10 @@ README_FILE = "README.txt"
 def generate(
     speakers: int = SPEAKERS, sentences: int = SENTENCES, utterances_per_cell: int = 1, seed: int = 0
 ) -> Iterator[tuple[Row, Float[Singles, " samples"]]]:
-    """Utterances one by one: the manifest's row and the waveform, float32 at 16 kHz.
+    """Yield utterances: the manifest's row and the waveform, float32 at 16 kHz.
 
-    Each utterance depends on its own speaker, sentence, emotion and take and on the seed, on nothing else: a corpus of
-    fewer speakers or sentences is a part of the larger one, bit for bit.
+    Each utterance depends only on its speaker, sentence, emotion, take and the seed: a corpus of fewer speakers or
+    sentences is a part of the larger one, bit for bit.
 
     Args:
         speakers: 1 to 99, women and men in turn.
@@ -66,9 +66,9 @@ def write(
     utterances_per_cell: int = 1,
     seed: int = 0,
 ) -> Manifest:
-    """Generate into a folder that is empty or not there yet: 16-bit WAV files, manifest and a note on what they are.
+    """Generate into an empty or new folder: 16-bit WAV files, a manifest and a note on their origin.
 
-    The folder appears whole or not at all. Arguments as of :func:`generate`.
+    The folder appears completely or not at all. Arguments as of :func:`generate`.
 
     Raises:
         ConfigError: numbers out of range.
@@ -104,7 +104,7 @@ def _row(file: PurePosixPath, name: re.Match[str]) -> Row:
 
 
 def _facts(number: int, text_id: str, emotion: str) -> Row:
-    """What is known of an utterance; speaker and session as they are called within the corpus."""
+    """The facts of an utterance; speaker and session with their names within the corpus."""
     return {
         "label": emotion,
         "raw_label": emotion,

@@ -1,4 +1,4 @@
-"""Own corpora: any CSV or TSV file with a path and a label column."""
+"""A corpus of your own: any CSV or TSV file with a path and a label column."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = {
     "start": ("start_time", "start_seconds"),
     "end": ("end_time", "end_seconds"),
 }
-"""What columns are called besides their own names; the first that a table has is taken."""
+"""Other names of columns; the first that a table has is taken."""
 NO_LABEL = frozenset({"", "nan", "<na>"})
 
 
@@ -39,7 +39,7 @@ def read(root: Path, columns: Mapping[str, str] | None = None, audio: str | Path
 
     Args:
         root: the file; commas, semicolons, tabs or bars separate its columns, its first line names them.
-        columns: manifest column -> column of the table, e.g. ``{"label": "emotion"}``; the others are recognized by
+        columns: manifest column -> column of the table, e.g. ``{"label": "emotion"}``; other columns are recognized by
             their names.
         audio: folder that relative paths start from; by default the table's own.
     """
@@ -75,7 +75,7 @@ def read(root: Path, columns: Mapping[str, str] | None = None, audio: str | Path
 
 
 def unknown_labels(rows: list[Row]) -> list[Note]:
-    """Labels that are kept as they are written, since none of the vocabulary is meant."""
+    """A note on labels outside the vocabulary, which are kept as they are."""
     own = Counter(row["label"] for row in rows if canonical(row["label"]) is None)
     remedy = "they are kept; name them in an own label set, or correct them"
     return noted(

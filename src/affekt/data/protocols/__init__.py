@@ -1,7 +1,7 @@
-"""Protocols: which utterances a model is trained, validated and tested on, and what may be shared between them.
+"""Protocols: the utterances that a model is trained, validated and tested on, and what these parts may share.
 
-Every plan of folds is audited. What its protocol forbids is refused, what it allows is stated in the protocol line that
-every result carries.
+Every plan of folds is audited. Leaks that the protocol forbids are refused; those that it allows are stated in the
+protocol line of every result.
 """
 
 from __future__ import annotations
@@ -45,26 +45,26 @@ def make_folds(
     ``session``  one session; another one validates
     ``loso``     one speaker
     ``corpus``   one corpus; speakers of the others validate
-    a folder     as EmoBox's lists in it say, e.g. ``EmoBox/data/emodb``
-    a file       as a fold file says
+    a folder     given by EmoBox's lists in it, e.g. ``EmoBox/data/emodb``
+    a file       given by a fold file
     ===========  =========================================================================================
 
     Args:
-        manifest: whose utterances are to be tested, each once.
+        manifest: the utterances; each is tested once.
         protocol: a name, or the path of a fold file or of EmoBox's lists.
-        folds: how many, for `random`, `speaker` and `text`; the others have one per session, speaker or corpus.
-        seed: of every choice; the same utterances and seed give the same folds, in whatever order the rows are.
+        folds: number of folds for `random`, `speaker` and `text`; the others have one per session, speaker or corpus.
+        seed: seed of every choice; the same utterances and seed give the same folds for any order of the rows.
         hashes: a content hash of each row's audio (`WaveformStore.hashes`). `random` keeps copies
             together, all other protocols refuse copies in different parts; without hashes, the line says so.
         adaptation: what a normalizer may use besides the training part, for the protocol line.
-        train_corpora: under `corpus`, which may be learnt from; by default all but the tested one.
-        test_corpora: under `corpus`, which are tested, one fold each; by default all.
+        train_corpora: for `corpus`: corpora to train on; by default all but the tested one.
+        test_corpora: for `corpus`: corpora to test, one fold each; by default all.
 
     Returns:
         The folds with their audit.
 
     Raises:
-        ProtocolError: the protocol cannot be kept with this manifest, with examples.
+        ProtocolError: this manifest does not allow the protocol; the message has examples.
 
     >>> rows = [{"id": f"{speaker}{n}", "path": f"{speaker}{n}.wav", "label": label, "speaker": speaker}
     ...         for speaker in "abcdef" for n, label in enumerate(["happy", "sad"] * 3)]

@@ -1,4 +1,4 @@
-"""What the parts of a fold share: refused where the protocol forbids it, recorded where it allows it."""
+"""Audit of folds: groups that the parts share are refused or recorded, as the protocol says."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Fold:
 
     Attributes:
         index: number of the fold, from 0.
-        train: what weights are fitted to.
-        validation: what decides when to stop and which settings are kept.
-        test: what is measured, once.
-        held_out: the speaker, session or corpus that is tested, where it is one.
+        train: utterances that the weights are fitted to.
+        validation: utterances that decide when to stop and which settings are kept.
+        test: utterances that are measured, once.
+        held_out: the speaker, session or corpus that is tested, if it is one.
     """
 
     index: int
@@ -41,10 +41,10 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a protocol forbids.
+    """The rules of a protocol.
 
     Attributes:
-        disjoint: what no two parts of a fold may share. (Utterances and duplicates never may.)
+        disjoint: groups that no two parts of a fold may share. (Utterances and duplicates they never may.)
         every_class: whether validation and test must hold every class. (Training always must.)
     """
 
@@ -69,12 +69,12 @@ RULES: Mapping[str, Rules] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether parts share something: ``yes``, ``no``, or ``unknown`` where the manifest does not tell.
+    """Whether parts share something: ``yes``, ``no``, or ``unknown`` if the manifest does not tell.
 
     Attributes:
         test: the test part, with training or validation.
         validation: the validation part, with training.
-        examples: some of what the test part shares.
+        examples: some groups that the test part shares.
     """
 
     test: str
@@ -84,11 +84,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What the folds of a plan share, over all of them.
+    """The result of an audit of all folds of a plan.
 
     Attributes:
-        shared: ``speakers``, ``sessions``, ``texts``, ``corpora`` and ``duplicates`` -> what was found; sessions and
-            corpora only where there are several.
+        shared: ``speakers``, ``sessions``, ``texts``, ``corpora`` and ``duplicates`` -> the finding; sessions and
+            corpora only if there are several.
         missing_classes: parts of folds without an utterance of some class.
         unused: utterances of the manifest that are in no fold.
     """
@@ -99,11 +99,11 @@ class Audit:
 
 
 def audit(folds: Sequence[Fold], utterances: Utterances, protocol: str) -> Audit:
-    """Examine folds by the rules of their protocol.
+    """Audit folds by the rules of their protocol.
 
     Args:
-        folds: what to examine.
-        utterances: what is known of the manifest's rows.
+        folds: the folds.
+        utterances: the manifest's rows and their groups.
         protocol: a name in :data:`RULES`.
 
     Raises:
@@ -182,7 +182,7 @@ def _missing_class_fault(gap: _Gap) -> Fault:
 
 
 def _leaks(fold: Fold, parts: Mapping[str, Rows], utterances: Utterances, protocol: str) -> Iterator[Fault]:
-    """What two parts share although they must not."""
+    """Groups that two parts share although the protocol forbids it."""
     for name in (*RULES[protocol].disjoint, DUPLICATES):
         grouping = utterances.shared[name]
         for first, second in _pairs(name):

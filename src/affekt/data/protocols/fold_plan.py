@@ -1,4 +1,4 @@
-"""A plan of folds: what is trained, validated and tested on, by which protocol, with its audit; and its file."""
+"""A plan of folds with its protocol and audit, and its file."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class FoldPlan:
     """Audited folds.
 
     Attributes:
-        protocol: how they were made, a name in :data:`affekt.data.protocols.RULES`.
-        seed: that they were made with.
+        protocol: a name in :data:`affekt.data.protocols.RULES`.
+        seed: seed of the folds.
         folds: the folds.
-        audit: what their parts share.
+        audit: result of the audit.
         adaptation: what a normalizer may use besides the training part, e.g. ``test speaker's unlabeled audio``.
     """
 
@@ -38,7 +38,7 @@ class FoldPlan:
     adaptation: str = "none"
 
     def line(self, corpus: str, classes: int, seeds: int) -> str:
-        """The protocol line that every result carries: what was held apart, and what was not.
+        """The protocol line of every result: what the parts share, and what they do not.
 
         >>> fold = Fold(0, ("a",), ("b",), ("c",))
         >>> shared = {"speakers": Finding("yes", "yes"), "texts": Finding("no", "no")}
@@ -68,14 +68,13 @@ class FoldPlan:
 
     @classmethod
     def read(cls, path: str | Path, manifest: Manifest | None = None, hashes: Sequence[str] | None = None) -> FoldPlan:
-        """Read a fold file: ours, or an own one, which needs nothing but ``{"folds": [{"train": [...], ...}]}``.
+        """Read a fold file; one of your own needs only ``{"folds": [{"train": [...], ...}]}``.
 
         Args:
             path: the JSON file.
-            manifest: what its ids are checked against, and what the folds are audited by, anew. Without it, the audit
-                of the file is believed.
-            hashes: content hashes of the manifest's rows, to find duplicates; without them, what the file's audit says
-                of duplicates is believed.
+            manifest: checks the ids, and the folds are audited again. Without it, the audit of the file is taken.
+            hashes: content hashes of the manifest's rows, to find duplicates; without them, the file's finding on
+                duplicates is taken.
 
         Raises:
             ProtocolError: every fault of the file, or what its protocol forbids.

@@ -1,7 +1,7 @@
-"""The protocols that make folds: which utterances are trained, validated and tested on.
+"""The protocols that make folds.
 
-All keep to the proportions of Zhou & Liu (2020, section 4.1), 0.55 : 0.25 : 0.2 with five folds, as far as whole groups
-allow: a fold is the test part, and of the rest 25/80 validate.
+All follow the proportions of Zhou & Liu (2020, section 4.1), 0.55 : 0.25 : 0.2 with five folds, as far as whole groups
+allow: the test part is one fold, and 25/80 of the rest validate.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Parts = tuple[Rows, Rows, Rows]  # train, validation, test
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user chooses.
+    """The user's choices.
 
     Attributes:
-        folds: how many, where the protocol leaves it open.
-        seed: of every choice.
-        train_corpora: under `corpus`, the corpora that may be learnt from; empty for all.
-        test_corpora: under `corpus`, the corpora that are tested, one fold each; empty for all.
+        folds: number of folds, if the protocol leaves it open.
+        seed: seed of every choice.
+        train_corpora: for `corpus`: the corpora to train on; empty for all.
+        test_corpora: for `corpus`: the corpora to test, one fold each; empty for all.
     """
 
     folds: int = 5
@@ -47,7 +47,7 @@ class Settings:
 def random(utterances: Utterances, settings: Settings) -> Iterator[Fold]:
     """The paper's protocol: utterances at random, stratified by class; speakers and texts are shared.
 
-    Copies of one recording go where the first of them goes, so that none is both learnt and tested.
+    Copies of one recording go into the same part, so that none is both trained and tested on.
     """
     units = utterances.shared[DUPLICATES].units()
     labels = utterances.labels.codes[_first_of_each(units)]
@@ -72,8 +72,8 @@ def text(utterances: Utterances, settings: Settings) -> Iterator[Fold]:
 def session(utterances: Utterances, settings: Settings) -> Iterator[Fold]:
     """One session is tested and another one validates, the next in order; the seed rotates which one is next.
 
-    With two speakers to a session, as in IEMOCAP, some let one of them validate and the other be tested. They talk to
-    each other in it, so here validation never comes from the test session.
+    Where a session has two speakers, as in IEMOCAP, some authors validate on one and test on the other. They talk to
+    each other, so here the validation part never comes from the test session.
     """
     grouping = utterances.require("sessions", "session")
     order = np.argsort(grouping.names)
@@ -96,9 +96,9 @@ def leave_one_speaker_out(utterances: Utterances, settings: Settings) -> Iterato
 
 
 def corpus(utterances: Utterances, settings: Settings) -> Iterator[Fold]:
-    """Each corpus is tested by a model of the others, whose speakers are parted into training and validation.
+    """Each corpus is tested by a model of the others, whose speakers are split into training and validation.
 
-    Where a corpus does not name its speakers, its recordings are parted instead.
+    If a corpus does not name its speakers, its recordings are split instead.
     """
     grouping = utterances.require("corpora", "corpus")
     _require_corpora(grouping.names, settings)
@@ -127,7 +127,7 @@ SPLITS: Mapping[str, Callable[[Utterances, Settings], Iterator[Fold]]] = Mapping
 
 
 def validation_of(utterances: Utterances, rest: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
-    """A stratified share of some utterances, copies together, for lists that name no validation part."""
+    """A stratified share of some utterances, copies together, for lists without a validation part."""
     row_of = {name: row for row, name in enumerate(utterances.ids)}
     rows = np.array(sorted(row_of[id] for id in rest), np.int64)
     units = utterances.shared[DUPLICATES].units()[rows]

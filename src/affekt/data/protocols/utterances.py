@@ -1,4 +1,4 @@
-"""What folds are made from and audited by: each utterance's class, and what it shares with others."""
+"""The class of each utterance and the groups that it belongs to: the input of splits and audits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from affekt.data.manifest import Manifest
 from affekt.errors import Fault, ProtocolError
 
 COLUMNS: Mapping[str, str] = {"speakers": "speaker", "sessions": "session", "texts": "text_id", "corpora": "corpus"}
-"""What utterances may share -> the manifest's column that tells it."""
+"""Kind of group -> the column of the manifest that tells it."""
 
 READ = ("id", "label", "language", "hash", *COLUMNS.values())
 DUPLICATES = "duplicates"
@@ -24,7 +24,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Grouping:
-    """Which utterances share something: one code per utterance, -1 where it is not known.
+    """Groups of utterances: one code per utterance, -1 if it is unknown.
 
     >>> Grouping.of(["b", "", "a", "b"])
     Grouping(codes=array([ 0, -1,  1,  0]), names=('b', 'a'))
@@ -69,7 +69,7 @@ class Utterances:
         """The manifest's utterances.
 
         Args:
-            manifest: whose rows are wanted.
+            manifest: the rows.
             hashes: a content hash of each row's audio, "" for unknown; equal hashes are duplicates.
 
         Raises:
