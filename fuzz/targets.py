@@ -476,7 +476,9 @@ class _Server:
 SERVER = _Server()
 PATHS = ("/v1/predict", "/v1/timeline", "/v1/model", "/v1/stream", "/", "/docs", "/page/../../x", "/page/%2e%2e/%00")
 HEADERS = st.dictionaries(
-    st.sampled_from(["content-type", "content-length", "origin", "host", "authorization", "expect", "range", "x"]),
+    st.sampled_from(
+        ["content-type", "content-length", "origin", "host", "authorization", "expect", "range", "x-request-id", "x"]
+    ),
     st.sampled_from(
         ["multipart/form-data", "multipart/form-data; boundary=x", "1e9", "-1", "null", "127.0.0.1", "a" * 99]
     ),
@@ -492,15 +494,17 @@ QUERIES = st.dictionaries(
 
 
 def requests() -> SearchStrategy[dict[str, Any]]:
-    form = st.builds(
+    fields = TEXTS | st.sampled_from(["file", "baseline"])
+    part = st.builds(
         lambda name, kind, body: (
-            b"--x\r\ncontent-disposition: form-data; name=%s; filename=%s\r\n\r\n%s\r\n--x--\r\n"
+            b"--x\r\ncontent-disposition: form-data; name=%s; filename=%s\r\n\r\n%s\r\n"
             % (kind.encode("utf-8", "replace"), name.encode("utf-8", "replace"), body)
         ),
         TEXTS,
-        TEXTS,
+        fields,
         mutated(recordings()),
     )
+    form = st.lists(part, min_size=1, max_size=3).map(lambda parts: b"".join(parts) + b"--x--\r\n")
     bodies = mutated(recordings()) | form | mutated([b"--x\r\na: b\r\n\r\nc\r\n--x--\r\n"]) | st.binary(max_size=64)
     methods = st.sampled_from(["POST", "POST", "POST", "GET", "PUT", "OPTIONS", "HEAD"])
     parts = {"method": methods, "url": st.sampled_from(PATHS), "headers": HEADERS, "params": QUERIES, "content": bodies}
