@@ -92,15 +92,14 @@ def train(
     except TrainingInterrupted as stop:
         say(_interrupted(stop, out / WEIGHTS))
         return INTERRUPTED
-    export_checkpoint(made, out / "model.onnx", measures={"validation": measures})
+    export_checkpoint(made, model := out / "model.onnx", measures={"validation": measures})
     print(f"validation on {made.provenance['validation']}")
-    print(
-        f"UA {measures['ua']:.3f}, WA {measures['wa']:.3f} (optimistic: this set also chose the epoch and temperature)"
-    )
-    if made.provenance["left_out"]:
-        print(f"left out: {made.provenance['left_out']:,} recordings, named in {out / VALIDATION}")
+    optimistic = "optimistic: this set also chose the epoch and temperature"
+    print(f"UA {measures['ua']:.3f}, WA {measures['wa']:.3f} ({optimistic})")
+    if left_out := made.provenance["left_out"]:
+        print(f"left out: {left_out:,} recordings, named in {out / VALIDATION}")
     print(f"license of the weights: {license or 'not stated; state it with --license'}")
-    print(f"affekt predict --model {out / 'model.onnx'} RECORDING...")
+    print(f"affekt predict --model {model} RECORDING...")
     return 1 if made.provenance["left_out"] else 0
 
 

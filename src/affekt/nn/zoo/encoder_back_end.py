@@ -6,15 +6,54 @@ inside and trains it too, at a rate of its own.
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from affekt.errors import ConfigError
-from affekt.nn.blocks import bidirectional_lstm, frame_mask
+from affekt.nn.blocks import frame_mask
 from affekt.nn.encoder import POSITIONS, EncoderShape, WhisperEncoder, load_pretrained
 from affekt.nn.network import HEADS, Head, Output
 from affekt.nn.pooling import POOLINGS
 from affekt.nn.zoo.sequence import SequenceNorm
+
+
+class TwoWayLSTM(nn.LSTM):
+    """A bidirectional LSTM of padded sequences that runs each direction by itself, the backward one on flipped states.
+
+    On a CPU that takes half the time of PyTorch's packed sequences, which the recurrence has to visit step by step.
+
+    Args:
+        inputs: length of the states.
+        cells: in each direction.
+    """
+
+    def __init__(self, inputs: int, cells: int) -> None:
+        super().__init__(inputs, cells, batch_first=True, bidirectional=True)
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "batch states inputs"], mask: Bool[Tensor, "batch states"] | None = None
+    ) -> Float[Tensor, "batch states outputs"]:
+        """Both directions side by side; the backward one starts at the last valid state. Zeros past the end."""
+        if mask is None:
+            both: Tensor = super().forward(x)[0]
+            return both
+        steps = torch.arange(x.shape[1], device=x.device)
+        flipped = torch.where(mask, mask.sum(1, keepdim=True) - 1 - steps, steps)
+        forth = self._one_way(x, "")
+        back = self._one_way(_taken(x, flipped), "_reverse")
+        return torch.cat([forth, _taken(back, flipped)], 2).masked_fill(~mask[..., None], 0.0)
+
+    def _one_way(self, x: Tensor, suffix: str) -> Tensor:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = [getattr(self, f"{name}_l0{suffix}") for name in names]
+        start = x.new_zeros(1, len(x), self.hidden_size)
+        states: Tensor = torch.lstm(x.transpose(0, 1), (start, start), weights, True, 1, 0.0, False, False, False)[0]
+        return states.transpose(0, 1)
+
+
+def _taken(x: Float[Tensor, "batch states features"], index: Int[Tensor, "batch states"]) -> Tensor:
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
 
 
 class EncoderBackEnd(nn.Module):
@@ -42,7 +81,7 @@ class EncoderBackEnd(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.blstm = nn.LSTM(dims, cells, batch_first=True, bidirectional=True)
+        self.blstm = TwoWayLSTM(dims, cells)
         self.pooling = POOLINGS[pooling](2 * cells)
         self.embedding_size = int(self.pooling.size)  # type: ignore[arg-type]
         self.head = HEADS[head](self.embedding_size, classes)
@@ -58,7 +97,7 @@ class EncoderBackEnd(nn.Module):
         """
         mask = None if lengths is None else frame_mask(lengths, features.shape[1])
         x = features if mask is None else features.masked_fill(~mask[..., None], 0.0)
-        embedding = self.pooling(bidirectional_lstm(self.blstm, self.dropout(x), mask), mask)
+        embedding = self.pooling(self.blstm(self.dropout(x), mask), mask)
         return Output(self.head(embedding), embedding)
 
 
