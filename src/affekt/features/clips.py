@@ -1,7 +1,7 @@
-"""Features of many utterances in one tensor, and batches of them.
+"""Features of many utterances in one ragged tensor, and batches of them.
 
-Clips keep their own lengths; a batch pads them, to a fixed length (the paper's 7.5 s) or to the longest in the batch.
-Everything lives on one device, and making a batch is one gather: no loop, no copy between host and device.
+A batch is padded to a fixed length (the paper's 7.5 s) or to its longest utterance. All features are on one device, and
+a batch is one gather operation, without a loop or a copy between host and device.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Clips:
 
     Attributes:
         values: all frames.
-        offsets: where each utterance starts in `values`; one more at the end.
-        silence: what frames past an utterance's end hold in each dimension.
+        offsets: start of each utterance in `values`, and the end of the last.
+        silence: value of padding in each dimension.
     """
 
     values: Float[Tensor, "all_frames dims"]
@@ -44,7 +44,7 @@ class Clips:
 
     @classmethod
     def of(cls, features: Iterable[Float[Tensor, "frames dims"]], silence: float) -> Clips:
-        """Clips from each utterance's features."""
+        """Make clips from the features of each utterance."""
         parts = list(features)
         offsets = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0)
         values = torch.cat(parts)
@@ -89,12 +89,12 @@ class Clips:
         return self.offsets.diff()
 
     def normalizer(self, rows: Sequence[int]) -> Normalizer:
-        """Statistics of these utterances' frames: the training part of one fold, and nothing else."""
+        """Fit a normalizer on the frames of these utterances: the training part of a fold alone."""
         ends = self.offsets.tolist()
         return Normalizer.fit(self.values[ends[row] : ends[row + 1]].cpu().numpy() for row in rows)
 
     def normalized(self, normalizer: Normalizer) -> Clips:
-        """All utterances, normalized; so is the silence that pads them."""
+        """Normalized clips, including the silence of their padding."""
         return replace(self, values=normalizer(self.values), silence=normalizer(self.silence))
 
     def batch(self, rows: Int[Tensor, " batch"], frames: int | None = None) -> Batch:
@@ -116,7 +116,7 @@ class Clips:
 
 
 def batches_per_epoch(utterances: int, batch_size: int) -> int:
-    """Batches of :func:`shuffled_batches`: a rest of a single utterance joins the batch before it.
+    """Number of batches of :func:`shuffled_batches`; a remainder of one utterance joins the batch before it.
 
     >>> [batches_per_epoch(utterances, batch_size=4) for utterances in (1, 4, 5, 6)]
     [1, 1, 1, 2]
@@ -128,14 +128,17 @@ def batches_per_epoch(utterances: int, batch_size: int) -> int:
 def shuffled_batches(
     lengths: NDArray[np.int64], rows: NDArray[np.int64], batch_size: int, seed: int, bucketed: bool
 ) -> list[NDArray[np.int64]]:
-    """One epoch: every row once, in an order that depends on nothing but the seed.
+    """The batches of one pass: every row once, in an order that depends on the seed alone.
 
     Args:
         lengths: frames of each utterance, indexed by row.
         rows: the utterances to train on.
-        batch_size: utterances a batch; the last may be smaller, but has at least 2 (batch norm needs them).
-        seed: of this epoch.
-        bucketed: put utterances of similar length together, so that little is padding.
+        batch_size: utterances per batch; the last may be smaller, but has at least 2, for batch normalization.
+        seed: seed of this pass.
+        bucketed: form batches of similar length, with little padding.
+
+    Returns:
+        Rows of each batch.
 
     >>> batches = shuffled_batches(np.arange(10), np.arange(10), batch_size=4, seed=0, bucketed=False)
     >>> [len(batch) for batch in batches], sorted(np.concatenate(batches).tolist()) == list(range(10))
@@ -154,6 +157,6 @@ def shuffled_batches(
 
 
 def sorted_batches(lengths: NDArray[np.int64], rows: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Every row once, shortest first: the batches of evaluation, which padding must not slow down."""
+    """Batches for evaluation: every row once, sorted by length to minimize padding."""
     order = rows[np.argsort(lengths[rows], kind="stable")]
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

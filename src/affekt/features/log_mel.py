@@ -56,13 +56,13 @@ class FrontEnd(Protocol):
 
     @property
     def silence(self) -> float:
-        """What stands after the end of a recording, in every dimension."""
+        """Value of padding after the end of a recording, in every dimension."""
 
     def extractor(self, device: torch.device | str = "cpu") -> Extractor:
-        """What turns one waveform, alone, into its vectors."""
+        """The function from a single waveform to its vectors."""
 
     def __hash__(self) -> int:
-        """Equal front ends share their features."""
+        """Hash; equal front ends share their features."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Utterances in pieces: some systems are trained on pieces of a few seconds and combine what they say of each."""
+"""Utterances cut into pieces of a few seconds, on which some systems are trained and whose scores are combined."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ SMALLEST_POSTERIOR = 1e-30  # so that its logarithm is finite
 
 @dataclass(frozen=True)
 class Segments:
-    """How utterances are cut for training, and how the pieces' posteriors become the utterance's at test time.
+    """How utterances are cut for training, and how posteriors of pieces are combined at test time.
 
-    An utterance is cut into as few pieces as are needed for none to be longer than `seconds`, equally long but for
-    rounding; one that is not longer stays whole.
+    An utterance is cut into the smallest number of equal pieces that are no longer than `seconds`.
 
     Attributes:
         seconds: longest piece.
@@ -53,7 +52,7 @@ class Segments:
             raise ConfigError.of(faults)
 
     def bounds(self, length: int, frames: int) -> list[tuple[int, int]]:
-        """First frame and end of each piece of an utterance of `length` frames, none longer than `frames`."""
+        """First frame and end of each piece of an utterance with `length` frames; pieces have at most `frames`."""
         count = max(1, -(-length // frames))
         if self.overlap and count > 1:
             starts = [round(piece * (length - frames) / (count - 1)) for piece in range(count)]
@@ -62,7 +61,7 @@ class Segments:
         return list(pairwise(edges))
 
     def cut(self, clips: Clips, rows: NDArray[np.int64], hop_seconds: float) -> tuple[Clips, NDArray[np.int64]]:
-        """The pieces of utterances `rows`, and for each piece the place of its utterance in `rows`."""
+        """The pieces of utterances, and for each piece the index of its utterance in `rows`."""
         frames = max(1, round(self.seconds / hop_seconds))
         starts, lengths = clips.offsets.tolist(), clips.lengths.tolist()
         pieces, owners = [], []
@@ -97,7 +96,7 @@ def combine_logits(
 def combine_embeddings(
     embeddings: Float[Tensor, "pieces features"], owners: Int[Tensor, " pieces"]
 ) -> Float[Tensor, "utterances features"]:
-    """The mean of an utterance's pieces."""
+    """The mean embedding of the pieces of each utterance."""
     return torch.stack([part.mean(0) for part in _split(embeddings, owners)])
 
 

@@ -1,4 +1,4 @@
-"""The losses, one short file each: a loss takes scores, embedding and labels, and gives the mean of the batch."""
+"""Losses, one file each. A loss maps scores, embedding and labels of a batch to its mean loss."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def make_loss(
     counts: Sequence[int] | None = None,
     **options: Any,
 ) -> Loss:
-    """A loss from its name and options, or from an own class or function.
+    """Make a loss from its name and options, or from a user-defined class or function.
 
     Args:
         loss: a name in :data:`LOSSES`, a subclass of :class:`Loss`, or a function of (scores, embedding, labels).
@@ -83,7 +83,7 @@ def make_loss(
 
 
 def _make(kind: type[Loss], name: str, classes: int, features: int, options: dict[str, Any]) -> Loss:
-    """The loss, or the faults of its options: unknown ones, missing ones and those that it refuses."""
+    """Make a loss, or raise all faults of its options: unknown, missing and invalid ones."""
     accepted = _own_options(kind)
     unknown = [option for option in options if option not in accepted]
     missing = [option for option, required in accepted.items() if required and option not in options]
@@ -101,7 +101,7 @@ def _make(kind: type[Loss], name: str, classes: int, features: int, options: dic
 
 
 def _own_options(kind: type[Loss]) -> dict[str, bool]:
-    """The options of a loss beside the two sizes, and whether it needs them."""
+    """The options of a loss beside the two sizes, and whether each is required."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         parameter.name: parameter.default is inspect.Parameter.empty

@@ -45,7 +45,7 @@ class AAMSoftmax(Loss):
         return F.cross_entropy(angular_margin(scores, labels, self.scale, self.margin), labels)
 
     def logits(self, scores: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
-        """s cos theta_j: no margin, for the label is not known."""
+        """s cos theta_j, without the margin, since the label is unknown at test time."""
         return self.scale * super().logits(scores)
 
 

@@ -44,7 +44,7 @@ class AMSoftmax(Loss):
         return F.cross_entropy(additive_margin(scores, labels, self.scale, self.margin), labels)
 
     def logits(self, scores: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
-        """s cos theta_j: no margin, for the label is not known."""
+        """s cos theta_j, without the margin, since the label is unknown at test time."""
         return self.scale * super().logits(scores)
 
 
@@ -57,5 +57,5 @@ def additive_margin(
 
 
 def scale_and_margin_faults(loss: str, scale: object, margin: object) -> list[Fault]:
-    """What is wrong with s and m."""
+    """Faults of s and m."""
     return number(f"loss {loss}: scale", scale, ABOVE_0) + number(f"loss {loss}: margin", margin, FRACTION)

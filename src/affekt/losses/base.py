@@ -103,7 +103,7 @@ class FunctionLoss(Loss):
 
 
 class Bounds(NamedTuple):
-    """Numbers that an option may take, as a test and in words."""
+    """Valid values of a numeric option, as a predicate and in words."""
 
     holds: Callable[[float], bool]
     words: str
@@ -115,7 +115,7 @@ FRACTION = Bounds(lambda value: 0 <= value < 1, "a number in [0, 1)")
 
 
 def number(what: str, value: object, allowed: Bounds) -> list[Fault]:
-    """What is wrong with an option that must be a finite number.
+    """Faults of an option that must be a finite number.
 
     >>> [str(fault) for fault in number("focal: gamma", -1, AT_LEAST_0)]
     ['focal: gamma: got -1, expected a number, at least 0']
@@ -124,12 +124,12 @@ def number(what: str, value: object, allowed: Bounds) -> list[Fault]:
 
 
 def one_of(what: str, value: object, choices: Sequence[str]) -> list[Fault]:
-    """What is wrong with an option that must be one of a few names."""
+    """Faults of an option that must be one of several names."""
     return [] if value in choices else [Fault(what, got=repr(value), expected=f"one of {', '.join(choices)}")]
 
 
 def alpha_faults(what: str, alpha: object, classes: int) -> list[Fault]:
-    """What is wrong with a weight that is one number, or one number per class."""
+    """Faults of a weight that must be one number, or one per class."""
     if _is_number(alpha, ABOVE_0):
         return []
     if isinstance(alpha, Sequence) and len(alpha) == classes and all(_is_number(value, ABOVE_0) for value in alpha):

@@ -15,12 +15,12 @@ class Focal(Loss):
     Args:
         classes: number of classes.
         features: length of the embedding (not used).
-        gamma: how fast easy utterances fade, at least 0. 0 is cross entropy.
+        gamma: exponent that down-weights easy utterances, at least 0; 0 is cross-entropy.
         alpha: one number, or one per class.
 
-    A doubt about the paper: its alpha (1, 2 or 4 in Table 2) is one number, so it multiplies the whole loss. Adam
-    divides the step by the size of the gradients, so alpha then changes next to nothing, and differences along it
-    should be noise. Only one alpha per class balances classes (:func:`affekt.losses.class_balanced_alpha` makes them).
+    In the paper alpha (1, 2 or 4 in Table 2) is one number, which multiplies the whole loss. Adam divides its steps by
+    the magnitude of the gradients, so such an alpha has almost no effect, and differences along it should be noise. One
+    alpha per class balances classes (:func:`affekt.losses.class_balanced_alpha`).
 
     Two classes, p_t = 1/2, gamma = 2: the loss is log(2) / 4.
 
@@ -57,5 +57,5 @@ def focal_terms(
 
 
 def gamma_and_alpha_faults(loss: str, gamma: object, alpha: object, classes: int) -> list[Fault]:
-    """What is wrong with gamma and alpha."""
+    """Faults of gamma and alpha."""
     return number(f"loss {loss}: gamma", gamma, AT_LEAST_0) + alpha_faults(f"loss {loss}: alpha", alpha, classes)

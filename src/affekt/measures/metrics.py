@@ -25,16 +25,16 @@ Integers = NDArray[np.int64]
 Numbers = NDArray[Any]  # integers or floats of any width
 
 SMALLEST_PROBABILITY = 1e-12
-"""Probabilities below this count as this in the negative log-likelihood, which would otherwise be infinite."""
+"""Lower bound of probabilities in the negative log-likelihood, which would otherwise be infinite."""
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-"""Where :func:`fit_temperature` looks: on separable data the likelihood has no maximum, it only flattens as T falls."""
+"""Search range of :func:`fit_temperature`: on separable data the likelihood has no maximum and flattens as T falls."""
 
 
 def confusion_matrix(
     labels: Int[Integers, " utterances"], predicted: Int[Integers, " utterances"], classes: int
 ) -> Int[Integers, "classes classes"]:
-    """How often each true class (row) was taken for each class (column).
+    """Counts of each true class (row) that was predicted as each class (column).
 
     >>> confusion_matrix(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), classes=2)
     array([[1, 1],
@@ -95,9 +95,9 @@ def scores(confusion: Num[Numbers, "classes classes"]) -> dict[str, float]:
 
 
 def described(confusion: Int[Integers, "classes classes"], classes: Sequence[str]) -> dict[str, Any]:
-    """What a result file says of recognition: :func:`scores`, the recall of each class by name, and the matrix itself.
+    """The entries of a result file: :func:`scores`, the recall of each class by name, and the matrix itself.
 
-    A class without an utterance has no recall, which is None: JSON knows no NaN.
+    The recall of a class without utterances is None, since JSON has no NaN.
 
     >>> described(np.array([[3, 1], [0, 0]]), ("angry", "sad"))["recall"]
     {'angry': 0.75, 'sad': None}

@@ -1,8 +1,8 @@
-"""How sure a result is: spread, bootstrap intervals over speakers, paired tests. Arrays in, numbers out.
+"""Uncertainty of results: spread, bootstrap intervals over speakers, paired tests. Arrays in, numbers out.
 
-Two paired tests answer two questions. :func:`corrected_resampled_t_test` looks at folds: would the system win again on
-other splits and trainings? :func:`sign_flip_test` looks at speakers: would the very models that were trained win on
-other speakers? A claim about a method needs the first, a claim about a model the second.
+Two paired tests answer two questions. :func:`corrected_resampled_t_test` is over folds: would the system win again with
+other splits and trainings? :func:`sign_flip_test` is over speakers: would these trained models win on other speakers? A
+claim about a method needs the first, a claim about a model the second.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def spread(values: Num[ArrayLike, " values"]) -> Spread:
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """Groups of utterances that are drawn together, because what one speaker says is not independent.
+    """Groups of utterances that are resampled together, since utterances of one speaker are not independent.
 
     Attributes:
         index: the cluster of each utterance.
-        count: how many clusters there are.
-        unit: what a cluster is, in words for the reader of a result.
+        count: number of clusters.
+        unit: description of a cluster for readers of a result.
     """
 
     index: Int[Integers, " utterances"]
@@ -168,7 +168,7 @@ def corrected_resampled_t_test(differences: Num[ArrayLike, " folds"], test_size:
 def corrected_resampled_interval(
     differences: Num[ArrayLike, " folds"], test_size: float, train_size: float, level: float = 0.95
 ) -> Interval:
-    """The mean difference and what :func:`corrected_resampled_t_test` does not reject: mean -+ t error.
+    """The mean difference and the interval that inverts :func:`corrected_resampled_t_test`: mean -+ t error.
 
     Raises:
         ValueError: fewer than two folds.
@@ -213,7 +213,7 @@ class Components(NamedTuple):
 
 
 def variance_components(groups: Sequence[Sequence[float]], level: float = 0.95) -> Components:
-    """How much of the variance lies between groups and how much within: y_ij = m + a_i + e_ij.
+    """Variance components between and within groups: y_ij = m + a_i + e_ij.
 
     The estimates are those of the analysis of variance (Searle, Casella & McCulloch 1992, section 3.6), unbiased also
     for groups of different sizes; a negative one is shown as 0. The interval within is exact for normal errors, the
@@ -248,7 +248,7 @@ def variance_components(groups: Sequence[Sequence[float]], level: float = 0.95) 
 def _between(
     explained: float, degrees: int, size: float, within: float, rest: int, tails: tuple[float, float]
 ) -> Interval:
-    """The variance of group means beyond what the spread within groups of this (mean) size brings about."""
+    """The variance of group means in excess of that from the spread within groups of this (mean) size."""
     value = (explained / degrees - within) / size
     ends = []
     for tail in tails:
@@ -260,7 +260,7 @@ def _between(
 def sign_flip_test(
     differences: Num[ArrayLike, " units *tests"], *, seed: int, draws: int = 10_000
 ) -> Float[Floats, "*tests"]:
-    """Paired permutation test: two-sided p-value of |sum of differences| if each might have had the other sign.
+    """Paired permutation test: two-sided p-value of |sum of differences| under random signs.
 
     Exact over all 2^n assignments for n <= 16 units with a difference; else from random assignments, the observed one
     counted among them: p = (1 + b) / (1 + draws), never zero (Phipson & Smyth 2010).
@@ -287,7 +287,7 @@ def sign_flip_test(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) correction: p-values that may all be held against one level, whatever their dependence.
+    """Holm's (1979) correction for multiple tests, valid under any dependence.
 
     Sorted upwards, p_(i) becomes max over j <= i of min(1, (m - j + 1) p_(j)); the order given is kept.
 

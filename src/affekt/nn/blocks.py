@@ -1,4 +1,4 @@
-"""What networks are built from: the convolution module, the recurrent layer and the two output layers.
+"""Building blocks of networks: convolution module, recurrent layer, output layers.
 
 Two modes share this code. *Padded* (mask is None): every layer sees the zeros that fill a clip, as in the paper.
 *Masked*: a mask tells the frames of an utterance from its padding, and no number that belongs to the utterance depends

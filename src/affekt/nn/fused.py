@@ -1,13 +1,14 @@
-"""The convolution modules in few passes over memory, on a CPU: the same mathematics as `blocks`, several times faster.
+"""Fused convolution modules on the CPU: the mathematics of `blocks` in few passes over memory, several times faster.
 
-What a convolution module does beside its convolution (batch norm, ReLU, average pooling, dropout) has next to no
-arithmetic but, done step by step, moves its tensors through memory a dozen times. Here it is one pass forward and two
-backward, written in C++ (`kernels/conv_module.cpp`). The first module goes further: its convolution has nine inputs, so
-the batch statistics of its output follow from the inputs' mean and covariance, and the output itself (the network's
-largest tensor) is never stored.
+Batch normalization, ReLU, average pooling and dropout have little arithmetic but, executed one by one, move tensors
+through memory a dozen times. Here they are one pass forward and two backward, in C++ (`kernels/conv_module.cpp`).
 
-Convolutions run in bfloat16, in training by :mod:`winograd` where it serves; everything else runs in float32. Without a
-compiler, :func:`available` is false and the plain modules do the work.
+The first module is fused with its convolution, whose output, the largest tensor of the network, is never stored. That
+output is z = w'p + b with the nine inputs p of a position, so its batch statistics follow from those of p: the mean is
+w' mean(p) + b, the variance w' Cov(p) w.
+
+Convolutions compute in bfloat16, in training by :mod:`affekt.nn.winograd` where supported; all else is float32. Without
+a compiler :func:`available` is false and the plain modules are used.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class _Dropout(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """Element-wise dropout whose mask is a hash of the seed and the element's position; p = 0 switches it off."""
+    """Dropout whose mask is a hash of seed and position, so that the backward pass computes it again; p = 0: off."""
 
     p: float
     seed: int = 0
@@ -176,10 +177,17 @@ class _FirstFunction(torch.autograd.Function):
         arguments = (padded, lengths, folded, shift, grad, sums, shape, ctx.dropout._argument())
         _call("first_backward", utterances, *arguments)
         total = sums.sum(0, dtype=torch.float64)
-        products, d_beta = total[:9], total[9]  # of d with the patches, and of d alone
+        # With r = 1 / sqrt(variance + eps), n = r w'(p - mean(p)) is the normalized output, gamma n + beta the input of
+        # the ReLU, and d its gradient. Sums are over the N positions.
+        #   d_beta  = sum d
+        #   d_gamma = sum d n = r w' (sum d p - mean(p) sum d) = r w' centered
+        #   dz      = gamma r (d - d_beta / N - n d_gamma / N), the gradient of a batch normalization
+        #   dw      = sum dz p = gamma r (centered - d_gamma / N sum n p), where sum n p = N r Cov(p) w
+        # The bias has no gradient: the normalization subtracts it again.
+        products, d_beta = total[:9], total[9]  # sum d p, sum d
         rstd = (variance + ctx.eps).rsqrt()
         centered = products - torch.outer(patch_mean, d_beta)
-        d_gamma = (taps * centered).sum(0) * rstd  # d times the normalized convolution
+        d_gamma = (taps * centered).sum(0) * rstd
         d_taps = gamma * rstd * (centered - covariance @ taps * rstd * d_gamma)
         d_weight = d_taps.T.reshape(-1, 1, 3, 3).float()
         return (
@@ -230,7 +238,7 @@ def run(
     x: Float[Tensor, "batch channels frames mels"],
     mask: Bool[Tensor, "batch frames"] | None,
 ) -> Float[Tensor, "batch channels pooled_frames pooled_mels"]:
-    """What `module` computes, in bfloat16; frames outside the mask must be zero, and come out as zero."""
+    """The output of a module, in bfloat16; frames outside the mask must be zero, and are zero in the output."""
     lengths = torch.full((len(x),), x.shape[2]) if mask is None else mask.sum(1)
     lengths = lengths.to(torch.int32)
     norm = module.norm
@@ -254,7 +262,7 @@ def run(
 def _convolved(
     module: Module, x: Float[Tensor, "batch channels frames mels"], lengths: Int32[Tensor, " batch"]
 ) -> BFloat16[Tensor, "batch frames mels filters"]:
-    """The module's convolution, channels last; what it says of frames past the lengths is nobody's concern."""
+    """The module's convolution, channels last; frames past the lengths are undefined."""
     convolution = module.convolution
     if module.training and winograd.serves(convolution):
         rows = x.permute(0, 2, 3, 1).to(torch.bfloat16)
@@ -270,7 +278,7 @@ def _bias(convolution: nn.Conv2d) -> Tensor:
 
 @torch.no_grad()
 def _update_running(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """PyTorch's running averages: of the mean and of the unbiased variance."""
+    """Update the running averages of mean and unbiased variance, as PyTorch does."""
     averages = dict(norm.named_buffers())
     momentum = 0.1 if norm.momentum is None else norm.momentum
     averages["num_batches_tracked"].add_(1)

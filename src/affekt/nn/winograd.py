@@ -1,10 +1,10 @@
-"""3x3 convolutions of many channels with 2.25 times fewer products, on a CPU that multiplies pairs of bfloat16.
+"""3x3 convolutions with 2.25 times fewer multiplications, for CPUs with AVX512-BF16.
 
 Winograd's F(2x2, 3x3) (Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.1), forward
-and both gradients, in C++ (`kernels/winograd.cpp`): four sums of pixels are rounded to bfloat16 where a plain
-convolution in bfloat16 rounds none, products are accumulated in float32. Results do not depend on the number of
-threads. Where :func:`serves` is false, oneDNN's convolution does the work; AFFEKT_WINOGRAD=0 in the environment makes
-it do all of it.
+and both gradients, in C++; `kernels/winograd.cpp` derives it. Transformed pixels, sums of four, are rounded to
+bfloat16, which a plain convolution in bfloat16 does not do; products are accumulated in float32. Results do not depend
+on the number of threads. Other convolutions (:func:`serves`) are left to oneDNN, and all of them with
+AFFEKT_WINOGRAD=0.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class _Shape(ctypes.Structure):
 
 
 def available() -> bool:
-    """Whether this machine has the instructions and the compiler, and AFFEKT_WINOGRAD does not forbid it."""
+    """Whether the machine has the instructions and a compiler, and AFFEKT_WINOGRAD is not 0."""
     wanted = os.environ.get("AFFEKT_WINOGRAD", "1") != "0"
     return wanted and kernels.processor_has("avx512_bf16") and kernels.library("winograd") is not None
 
 
 def serves(convolution: nn.Conv2d) -> bool:
-    """Whether this convolution is 3x3, of stride 1, with zeros around it, and its channels are multiples of 32."""
+    """Whether a convolution is supported: 3x3, stride 1, zero padding, channels that are multiples of 32."""
     channels = (convolution.in_channels, convolution.out_channels)
     return (
         convolution.kernel_size == (3, 3)
@@ -55,7 +55,7 @@ def convolve(
     weight: Float[Tensor, "outputs inputs 3 3"],
     bias: Float[Tensor, " outputs"],
 ) -> BFloat16[Tensor, "batch frames mels outputs"]:
-    """The 'same' convolution of the frames within `lengths`; frames past them count, and come out, as zero."""
+    """The 'same' convolution of the valid frames; frames past `lengths` count as zero and are zero in the output."""
     y: Tensor = _Convolution.apply(x.contiguous(), lengths, weight, bias)  # type: ignore[no-untyped-call]
     return y
 

@@ -1,9 +1,8 @@
-"""Variation of training features: loudness, microphone, noise, pass band, vocal tract, tempo, and masks.
+"""Augmentation of log-mel features: loudness, frequency response, noise, pass band, vocal tract length, tempo, masks.
 
-All work on log-mel features before they are normalized, on the device where those are, a batch at a time, drawn from a
-generator that is an argument. What a microphone or a room does to a recording is, per mel band, an addition to the
-logarithm; noise is an addition to the energy; a telephone's pass band leaves the others empty; a longer vocal tract
-shifts the bands; a faster speaker has fewer frames.
+All variations work on batches of features before normalization, on their device, with draws from a generator that is an
+argument. A microphone or a room adds to the logarithm of each mel band; noise adds to its energy; a telephone's pass
+band empties the other bands; another vocal tract length shifts the bands; another tempo changes the number of frames.
 """
 
 from __future__ import annotations
@@ -17,17 +16,20 @@ from torch import Tensor
 from affekt.features.clips import Batch
 from affekt.training.train_config import AugmentConfig
 
-NEPER_PER_DB = math.log(10) / 10  # of energy: 10 dB are a factor of 10, and ln(10) in these features
+NEPER_PER_DB = math.log(10) / 10  # of energy: 10 dB are a factor of 10, which is ln(10) in log-mel features
 
 
 def augment(batch: Batch, config: AugmentConfig, silence: Float[Tensor, " mels"], generator: torch.Generator) -> Batch:
-    """A varied copy of a batch; padding stays silence, and masked parts take the utterance's own mean.
+    """Augment a batch; padding stays silence, and masked parts are set to the utterance's mean.
 
     Args:
         batch: log-mel features, not normalized.
         config: the amounts.
-        silence: what padding holds.
-        generator: on the CPU; all draws come from it.
+        silence: value of padding in each band.
+        generator: a generator on the CPU, of which all draws are taken.
+
+    Returns:
+        The augmented copy.
     """
     if not config.active:
         return batch
@@ -51,7 +53,7 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.G
 
 
 def _change_tempo(batch: Batch, amount: float, generator: torch.Generator) -> Batch:
-    """Resample the time axis linearly by a factor for each utterance; no utterance outgrows the batch's width."""
+    """Resample the time axis linearly by a factor per utterance, up to the width of the batch."""
     features, lengths = batch
     width = features.shape[1]
     factor = _uniform((len(features), 1), 1 - amount, 1 + amount, generator, features)
@@ -66,7 +68,7 @@ def _change_tempo(batch: Batch, amount: float, generator: torch.Generator) -> Ba
 
 
 def _warp_bands(features: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Scale the mel axis by a factor for each utterance, linearly interpolated."""
+    """Scale the mel axis by a factor per utterance, with linear interpolation."""
     mels = features.shape[2]
     factor = _uniform((len(features), 1), 1 - amount, 1 + amount, generator, features)
     position = (torch.arange(mels, device=features.device) * factor).clamp_max(mels - 1)
@@ -102,7 +104,7 @@ def _add_noise(features: Tensor, lengths: Tensor, config: AugmentConfig, generat
 
 
 def _narrow(features: Tensor, config: AugmentConfig, silence: Tensor, generator: torch.Generator) -> Tensor:
-    """Leave nothing but silence outside a pass band, in some utterances."""
+    """Set the bands outside a pass band to silence, in some utterances."""
     utterances, _, mels = features.shape
     lowest = _uniform((utterances, 1), 0, config.band_lowest, generator, features)
     highest = _uniform((utterances, 1), config.band_highest, 1, generator, features)

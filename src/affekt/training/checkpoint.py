@@ -1,4 +1,4 @@
-"""A trained model in one safetensors file that suffices by itself.
+"""A trained model in one self-contained safetensors file.
 
 Weights are the tensors; everything else (system, features, normalizer, classes, temperature, provenance) is JSON in the
 file's metadata, with a hash of it all. Loading executes nothing, and is strict: a flipped bit is an error, and so is a
@@ -35,7 +35,7 @@ GROUPS = ("network", "loss", "front_end")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and all that is needed to use it.
+    """A trained network with everything needed to use it.
 
     Attributes:
         system: network, loss and features.
@@ -104,7 +104,7 @@ class Checkpoint:
         return network, loss
 
     def save(self, path: str | Path) -> None:
-        """Write the file, atomically; equal checkpoints give equal bytes."""
+        """Write the file atomically; equal checkpoints give equal bytes."""
         tensors = {
             f"{group}.{name}": tensor.detach().cpu().contiguous()
             for group, part in zip(GROUPS, (self.weights, self.loss_weights, self._front_end()), strict=True)
@@ -129,7 +129,7 @@ class Checkpoint:
         Args:
             path: the file.
             system: the system it was trained with, where its network or loss is an own class: no file can bring those
-                back without running code.
+                back without executing code.
 
         Raises:
             CheckpointError: not a checkpoint, damaged, or of a system that has to be passed in.

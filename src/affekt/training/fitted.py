@@ -17,9 +17,12 @@ from affekt.training.train_config import Monitor
 
 @dataclass(frozen=True)
 class Subset:
-    """Rows of the clips that a part of a fold holds, their class numbers, and where known their speakers' numbers.
+    """A part of a fold.
 
-    A speaker of -1 is not known.
+    Attributes:
+        rows: rows of the clips, int64 [utterances].
+        labels: class numbers, int64 [utterances].
+        speakers: numbers of the speakers, -1 where unknown; None if no speaker is known.
     """
 
     rows: NDArray[np.int64]
@@ -28,14 +31,20 @@ class Subset:
 
 
 def as_subset(rows: Sequence[int], labels: NDArray[np.int64], speakers: NDArray[np.int64] | None = None) -> Subset:
-    """A part of a fold from row numbers and all utterances' labels, and their speakers where known."""
+    """A part of a fold.
+
+    Args:
+        rows: its rows.
+        labels: class numbers of all utterances of the corpus.
+        speakers: speaker numbers of all utterances.
+    """
     index = np.asarray(rows, np.int64)
     return Subset(index, labels[index], None if speakers is None else speakers[index])
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the history: measures of one pass over the training part, and of the validation part after it."""
+    """One row of the history: measures of the training part during an epoch and of the validation part after it."""
 
     epoch: int
     train_loss: float
@@ -47,13 +56,13 @@ class Epoch:
     seconds: float
 
     def value(self, monitor: Monitor) -> float:
-        """What is monitored, so that more is better."""
+        """The monitored value, with a sign such that larger is better."""
         return -self.validation_loss if monitor == "loss" else getattr(self, f"validation_{monitor}")
 
 
 @dataclass
 class Fitted:
-    """A trained network, with what it needs to be used."""
+    """A trained network, its loss and normalizer, and the history of its training."""
 
     system: System
     network: nn.Module

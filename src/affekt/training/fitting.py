@@ -1,7 +1,7 @@
-"""Fitting one system on one fold.
+"""Training of one system on one fold, with early stopping and resumption.
 
-Every random choice follows from the job's seed and the epoch's number, so a run that was killed and starts again from
-its last epoch ends in the same weights, bit for bit, as one that was left alone.
+Every random draw depends on the seed and the number of the epoch alone, so a training that is killed and resumed ends
+with the same weights, bit for bit, as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from affekt.training.systems import System
 from affekt.training.train_config import AugmentConfig, TrainConfig
 
 LATER_FIELDS = {"steps_per_epoch": 0}
-"""Fields of the training's configuration that version 0.1 had not, with their defaults."""
+"""Fields of the configuration that version 0.1 did not have, with their defaults."""
 
 
 def fit(
@@ -58,23 +58,25 @@ def fit(
     start: Checkpoint | None = None,
     on_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> Fitted:
-    """Train with early stopping and give back the best epoch's network.
+    """Train with early stopping and return the network of the best epoch.
 
     Args:
         system: network, loss and features.
         clips: features of all utterances, not normalized, on `device`.
-        train, validation: rows and labels; the normalizer sees the training rows alone.
+        train, validation: parts of the fold; the normalizer is fitted on the training part alone.
         classes: number of classes.
-        config: the recipe.
-        seed: what every random choice follows from.
+        config: optimizer, schedule, stopping, precision, augmentation.
+        seed: seed of all random draws.
         device: where to compute.
-        state: file that keeps the run after each epoch, and from which an interrupted run
-            goes on.
-        start: trained model to start from, instead of random weights: all but its output layer, and its normalizer.
-        on_epoch: called after each epoch, for progress.
+        state: file of the unfinished training, written after each epoch; if it exists, the training resumes from it.
+        start: trained model to start from: its weights without the output layer, and its normalizer.
+        on_epoch: called after each epoch.
+
+    Returns:
+        The trained network.
 
     Raises:
-        ConfigError: the training diverged, or an adversary without speakers to name.
+        ConfigError: the training diverged, or a speaker adversary without known speakers.
         TrainingInterrupted: Ctrl-C, once an epoch is finished; the same call with the same `state` resumes.
     """
     device = torch.device(device)
@@ -95,7 +97,7 @@ def fit(
 
 
 class _Run:
-    """A training in progress: everything that changes from epoch to epoch."""
+    """A training in progress: the state that changes from epoch to epoch."""
 
     def __init__(
         self,
@@ -140,11 +142,11 @@ class _Run:
         self.identity = self._identity()
 
     def _learners(self) -> list[nn.Module]:
-        """What the optimizer trains."""
+        """The modules that the optimizer trains."""
         return [self.network, self.loss, *([] if self.adversary is None else [self.adversary])]
 
     def _identity(self) -> str:
-        """A hash of all that decides how the run goes, initial weights included."""
+        """A hash of everything that determines the training, including initial weights."""
         facts = (self.system.to_dict(), self.config, self.seed, self.classes, self.normalizer)
         digest = hashlib.sha256(_without_later_fields(repr(facts)).encode())
         for part in (self.train, self.validation):
@@ -164,7 +166,7 @@ class _Run:
         return self.network if self.average is None else self.average.module
 
     def step(self) -> Epoch:
-        """One epoch: train, validate, remember the best."""
+        """Run one epoch: train, validate, keep the weights if they are the best."""
         start, number = time.perf_counter(), len(self.history) + 1
         with seeded(derive_seed(self.seed, "epoch", number)):
             train_loss, train_accuracy = self._train_epoch(number)
@@ -196,7 +198,7 @@ class _Run:
             )
 
     def _keep_if_best(self, epoch: Epoch) -> None:
-        """Keep the weights of the best epoch so far; of equal ones the first."""
+        """Keep the weights if the epoch is better than all before."""
         monitor = self.config.monitor
         if self.history and epoch.value(monitor) <= self.history[self.best_epoch - 1].value(monitor):
             return
@@ -204,7 +206,7 @@ class _Run:
         self.best_epoch = epoch.epoch
 
     def _train_epoch(self, number: int) -> tuple[float, float]:
-        """Mean loss and accuracy over the epoch's batches, as the training saw them."""
+        """Train for one epoch; mean loss and accuracy over its batches."""
         if self.solves:
             return self._solve(number)
         config, train = self.config, self.piece_part
@@ -232,7 +234,7 @@ class _Run:
         return float(total) / sum(sizes), float(correct) / sum(sizes)
 
     def _batches(self, number: int, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """The batches of an epoch: steps (number - 1) S to number S - 1 of an endless row of shuffled passes."""
+        """The batches of an epoch: steps (number - 1) S to number S - 1 of an endless sequence of shuffled passes."""
         first = (number - 1) * self.steps
         batches: list[NDArray[np.int64]] = []
         while len(batches) < self.steps:
@@ -245,7 +247,7 @@ class _Run:
         return batches
 
     def _learn(self, mixed: Mixed, targets: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one step; return the batch's mean loss and how many of it were classified correctly."""
+        """Take one step; return the mean loss of the batch and its number of correct predictions."""
         loss, scores = self._loss(mixed, targets, speakers)
         self._update(loss)
         if self.schedule is not None:
@@ -255,7 +257,7 @@ class _Run:
         return loss.detach(), (scores.argmax(1) == targets).sum()
 
     def _solve(self, number: int) -> tuple[float, float]:
-        """An epoch of a network that finds its own weights: one of its solutions, for the whole training part."""
+        """An epoch of a network with its own solver: one of its solutions for the whole training part."""
         network, labels = self.network.eval(), torch.from_numpy(self.train.labels).to(self.device)
         rows = self.train.rows.copy()
         batch = self.pieces.batch(self._on_device(rows), self._width(self.pieces.lengths.cpu().numpy()[rows]))
@@ -269,7 +271,7 @@ class _Run:
         return torch.from_numpy(numbers).to(self.device)
 
     def _width(self, lengths: NDArray[np.int64]) -> int:
-        """How many frames a batch of these lengths is padded to: a clip's, or in the masked mode the longest one's."""
+        """Frames to which a batch is padded: those of a full clip, or in masked mode those of its longest utterance."""
         if not self.system.masked:
             return self.system.features.clip_frames
         return int(lengths.max())
@@ -292,7 +294,7 @@ class _Run:
         self.optimizer.step()
 
     def fitted(self) -> Fitted:
-        """The best network once finished, the current one before."""
+        """The best network if the training is finished, else the current one."""
         if self.finished:
             return self.kept()
         network, loss = self.judged.eval(), self.loss
@@ -311,7 +313,7 @@ class _Run:
         return parts | {name: part for name, part in optional.items() if part is not None}
 
     def save(self, path: Path) -> None:
-        """Keep the run as it is now, atomically."""
+        """Write the state atomically."""
         progress = {
             "history": [asdict(epoch) for epoch in self.history],
             "best_epoch": self.best_epoch,
@@ -321,7 +323,7 @@ class _Run:
         write_state(path, state | {"best": self.best, "progress": progress})
 
     def restore(self, path: Path) -> None:
-        """Go on from :meth:`save`; a damaged file, or one of another run, is ignored: this run starts anew."""
+        """Restore the state; a damaged file or one of another training is ignored, and this one starts anew."""
         state = read_state(path, self.device)
         if state is None:
             return
@@ -336,9 +338,9 @@ class _Run:
 
 
 def _without_later_fields(text: str) -> str:
-    """The text of a configuration without fields that were added later, where they have their default.
+    """The text of a configuration without later fields that have their default.
 
-    So a training that an earlier version left unfinished still has the same identity, and resumes.
+    A training that version 0.1 left unfinished thus has the same identity and resumes.
     """
     for name, default in LATER_FIELDS.items():
         text = re.sub(rf", {name}={re.escape(repr(default))}(?=[,)])", "", text)
@@ -346,7 +348,7 @@ def _without_later_fields(text: str) -> str:
 
 
 def _pieces(system: System, clips: Clips, train: Subset) -> tuple[Clips, Subset]:
-    """What is trained on: the utterances, or the pieces that the system wants them in, each with its label."""
+    """The training examples: whole utterances, or the pieces that the system cuts them into."""
     if system.segments is None:
         return clips, train
     pieces, owners = system.segments.cut(clips, train.rows, system.features.hop_seconds)
@@ -355,7 +357,7 @@ def _pieces(system: System, clips: Clips, train: Subset) -> tuple[Clips, Subset]
 
 
 def _speaker_numbers(train: Subset) -> NDArray[np.int64]:
-    """The speakers of a training part, numbered from 0; all the same where none are known."""
+    """Speaker numbers of a training part, from 0 without gaps; all 0 if none are known."""
     if train.speakers is None:
         return np.zeros(len(train.rows), np.int64)
     return np.unique(train.speakers, return_inverse=True)[1].astype(np.int64)
@@ -382,7 +384,7 @@ def _normalizer(network: nn.Module, system: System, clips: Clips, train: Subset)
 
 
 def _start_from(network: nn.Module, start: Checkpoint) -> None:
-    """Take over every tensor but the output layer's, which belongs to the other model's classes."""
+    """Load all tensors of a trained model except those of its output layer."""
     own = network.state_dict()
     kept = {name: tensor for name, tensor in start.weights.items() if not name.startswith("head.")}
     needed = {name: tensor.shape for name, tensor in own.items() if not name.startswith("head.")}

@@ -1,8 +1,8 @@
 """Mixup: Zhang, Cisse, Dauphin & Lopez-Paz 2018, "mixup: Beyond Empirical Risk Minimization", for log-mel features.
 
-Two utterances sound at once, lambda and 1 - lambda of their energies, and the loss is that mixture of their losses. The
-energies are mixed, not their logarithms (the paper mixes the network's input as it is): so the mixture is one that a
-microphone could have recorded, and the padding of a shorter utterance adds nothing to a longer one.
+The energies of two utterances are added with weights lambda and 1 - lambda, and so are their losses. The paper mixes
+the input of the network; here energies are mixed and not their logarithms, so that the mixture is one that a microphone
+could record, and the padding of a shorter utterance adds nothing to a longer one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Mixed(NamedTuple):
     Attributes:
         batch: the mixtures.
         share: lambda, each utterance's own share, in [0.5, 1].
-        partners: which utterance of the batch the rest comes from.
+        partners: row of the other utterance of each mixture.
     """
 
     batch: Batch

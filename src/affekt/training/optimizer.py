@@ -1,4 +1,4 @@
-"""What changes weights in training: the optimizer, its learning rate's schedule, and the average of the weights."""
+"""Optimizer, learning rate schedule, and exponential average of the weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_optimizer(learners: Sequence[nn.Module], config: TrainConfig) -> torch.
 
 
 def move_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Give a saved optimizer state the options of this device, so that a run can resume on another kind of device."""
+    """Move a saved optimizer state to this device: replace the device-specific options by those of `optimizer`."""
     for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
         saved |= {name: own[name] for name in ("capturable", "fused")} | {"lr": float(saved["lr"])}
 
@@ -42,10 +42,10 @@ def move_options(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> Non
 def make_schedule(
     optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
-    """The learning rate's way over all steps; None where it does not change."""
+    """The learning rate schedule over all steps; None for a constant rate."""
     if config.schedule == "constant":
         return None
-    rising = max(0.2, 2 / (steps + 1))  # a fifth of the steps, but one at least
+    rising = max(0.2, 2 / (steps + 1))  # a fifth of the steps, at least one
     highest = [group["lr"] for group in optimizer.param_groups]
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, highest, total_steps=steps + 1, cycle_momentum=False, pct_start=rising
@@ -53,7 +53,7 @@ def make_schedule(
 
 
 def make_average(network: nn.Module, config: TrainConfig) -> AveragedModel | None:
-    """The exponential average of the weights; None where they are used as they are."""
+    """The exponential moving average of the weights; None if it is off."""
     if not config.averaging:
         return None
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging), use_buffers=True)
@@ -62,14 +62,14 @@ def make_average(network: nn.Module, config: TrainConfig) -> AveragedModel | Non
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """A copy of a network, ready to compute."""
+    """A deep copy of a network whose recurrent weights are contiguous."""
     copied = copy.deepcopy(network)
     _compact(copied)
     return copied
 
 
 def _compact(network: nn.Module) -> None:
-    """Put the weights of each recurrent layer side by side again, where cuDNN wants them; copies lie apart."""
+    """Make the weights of recurrent layers contiguous, as cuDNN requires; copies are not."""
     for module in network.modules():
         if isinstance(module, nn.RNNBase):
             module.flatten_parameters()

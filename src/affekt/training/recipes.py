@@ -29,7 +29,7 @@ class Recipe:
         masked: whether the paper's network hides padding; None leaves the system as it is.
         level: root mean square that all clips are scaled to before log-mel; 0 leaves the system as it is.
         balance_corpora: whether training repeats the utterances of smaller corpora, each about
-            sqrt(largest / own) times, so that a large one does not decide alone what emotions sound like.
+            sqrt(largest / own) times, so that the largest corpus does not dominate.
         clip_seconds: length that all systems' recordings are cut to; 0 leaves each system's own (7.5 s in the paper).
         initialization: initial weights of the paper's network (:mod:`affekt.nn.initialization`); None leaves the
             system as it is.
@@ -119,9 +119,11 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def find_recipe(recipe: str | Recipe) -> Recipe:
-    """A recipe by its name, or from a TOML file: its fields, or the configuration of a run, for that run's recipe.
+    """Find a recipe.
 
-    One that is a `Recipe` already is given back as it is.
+    Args:
+        recipe: a name in :data:`RECIPES`, a TOML file with the fields of a recipe, the `config.toml` of a run, or a
+            recipe, which is returned.
 
     Raises:
         ConfigError: an unknown name, or faults of the file.

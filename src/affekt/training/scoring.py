@@ -17,7 +17,7 @@ from affekt.training.train_config import TrainConfig
 
 
 class Scored(NamedTuple):
-    """What a network says about utterances: logits whose softmax is the posterior, and deep features."""
+    """Outputs of a network: logits, whose softmax is the posterior, and deep features."""
 
     logits: Float[NDArray[np.float32], "utterances classes"]
     embeddings: Float[NDArray[np.float32], "utterances features"]
@@ -26,7 +26,18 @@ class Scored(NamedTuple):
 def score(
     fitted: Fitted, clips: Clips, rows: NDArray[np.int64], config: TrainConfig, device: torch.device | str = "cpu"
 ) -> Scored:
-    """Logits and deep features of utterances `rows`, in their order; nothing is trained and nothing is random."""
+    """Score utterances.
+
+    Args:
+        fitted: the trained network.
+        clips: features of all utterances, not normalized.
+        rows: rows of the utterances to score.
+        config: batch size and precision.
+        device: where to compute.
+
+    Returns:
+        Logits and deep features, in the order of `rows`.
+    """
     segments = fitted.system.segments
     if segments is None or segments.combine == "whole":
         return _score(fitted, clips, rows, config, device)

@@ -1,8 +1,8 @@
 """Speaker-adversarial training: Ganin & Lempitsky 2015, "Unsupervised Domain Adaptation by Backpropagation".
 
-Beside the classifier a second one learns to name the speaker from the deep feature. Its gradient reaches the network
-with its sign reversed, so the network learns deep features that do not tell who speaks. It needs the speakers of the
-training part alone, and is thrown away after training.
+A second classifier learns to identify the speaker from the deep feature. Its gradient is reversed before it reaches the
+network, which thus learns deep features without information about the speaker. It needs the speakers of the training
+part alone, and is discarded after training.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ STEEPNESS = 10.0  # of the schedule, Ganin et al. 2016, section 5.2.2
 
 
 class Adversary(nn.Module):
-    """Names speakers from deep features, and has the network unlearn what it finds.
+    """A classifier of speakers behind a gradient reversal.
 
     Args:
         features: length of the deep feature.
-        speakers: how many there are.
-        weight: how strongly the network is trained against it, at the end of training.
+        speakers: number of speakers.
+        weight: weight of the reversed gradient at the end of training.
     """
 
     def __init__(self, features: int, speakers: int, weight: float) -> None:
@@ -33,11 +33,11 @@ class Adversary(nn.Module):
         self.strength = 0.0
 
     def advance(self, progress: float) -> None:
-        """Set the strength for a moment of training, in [0, 1]: 0 at first, when the adversary knows nothing yet."""
+        """Set the strength for the progress of training in [0, 1]; it starts at 0."""
         self.strength = self.weight * (2 / (1 + math.exp(-STEEPNESS * progress)) - 1)
 
     def forward(self, embedding: Float[Tensor, "batch features"], speakers: Int[Tensor, " batch"]) -> Tensor:
-        """Cross entropy of the speakers; minimized by the adversary, and maximized by what made the embedding."""
+        """Cross-entropy of the speakers, minimized by the adversary and maximized by the network."""
         return F.cross_entropy(self.layers(reverse_gradient(embedding, self.strength)).float(), speakers)
 
 

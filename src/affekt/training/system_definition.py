@@ -26,7 +26,7 @@ GIVEN = ("loss", "classes", "features", "counts")  # what `make_loss` is given a
 
 @dataclass(frozen=True)
 class System:
-    """What is trained: how features are made, which network reads them, which loss drives it.
+    """A system to train: front end, network and loss.
 
     Attributes:
         name: row label in every table; also a folder name, so letters, digits, `-`, `.` and `_` only.
@@ -61,7 +61,7 @@ class System:
 
     @property
     def head(self) -> Head:
-        """The scores that the loss wants."""
+        """The kind of scores that the loss expects."""
         kind = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
         head: Head = getattr(kind, "head", self.loss_options.get("head", "linear"))
         return head
@@ -97,7 +97,7 @@ class System:
         return network, make_loss(self.loss, classes, size, counts, **self.loss_options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as checkpoints and run directories keep them; own classes by their names."""
+        """Plain values for checkpoints and run directories; user-defined classes are given by name."""
         loss = self.loss if isinstance(self.loss, str) else own_name(self.loss)
         plain = {"name": self.name, "loss": loss, "loss_options": dict(self.loss_options)}
         plain |= {"network": _plain_network(self.network), "features": _plain_features(self.features)}
@@ -114,7 +114,7 @@ def _plain_network(network: NetworkConfig | str | NetworkFactory) -> dict[str, A
     if not isinstance(network, NetworkConfig):
         return own_name(network)
     plain = asdict(network)
-    if network.initialization == "pytorch":  # as before there was a choice, so that checkpoints and states still match
+    if network.initialization == "pytorch":  # omitted, so that checkpoints and states of version 0.1 match
         del plain["initialization"]
     return plain if isinstance(network.pooling, str) else plain | {"pooling": own_name(network.pooling)}
 
@@ -127,7 +127,7 @@ def _plain_features(features: FrontEnd) -> dict[str, Any]:
 
 
 def loss_and_name_faults(name: str, loss: str, options: Mapping[str, Any]) -> list[Fault]:
-    """What is wrong with a name, or with a built-in loss and its options for whatever number of classes."""
+    """Faults of a name, and of the options of a built-in loss for any number of classes."""
     faults = []
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         faults.append(Fault("system name", repr(name), "letters, digits, '-', '.' and '_'"))
@@ -145,5 +145,5 @@ def loss_and_name_faults(name: str, loss: str, options: Mapping[str, Any]) -> li
 
 
 def own_name(own: Any) -> str:
-    """`module:Name` of somebody's own class or function, for people to read: no file brings it back."""
+    """`module:Name` of a user-defined class or function, for display: it cannot be loaded from a file."""
     return f"{own.__module__}:{getattr(own, '__qualname__', type(own).__qualname__)}"

@@ -1,7 +1,7 @@
 """All systems, by name and in groups.
 
-`SYSTEMS` holds the paper's rows and their combinations; `GROUPS` the sets that an experiment asks for. A new system is
-one row here. Own systems come from a TOML file (`load_systems`) or are a `System` passed in.
+`SYSTEMS` holds the paper's systems and combinations of them, `GROUPS` named sets. A new system is one row here.
+User-defined systems come from a TOML file (`load_systems`) or are `System` objects.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ COMPACT = System(
     ),
     features=FeatureConfig(window_seconds=0.032, hop_seconds=0.020),
 )
-"""For use rather than for comparison: most channels where the image is small, and half as many frames."""
+"""For deployment rather than comparison: most channels where the feature map is small, and half as many frames."""
 
 PRIOR = (
     System("lstm", "lstm", features=SpeechFunctionals()),
@@ -168,10 +168,10 @@ YARDSTICKS = (
     System("descriptors-svm", "svm", features=SpeechFunctionals()),
     System("ecapa", "ecapa"),
 )
-"""What came before networks, and what came after the paper."""
+"""Systems before neural networks, and systems after the paper."""
 
 EGEMAPS = System("egemaps-svm", "svm", features=OpenSmile())
-"""Of its own, because openSMILE's license is."""
+"""Separate, because of openSMILE's license."""
 
 GROUPS: Mapping[str, tuple[System, ...]] = {
     "headline": HEADLINE,
@@ -243,7 +243,7 @@ def _find(name: str) -> tuple[System, ...]:
 
 
 def load_systems(path: Path) -> tuple[System, ...]:
-    """Own systems from a TOML file; what a table leaves out is the baseline's.
+    """Read systems from a TOML file; omitted values are the baseline's.
 
     ::
 

@@ -1,6 +1,6 @@
-"""Front ends beside log-mel: what prior systems and networks on the waveform read, one file each.
+"""Front ends beside log-mel, for prior systems and for networks on the waveform; one file each.
 
-A front end is a frozen dataclass that keeps to :class:`affekt.features.log_mel.FrontEnd`.
+A front end is a frozen dataclass that implements :class:`affekt.features.log_mel.FrontEnd`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ FRONT_ENDS: Mapping[str, type[FrontEnd]] = {
     "whisper-log-mel": WhisperLogMel,
     "encoder-states": EncoderStates,
 }
-"""Front ends by the name that files give them."""
+"""Front ends by the name that configuration files use."""
 
 
 def front_end_name(front_end: FrontEnd) -> str | None:
-    """The name of a front end's kind; None of an own one.
+    """The name of a front end's kind; None for a user-defined one.
 
     >>> front_end_name(Waveform())
     'waveform'

@@ -44,7 +44,7 @@ class Deltas(Framing):
         return 0.0
 
     def extractor(self, device: torch.device | str = "cpu") -> Extractor:
-        """What turns one waveform into its features."""
+        """The function from one waveform to its features."""
         fft_samples = max(512, 2 ** (self.window_samples - 1).bit_length())
         rate, high_hz = self.sample_rate_hz, self.sample_rate_hz / 2
         log_mel = FeatureConfig(

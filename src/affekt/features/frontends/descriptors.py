@@ -54,7 +54,7 @@ class Descriptors(Framing):
         return 0.0
 
     def extractor(self, device: torch.device | str = "cpu") -> Extractor:
-        """What turns one waveform into its contours."""
+        """The function from one waveform to its contours."""
 
         def extract(samples: Float[Tensor, " samples"]) -> Float[Tensor, "frames dims"]:
             return torch.from_numpy(self.contours(samples.cpu().numpy())).to(device)

@@ -1,4 +1,4 @@
-"""What the front ends that work in frames share: where frames lie, and what may be asked of them."""
+"""Framing that several front ends share: positions of frames, and checks of settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Framing:
             raise ConfigError.of(faults)
 
     def rules(self) -> tuple[tuple[str, bool, str], ...]:
-        """A front end's own rules: attribute, whether it holds, what it should be."""
+        """Further checks of a front end: attribute, whether it is valid, the expected value."""
         return ()
 
     @property
@@ -67,7 +67,7 @@ class Framing:
         return self.frames(round(self.clip_seconds * self.sample_rate_hz))
 
     def frames(self, samples: int) -> int:
-        """Frames of so many samples: one per started hop."""
+        """Number of frames of a waveform: one per started hop."""
         return -(-samples // self.hop_samples)
 
     def framed(self, samples: Float[Tensor, " samples"]) -> Float[Tensor, "frames window"]:

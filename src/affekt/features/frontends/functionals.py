@@ -63,7 +63,7 @@ class LogMelFunctionals(_WholeUtterance):
         return self.log_mel.mels * (4 + len(QUANTILES))
 
     def extractor(self, device: torch.device | str = "cpu") -> Extractor:
-        """What turns one waveform into its vector."""
+        """The function from one waveform to its vector."""
         bands = self.log_mel.extractor(device)
 
         def extract(samples: Float[Tensor, " samples"]) -> Float[Tensor, "1 dims"]:
@@ -103,7 +103,7 @@ class SpeechFunctionals(_WholeUtterance):
         return Descriptors(self.sample_rate_hz, clip_seconds=self.clip_seconds, deltas=False)
 
     def extractor(self, device: torch.device | str = "cpu") -> Extractor:
-        """What turns one waveform into its vector."""
+        """The function from one waveform to its vector."""
         descriptors = self.descriptors
 
         def extract(samples: Float[Tensor, " samples"]) -> Float[Tensor, "1 dims"]:

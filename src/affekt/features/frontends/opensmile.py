@@ -74,7 +74,7 @@ class OpenSmile:
         return 0.0
 
     def extractor(self, device: torch.device | str = "cpu") -> Extractor:
-        """What turns one waveform into its vectors.
+        """The function from one waveform to its vectors.
 
         Raises:
             ConfigError: openSMILE is not installed.

@@ -50,7 +50,7 @@ class Spectrogram(Framing):
         return math.log(self.floor)
 
     def extractor(self, device: torch.device | str = "cpu") -> Extractor:
-        """What turns one waveform into its features."""
+        """The function from one waveform to its features."""
         window = torch.hamming_window(self.window_samples, device=device)
         fft_samples = round(self.sample_rate_hz / self.bin_hz)
 

@@ -50,7 +50,7 @@ class Waveform:
         return 0.0
 
     def extractor(self, device: torch.device | str = "cpu") -> Extractor:
-        """What turns one waveform into its features."""
+        """The function from one waveform to its features."""
 
         def extract(samples: Float[Tensor, " samples"]) -> Float[Tensor, "samples 1"]:
             return samples[:, None].to(device)

@@ -1,7 +1,7 @@
-"""C++ sources of the fused modules, compiled on first use by the machine's own compiler and kept in the cache.
+"""C++ kernels, compiled on first use by the machine's compiler and kept in the cache.
 
-A kernel works on some of a batch's utterances and leaves results for each, so that they do not depend on how the
-utterances were shared among threads. The threads are OpenMP's (`team.h`), or ours where the compiler has none.
+A kernel processes a range of a batch's utterances and writes results per utterance, so that they do not depend on the
+number of threads. Threads are OpenMP's (`team.h`), or Python's if the compiler has no OpenMP.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ def library(name: str) -> ctypes.CDLL | None:
         if not compiled.exists():
             _compile(compiler, source, compiled)
         return ctypes.CDLL(str(compiled))
-    except (OSError, subprocess.CalledProcessError):  # no writable cache, no working compiler: the plain modules serve
+    except (OSError, subprocess.CalledProcessError):  # no writable cache, no working compiler
         return None
 
 
 def _processor() -> bytes:
-    """What -march=native depends on, so that a cache shared between machines keeps their kernels apart."""
+    """The CPU features that -march=native depends on, so that machines can share a cache."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else [repr(os.uname()).encode()]
     return b"\n".join(sorted({line for line in lines if line.startswith((b"flags", b"model name", b"Features"))}))
 
 
 def processor_has(feature: str) -> bool:
-    """Whether the processor has a feature, named as Linux names it, such as avx512_bf16."""
+    """Whether the CPU has a feature by its Linux name, such as avx512_bf16."""
     return feature.encode() in _processor().split()
 
 
@@ -85,7 +85,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 @cache
 def _team(compiled: ctypes.CDLL, name: str) -> Callable[..., None] | None:
-    """The kernel with threads of its own; None where it was compiled without OpenMP."""
+    """The kernel with OpenMP threads; None if it was compiled without OpenMP."""
     try:
         address = ctypes.c_void_p.in_dll(compiled, f"{name}_team").value
     except ValueError:
@@ -95,7 +95,7 @@ def _team(compiled: ctypes.CDLL, name: str) -> Callable[..., None] | None:
 
 
 def call(source: str, name: str, utterances: int, *arguments: Any) -> None:
-    """Run a kernel over all utterances, shared among as many threads as torch uses."""
+    """Run a kernel over all utterances, on as many threads as torch uses."""
     compiled = library(source)
     assert compiled is not None
     kernel: Callable[..., None] = getattr(compiled, name)

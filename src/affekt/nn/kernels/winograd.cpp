@@ -1,6 +1,16 @@
 // 3x3 convolution, stride 1, zeros around the image, with 2.25 times fewer products: Winograd's F(2x2, 3x3)
 // (Lavin & Gray 2016, "Fast algorithms for convolutional neural networks"), bfloat16 on AVX512-BF16.
 //
+// In one dimension, two outputs of a filter of three taps,
+//     y0 = d0 g0 + d1 g1 + d2 g2,    y1 = d1 g0 + d2 g1 + d3 g2,
+// take six products. Four suffice:
+//     m0 = (d0 - d2) g0               m1 = (d1 + d2) (g0 + g1 + g2) / 2
+//     m3 = (d3 - d1) g2               m2 = (d2 - d1) (g0 - g1 + g2) / 2
+//     y0 = m0 + m1 + m2               y1 = m1 - m2 + m3
+// In m1 + m2 the tap of d1 is g1 and those of d2 are g0 + g2; m0 turns the latter into d0 g0 + d2 g2. In m1 - m2 the
+// taps of d1 are g0 + g2 and that of d2 is g1; m3 turns the former into d1 g0 + d3 g2. B' holds the signs of d, G the
+// sums of g and A' the signs of m. Applied to rows and to columns, 16 products replace 36, and 36 / 16 = 2.25.
+//
 // The image is cut into tiles of 2x2 outputs, each of which depends on a 4x4 patch d of inputs. With the filter g,
 //     Y = A' [(G g G') * (B' d B)] A
 // where * is element by element: summed over the input channels that is 16 matrix products of [tiles, inputs] with
@@ -53,10 +63,10 @@ struct Shape {
   int64_t pixels() const { return int64_t(frames) * mels; }
 };
 
-// So many columns of a matrix, of those that are channels, lie and are computed together.
+// Width of the column panels in which matrices are stored and multiplied.
 inline int panel(int channels) { return channels % 64 == 0 ? 64 : 32; }
 
-// An utterance's pixels, as long as it is valid.
+// The valid frames of an utterance; pixels outside are zero.
 struct Image {
   const uint16_t* pixels;
   int length, mels, channels;
@@ -183,7 +193,7 @@ inline void multiply(Pairs a, const uint32_t* b, int depth, float* c, int64_t st
     }
 }
 
-// The same for any even number of rows, as many at a time as the registers hold.
+// The same for any even number of rows, in blocks that fit the registers.
 template <int PANEL, bool ADD>
 void product(Pairs a, int rows, const uint32_t* b, int depth, float* c, int64_t stride) {
   constexpr int ROWS = PANEL == 64 ? 6 : 8;
