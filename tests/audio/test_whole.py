@@ -7,6 +7,7 @@ import io
 import itertools
 import logging
 import os
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -196,6 +197,18 @@ def test_damage_anywhere_raises_or_delivers(data: st.DataObject) -> None:
             del content[at:]
     with contextlib.suppress(AudioError):
         assert np.isfinite(audio.load(bytes(content))).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1 << 14), st.binary(max_size=8)), max_size=4), st.integers(1, 1 << 14))
+def test_frames_are_counted_in_the_quick_loop_as_one_by_one(edits: list[tuple[int, bytes]], length: int) -> None:
+    content = bytearray(DAMAGED["mp3"] + ID3V1 + DAMAGED["mp3"])
+    for at, replaced in edits:
+        content[at : at + len(replaced)] = replaced
+    data = bytes(content[:length])
+    quick = mpeg.lay_out(Bytes(io.BytesIO(data)))
+    with unittest.mock.patch.object(mpeg, "_skip_alike", lambda _, position, __: position):
+        assert mpeg.lay_out(Bytes(io.BytesIO(data))) == quick
 
 
 # Ogg

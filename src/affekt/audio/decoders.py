@@ -26,6 +26,7 @@ READ_FRAMES = 8_192  # a damaged file loses at most this many frames before the 
 UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more than this where a header leaves the length open
 SHORT_BYTES = 1 << 16  # of an Opus file of 10 s; memory for the longest would have to be found for each
 MOST_MEASURED = 64  # joined recordings whose lengths are added up before decoding
+FROM_RAW = "add a header, for example: ffmpeg -f s16le -ar 16000 -ac 1 -i FILE x.wav"
 FORMATS = "wav, flac, ogg, opus, mp3, aiff or another format of libsndfile"
 
 
@@ -140,10 +141,11 @@ class _Forgiving:
     The error would be raised in a callback of C, where nobody can catch it, and be printed.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, is_known: bool) -> None:
         self._stream = stream
         self.tell, self.read = stream.tell, stream.read
-        if isinstance(name := getattr(stream, "name", None), str):
+        name = getattr(stream, "name", None)
+        if isinstance(name, str) and not is_known:
             self.name = name
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -221,7 +223,7 @@ class ChainDecoder:
         self._stream, self._kind, self._name = stream, kind, name
         self._rest = deque(parts)
         self._stack = ExitStack()
-        first = self._open(self._rest.popleft())
+        self._now = first = self._open(self._rest.popleft())
         self.sample_rate_hz, self.channels = first.sample_rate_hz, first.channels
         self.container, self.encoding = first.container, first.encoding
         self._lengths = deque(self._measured(parts))
@@ -250,7 +252,11 @@ class ChainDecoder:
         position = 0
         while self._rest and self._lengths and position + self._lengths[0] <= frame:
             position += self._lengths.popleft()
-            self._frames = self._of_part(self._open(self._rest.popleft()))
+            self._now = self._open(self._rest.popleft())
+            self._frames = self._of_part(self._now)
+        if self._now.sample_rate_hz == self.sample_rate_hz and self._lengths and frame < position + self._lengths[0]:
+            self._now.seek(frame - position)
+            return
         while position < frame and len(part := self.next_frames(frame - position)):
             position += len(part)
 
@@ -330,7 +336,7 @@ def _by_libsndfile_or_ffmpeg(
 ) -> Decoder:
     """The decoder of any other file; FFmpeg may know an encoding that libsndfile does not."""
     try:
-        file = stack.enter_context(_sound_file(stream, name))
+        file = stack.enter_context(_sound_file(stream, name, is_known=kind is not None))
         check_rate(f"{name}: sample rate", file.samplerate)
         return SndfileDecoder(file, name, part)
     except AudioError:
@@ -362,10 +368,10 @@ def _short_opus(stream: BinaryIO) -> opus.OpusAudio | None:
 
 
 @contextmanager
-def _sound_file(stream: BinaryIO, name: str) -> Iterator[_ForwardFile]:
-    """A stream as libsndfile opens it."""
+def _sound_file(stream: BinaryIO, name: str, is_known: bool) -> Iterator[_ForwardFile]:
+    """A stream as libsndfile opens it; its name tells raw samples where the content is of no known kind."""
     try:
-        file = _ForwardFile(_Forgiving(stream))
+        file = _ForwardFile(_Forgiving(stream, is_known))
     except soundfile.LibsndfileError as error:
         raise AudioError(
             name,
@@ -374,6 +380,6 @@ def _sound_file(stream: BinaryIO, name: str) -> Iterator[_ForwardFile]:
             remedy="convert it to wav or flac, or leave it out",
         ) from error
     except TypeError as error:  # soundfile asks for rate and channels where a name ends in .raw
-        raise AudioError(name, got="raw samples without a header", expected=FORMATS, remedy="convert it") from error
+        raise AudioError(name, got="raw samples without a header", expected=FORMATS, remedy=FROM_RAW) from error
     with file:
         yield file

@@ -160,6 +160,11 @@ class Bytes:
             offset = 0
         return self._held[offset : offset + size]
 
+    def piece(self, position: int, size: int) -> tuple[bytes, int]:
+        """Held bytes, with `size` or more from a position on (fewer at the end), and the position's place in them."""
+        self.at(position, size, CHUNK_BYTES)
+        return self._held, position - self._start
+
     def find(self, pattern: bytes, position: int) -> int:
         """Where a pattern is found next; the length for nowhere."""
         return self.find_matching(re.compile(re.escape(pattern)), position, len(pattern))

@@ -81,6 +81,8 @@ def _runs(content: Bytes) -> list[_Run]:
             runs[-1].frames += not counter and position + length <= len(content)
             runs[-1].last_at = position
             position += length
+            if position < len(content) and not counter:
+                position = _skip_alike(content, position, runs[-1])
             runs[-1].end = position
         elif tag := _tag_bytes(content, position, head):
             begins_at = begins_at if runs and begins_at >= runs[-1].end else position
@@ -89,6 +91,34 @@ def _runs(content: Bytes) -> list[_Run]:
             lost += 1
             position = content.find_matching(SYNC, position + 1)
     return runs
+
+
+def _skip_alike(content: Bytes, position: int, run: _Run) -> int:
+    """Count the frames that follow a run and are like its others; the position of the first that is not, or is cut.
+
+    This is what :func:`_runs` does for each frame, in a loop that is several times as fast.
+    """
+    xing_at = 4 + SIDE_BYTES[run.signature[0] >> 3 & 3 == 3, bool(run.signature[2])]
+    while True:
+        held, place = content.piece(position, HEAD_BYTES)
+        start, first, end = position - place, place, min(len(held), len(content) - position + place) - HEAD_BYTES
+        while place <= end:
+            length, signature = _frame(held[place : place + 4])
+            is_alike = length and signature == run.signature and start + place + length <= len(content)
+            if not is_alike or held.startswith(XING, place + xing_at) or held.startswith(VBRI, place + VBRI_AT):
+                return start + place
+            run.frames += 1
+            run.last_at = start + place
+            place += length
+        if place == first:  # too near the end of the file
+            return position
+        position = start + place
+
+
+@lru_cache(1 << 10)
+def _frame(header: bytes) -> tuple[int, bytes]:
+    """The length of the frame with this header, 0 for none, and its signature."""
+    return mpeg_bytes(header), _signature(header)
 
 
 def _continues(runs: list[_Run], position: int, head: bytes) -> bool:
