@@ -1,1 +1,1 @@
-"""Every claim about speed, as a command: `make bench`, or `python -m benchmarks`; see docs/benchmarks.md."""
+"""Benchmarks for every claim about speed: `make bench`, or `python -m benchmarks`; see docs/benchmarks.md."""

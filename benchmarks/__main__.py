@@ -1,9 +1,9 @@
-"""Every benchmark, each in a process of its own, and one table.
+"""Run all benchmarks, each in its own process, and write one table.
 
     python -m benchmarks [NAME ...] [-o results/benchmarks] [--core PYTHON] [--checkpoint M.safetensors] [--again]
 
-What is measured is kept at once: a run that was stopped goes on with what is missing, if neither code nor versions
-have changed meanwhile. One that failed is named, costs the others nothing, and is tried again by the next run.
+Results are written as they come. An interrupted run resumes if code and versions are the same. A benchmark that fails
+is named, does not affect the others, and is repeated by the next run.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Record = dict[str, Any]
 
 
 def main() -> int:
-    """Measure what is missing, print the table, write JSON, Markdown and plots."""
+    """Run the missing benchmarks, print the table, write JSON, Markdown and plots."""
     options = parse()
     if options.only:
         return measure_one(options)
@@ -88,7 +88,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure_one(options: argparse.Namespace) -> int:
-    """Run one benchmark here and write its rows."""
+    """Run one benchmark in this process and write its rows."""
     module, _, function = BENCHMARKS[options.only].partition(":")
     run: Callable[[Setting], Sequence[Row]] = getattr(import_module(f"benchmarks.{module}"), function)
     rows = run(Setting(json.loads(options.limits), options.core, tuple(options.checkpoint)))
@@ -97,7 +97,7 @@ def measure_one(options: argparse.Namespace) -> int:
 
 
 def begin(path: Path, options: argparse.Namespace) -> Record:
-    """The record to go on with: what is there, if it is unfinished and of this code, else an empty one."""
+    """The record to continue: the existing one if it is unfinished and of the same code, else an empty one."""
     fresh: Record = {"identity": identity(options), "complete": False, "facts": facts(), "seconds": {}}
     fresh |= {"rows": {}, "failures": {}}
     try:
@@ -117,7 +117,7 @@ def begin(path: Path, options: argparse.Namespace) -> Record:
 
 
 def measure(record: Record, name: str, options: argparse.Namespace) -> None:
-    """One benchmark in a process of its own; its rows, or why there are none, go into the record."""
+    """Run one benchmark in its own process; add its rows, or the reason why there are none, to the record."""
     print(f"{name} ...", end=" ", flush=True)
     limits = {row["work"]: row["ours"]["median"] for row in record["rows"].get("limits", ())}
     start = perf_counter()
@@ -136,7 +136,7 @@ def measure(record: Record, name: str, options: argparse.Namespace) -> None:
 
 
 def run(words: Sequence[str]) -> str:
-    """Run a command from the repository's root; "", or the last line of what it complained about."""
+    """Run a command in the repository's root; return "" or the last line of its error output."""
     options: Record = {"cwd": REPOSITORY, "capture_output": True, "text": True, "timeout": LONGEST_SECONDS}
     try:
         done = subprocess.run(words, check=False, **options)
@@ -150,7 +150,7 @@ def run(words: Sequence[str]) -> str:
 
 
 def deliver(record: Record, stem: Path) -> None:
-    """The table on standard output, and the files."""
+    """Print the table and write the files."""
     rows = [Row.from_dict(row) for name in BENCHMARKS for row in record["rows"].get(name, ())]
     minutes = sum(record["seconds"].values()) / 60
     said = {**record["facts"], "minutes": f"{minutes:.1f}"}
@@ -188,7 +188,7 @@ def installed(distribution: str) -> str:
 
 
 def identity(options: argparse.Namespace) -> str:
-    """A hash of what decides the figures but the machine's mood: code, versions, options."""
+    """A hash of code, versions and options, which determine the figures apart from the machine."""
     digest = hashlib.sha256(json.dumps({**facts(), "date": ""}, sort_keys=True).encode())
     digest.update(repr((options.core, os.environ.get("AFFEKT_CORPORA"))).encode())
     for folder in ("src/affekt", "benchmarks"):
@@ -199,7 +199,7 @@ def identity(options: argparse.Namespace) -> str:
 
 
 def slug(cpu: str, cores: int) -> str:
-    """A file name from a processor's.
+    """A file name from a processor's name.
 
     >>> slug("AMD EPYC 9R14 (TM)", 2)
     'amd-epyc-9r14-tm-2-cores'

@@ -1,4 +1,4 @@
-"""Whether int8 decides as float32 does, with trained weights, on every recording of three real corpora."""
+"""Agreement of int8 and float32 decisions, with trained weights, on every recording of three real corpora."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Spoken:
-    """A corpus' recordings as the network hears them, and their labels ("" where it is none of the classes)."""
+    """Decoded recordings of a corpus and their labels ("" for labels that are no class)."""
 
     waveforms: list[Floats]
     labels: list[str]
 
 
 def rows(setting: Setting) -> list[Row]:
-    """For each model and corpus: the share of equal decisions, and the difference of the UA."""
+    """The share of equal decisions and the difference in UA, for each model and corpus."""
     spoken = {name: heard(name, folder) for name in CORPORA if (folder := corpus(name))}
     missing = [
         Row(f"int8 decides as fp32, {name}", note=NO_CORPUS.format(name)) for name in CORPORA if name not in spoken
@@ -49,7 +49,7 @@ def rows(setting: Setting) -> list[Row]:
 
 
 def heard(name: str, folder: Path) -> Spoken:
-    """All recordings of a corpus, decoded in threads; every label, also those that no model here knows."""
+    """Decode all recordings of a corpus in threads; keep all labels, also those that no model has."""
     manifest, _ = prepare(name, folder, check_audio=False)
     with ThreadPoolExecutor() as pool:
         waveforms = list(pool.map(lambda path: audio.load(path, RATE_HZ, max_seconds=7.5), manifest.audio_paths()))
@@ -57,7 +57,7 @@ def heard(name: str, folder: Path) -> Spoken:
 
 
 def model_rows(path: Path, spoken: dict[str, Spoken]) -> Iterator[Row]:
-    """Rows of one checkpoint."""
+    """Rows for one checkpoint."""
     checkpoint = Checkpoint.load(path)
     everything = [waveform for part in spoken.values() for waveform in part.waveforms]
     chosen = np.random.default_rng(0).choice(len(everything), min(CALIBRATION, len(everything)), replace=False)
@@ -75,7 +75,7 @@ def model_rows(path: Path, spoken: dict[str, Spoken]) -> Iterator[Row]:
 
 
 def probabilities(recognizer: Recognizer, part: Spoken) -> Floats:
-    """Of every recording, each alone, so that none is padded."""
+    """Probabilities of every recording, one at a time, without padding."""
     answers = recognizer.map_windows([waveform] for waveform in part.waveforms)
     return np.concatenate([answer.probabilities for answer in answers])
 
@@ -106,7 +106,7 @@ def corpus_rows(name: str, classes: tuple[str, ...], part: Spoken, answers: dict
 
 
 def main() -> None:
-    """`python -m benchmarks.agreement [CHECKPOINT ...]`: the table for some trained models."""
+    """`python -m benchmarks.agreement [CHECKPOINT ...]`: the table for trained models."""
     import sys
 
     from benchmarks.table import text

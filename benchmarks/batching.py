@@ -1,10 +1,10 @@
-"""What a run of the model costs for several recordings at once, beside one run for each.
+"""Cost of the model for a batch of recordings, compared with one run per recording.
 
     python -m benchmarks.batching [--model M.onnx]
 
-One thread. Equal: recordings of one length. Mixed: half of them half as long, so that a batch is padded. The ways take
-turns, and each figure is the best of several runs, in milliseconds per recording; below them stands whether the answers
-are those to each recording alone, bit for bit.
+One thread. Equal: recordings of the same length. Mixed: half of them half as long, so that batches are padded. The
+variants run in turns; each figure is the best of several runs, in milliseconds per recording. The last line says
+whether the answers equal those to single recordings, bit for bit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def noise(lengths: Sequence[int]) -> list[Floats]:
 
 
 def measure(recognizer: Recognizer, waveforms: Sequence[Floats], sizes: Sequence[int]) -> dict[int, float]:
-    """Seconds for all waveforms, for each size of batch."""
+    """Seconds for all waveforms, by batch size."""
     best = dict.fromkeys(sizes, float("inf"))
     for _ in range(RUNS):
         for size in sizes:

@@ -1,7 +1,7 @@
-"""One way to recognize a clip of 7.5 s, ours or a peer's: `python -m benchmarks.clip_peer WAY THREADS FOLDER`.
+"""Recognize a clip of 7.5 s with affekt or an alternative: `python -m benchmarks.clip_peer WAY THREADS FOLDER`.
 
-Each has a process of its own. The threads of onnxruntime and of OpenMP go on waiting actively for a while after their
-work, and in one process, or without a pause, they would take a core from whoever has the next turn.
+Each runs in its own process: threads of onnxruntime and OpenMP spin for a while after their work, and would occupy a
+core during the next turn.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Front = Callable[[Pipeline, Floats], Floats]
 
 
 def ours(model: str | None, folder: Path, threads: int) -> Work:
-    """A file of ours, in the folder; None for the bundled one."""
+    """An exported model in the folder; None for the bundled one."""
     recognizer = Recognizer.load(model and folder / model, threads=threads)
     return partial(recognizer.probabilities, [noise()])
 
 
 def plain(features: Front, folder: Path, threads: int) -> Work:
-    """The plain export, with somebody's features."""
+    """The plain ONNX export, with another library's features."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession((folder / PLAIN).read_bytes(), options)
@@ -49,7 +49,7 @@ def plain(features: Front, folder: Path, threads: int) -> Work:
 
 
 def torch_features(pipeline: Pipeline, waveform: Floats) -> Floats:
-    """Normalized log-mel features by torch's Fourier transform, on one thread: more would be in the network's way."""
+    """Normalized log-mel features with torch's Fourier transform, on one thread: more would slow the network."""
     torch.set_num_threads(1)
     with torch.inference_mode():
         features: Floats = pipeline.normalizer(pipeline.log_mel(torch.from_numpy(waveform)[None])).numpy()
@@ -57,7 +57,7 @@ def torch_features(pipeline: Pipeline, waveform: Floats) -> Floats:
 
 
 def librosa_features(pipeline: Pipeline, waveform: Floats) -> Floats:
-    """The same by librosa, up to which samples a frame covers; its filters are not made anew for each clip."""
+    """The same with librosa, except for the alignment of frames; the filters are made once."""
     import librosa
 
     config = pipeline.features
@@ -72,7 +72,7 @@ def librosa_features(pipeline: Pipeline, waveform: Floats) -> Floats:
 
 
 def wav2vec2(_: Path, threads: int) -> Work:
-    """wav2vec2-base with a classifier of four classes, its weights random."""
+    """wav2vec2-base with a classifier of four classes and random weights."""
     from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
 
     model: Any = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=4)).eval()

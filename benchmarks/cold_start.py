@@ -1,4 +1,4 @@
-"""`affekt predict one.wav` and `affekt --help` in a fresh process of the core install, beside bare onnxruntime."""
+"""`affekt predict one.wav` and `affekt --help` in a fresh process of the core install, beside onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ print(session.run(["probabilities"], {"waveform": samples[None], "samples": nump
 
 
 def rows(setting: Setting) -> list[Row]:
-    """Seconds and memory; nothing where there is no environment that holds the core alone."""
+    """Seconds and memory; no rows without an environment of the core install."""
     works = ("cold start: affekt predict one.wav", "memory of affekt predict one.wav", "cold start: affekt --help")
     if setting.core is None:
         return [Row(work, note="not measured: no environment with the core install, --core") for work in works]

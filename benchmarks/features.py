@@ -1,4 +1,4 @@
-"""Log-mel features of one clip on one thread, beside the libraries that one would take instead."""
+"""Log-mel features of one clip on one thread, compared with other libraries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPEATS = 5
 
 
 def rows(setting: Setting) -> list[Row]:
-    """Ours as training computes it, beside librosa, kaldi-native-fbank and torch.stft; the limit is the transform."""
+    """affekt's training features, librosa, kaldi-native-fbank and torch.stft; the limit is the Fourier transform."""
     torch.set_num_threads(1)
     waveform, config = noise(), FeatureConfig()
     pipeline, log_mel = paper_pipeline(), LogMel(config)
@@ -56,7 +56,7 @@ def repeat(work: Callable[[], object]) -> Callable[[], None]:
 
 
 def kaldi_features(config: FeatureConfig, waveform: np.ndarray) -> np.ndarray:
-    """As Kaldi computes them, the same bands and frames."""
+    """Kaldi's features with the same bands and frames."""
     import kaldi_native_fbank as kaldi
 
     options = kaldi.FbankOptions()
@@ -71,7 +71,7 @@ def kaldi_features(config: FeatureConfig, waveform: np.ndarray) -> np.ndarray:
 
 
 def stft_features(log_mel: LogMel, samples: torch.Tensor) -> torch.Tensor:
-    """As one would write them in PyTorch."""
+    """A straightforward implementation in PyTorch."""
     config, window = log_mel.config, log_mel.window
     spectrum = torch.stft(
         samples, config.fft_samples, config.hop_samples, config.window_samples, window, return_complex=True

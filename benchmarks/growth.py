@@ -1,6 +1,6 @@
-"""Time and memory against size: manifests, recordings, corpora larger than memory, and workers.
+"""Time and memory by size: manifests, recordings, corpora larger than memory, and workers.
 
-Every size runs in a process of its own, so that its memory is its own: `python -m benchmarks.growth WORK SIZE ...`.
+Every size runs in its own process, so that its memory is measured alone: `python -m benchmarks.growth WORK SIZE ...`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Points = Sequence[tuple[float, float, float]]
 
 
 def manifests(setting: Setting) -> list[Row]:
-    """Reading a manifest, and making audited folds of it."""
+    """Read a manifest and make audited folds."""
     with tempfile.TemporaryDirectory() as folder:
         found = {size: in_own_process("manifest", str(size), folder) for size in UTTERANCES}
     works = {"reading": "reading a manifest", "random": "random folds, audited", "speaker": "speaker folds, audited"}
@@ -59,7 +59,7 @@ def recordings_row(setting: Setting) -> list[Row]:
 
 
 def corpora(setting: Setting) -> list[Row]:
-    """Waveforms of a cache larger than what the process may allocate, read in the order of training."""
+    """Read a cache of waveforms that is larger than the memory limit, in the order of training."""
     points = []
     with tempfile.TemporaryDirectory() as folder:
         for gib in CORPUS_GIB:
@@ -95,7 +95,7 @@ def speed_up(work: str, one: float, two: float) -> Row:
 
 
 def grown(work: str, points: Points, note: str) -> Row:
-    """A row whose figure is the growth's exponent between its two largest sizes: 1 is linear."""
+    """A row with the exponent of the growth between the two largest sizes; 1 is linear."""
     (smaller, before, _), (larger, after, _) = sorted(points)[-2:]
     exponent = float(np.log(after / before) / np.log(larger / smaller))
     times = ", ".join(f"{seconds:.3g}" for _, seconds, _ in points)
@@ -110,7 +110,7 @@ def grown(work: str, points: Points, note: str) -> Row:
 
 
 def write_recording(path: Path, minutes: int) -> None:
-    """Syllables of noise, four a second, which the detector takes for speech."""
+    """Write bursts of noise, four per second, which the detector takes for speech."""
     import soundfile
 
     minute = noise(60.0) * (np.arange(60 * RATE_HZ) % (RATE_HZ // 4) < RATE_HZ // 5)
@@ -132,7 +132,7 @@ def in_own_process(work: str, *arguments: str) -> dict[str, float]:
 
 
 def one_manifest(size: str, folder: str) -> dict[str, float]:
-    """Seconds for a manifest of so many rows: read, random folds, speaker folds."""
+    """Seconds to read a manifest of this size, and to make random and speaker folds."""
     from affekt.data.manifest import Manifest
     from affekt.data.protocols import make_folds
 
@@ -157,7 +157,7 @@ def write_manifest(path: Path, size: int) -> None:
 
 
 def one_corpus(gib: str, folder: str) -> dict[str, float]:
-    """Seconds to read every waveform of a cache in random order, with a bound on what may be allocated."""
+    """Seconds to read every waveform of a cache in random order, with a memory limit."""
     import resource
 
     from affekt.data.waveform_store import WaveformStore
@@ -200,7 +200,7 @@ def some_decoding(jobs: str, *paths: str) -> dict[str, float]:
 
 
 def some_trainings(jobs: str) -> dict[str, float]:
-    """Two trainings of two epochs on the synthetic corpus, one thread each."""
+    """Train twice for two epochs on the synthetic corpus, with one thread each."""
     from affekt import LABEL_SETS, prepare, resolve, run_experiment
     from affekt.data.corpora import synthetic
     from affekt.training.recipes import Recipe
@@ -227,7 +227,7 @@ def timed(found: dict[str, float], name: str, work: Callable[[], object]) -> obj
 
 
 def peak_megabytes() -> float:
-    """The largest memory of this process that no file backs, as far as Linux tells; else all of it."""
+    """Peak anonymous memory of this process on Linux; elsewhere its peak memory."""
     status = Path("/proc/self/status").read_text().splitlines()
     facts = {line.split(":")[0]: line.split()[1] for line in status if line.endswith(" kB")}
     return (int(facts["VmHWM"]) - int(facts["RssFile"])) * 1_024 / 1e6

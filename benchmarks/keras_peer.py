@@ -1,4 +1,4 @@
-"""The paper's network in the paper's toolkit, as a peer: `python -m benchmarks.keras_peer [--bfloat16]`."""
+"""The paper's network in Keras, the paper's toolkit: `python -m benchmarks.keras_peer [--bfloat16]`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build() -> Any:
 
 
 def trainable_parameters(model: Any) -> int:
-    """Without the running averages of the normalization."""
+    """Number of parameters without the running statistics of batch norm."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 

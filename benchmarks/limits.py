@@ -1,4 +1,4 @@
-"""What the machine can do, measured: the roofs that the other figures are held against."""
+"""Measured limits of the machine, with which the other figures are compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES = ((128, 128, 375, 20), (128, 64, 188, 10), (64, 64, 94, 5), (64, 64, 47,
 
 
 def rows(setting: Setting) -> list[Row]:
-    """Matrix products in three precisions, copying, and the network's own convolutions, all on all cores."""
+    """Matrix products in three precisions, copying, and the network's convolutions, on all cores."""
     torch.set_num_threads(setting.cores)
     works = {BF16: matrices(torch.bfloat16), FP32: matrices(torch.float32), INT8: int8_matrices(setting.cores)}
     gflop = dict.fromkeys(works, 2e-9 * SIZE**3)
@@ -53,7 +53,7 @@ def matrices(kind: torch.dtype) -> Callable[[], object]:
 
 
 def int8_matrices(threads: int) -> Callable[[], object]:
-    """The same in onnxruntime, of unsigned with signed bytes, as a quantized network multiplies."""
+    """The same in onnxruntime with unsigned and signed bytes, as in a quantized network."""
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper
@@ -77,7 +77,7 @@ def int8_matrices(threads: int) -> Callable[[], object]:
 
 
 def convolutions(batch: int) -> Callable[[], object]:
-    """Convolutions 2 to 6, one after the other, bfloat16, channels last."""
+    """Convolutions 2 to 6 in sequence, bfloat16, channels last."""
     layers, inputs = [], []
     for incoming, outgoing, frames, mels in IMAGES:
         layer = torch.nn.Conv2d(incoming, outgoing, 3, padding=1).to(torch.bfloat16, memory_format=torch.channels_last)
@@ -94,7 +94,7 @@ def convolutions(batch: int) -> Callable[[], object]:
 
 
 def copying() -> Callable[[], object]:
-    """A copy that no cache holds, in large pages of one array."""
+    """A copy that is larger than the caches."""
     source = torch.ones(COPIED_BYTES // 4)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)

@@ -1,14 +1,14 @@
-"""A server under load, on loopback, in processes of its own: good requests first, then all kinds at twice its capacity.
+"""A server under load, on loopback, in its own processes: valid requests, then all kinds at twice its capacity.
 
     python -m benchmarks.load [--clients 64] [--seconds 60] [--minutes 10] [--rate HZ] [--engine ray] [-o OUT]
 
-1. *good*: as many clients as asked for, each of which asks again as soon as it has its answer. This gives the capacity.
-2. *mixed*: requests arrive at random moments, twice as many a second as that, whatever becomes of the others; a part of
-   them is bad, slow, aborted, huge or a timeline. The server has two workers, and one is killed a third of the way.
+1. *good*: clients that send the next request when they have their answer. This gives the capacity.
+2. *mixed*: requests arrive at random times at twice that rate, independent of the answers; some are invalid, slow,
+   aborted, huge or for timelines. The server has two workers, one of which is killed after a third of the time.
 
-Every answer to a good request is compared with the library's to the same recording alone, bit for bit. What a server
-must keep to is checked (`CHECKS`), and the exit code is 1 if it does not. The clients share the server's machine; how
-late their own event loop was is told beside the times that they measure.
+Every answer to a valid request is compared with the library's answer to the same recording, bit for bit. The
+requirements (`CHECKS`) are checked; the exit code is 1 if one is not met. The clients share the server's machine; the
+lag of their own event loop is reported beside the latencies.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STEADY_SECONDS = 60.0  # once the queues have had the time to fill
 
 @dataclass
 class Tally:
-    """What has happened so far."""
+    """Counts and latencies so far."""
 
     statuses: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
     seconds: list[float] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said."""
+    """The server's answer."""
 
     status: int
     head: bytes
@@ -77,7 +77,7 @@ class Answer:
 
 
 class Client:
-    """One client's connection. As plain as can be: the clients should leave the machine to the server."""
+    """The connection of a client, implemented simply so that clients use little CPU time."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -113,7 +113,7 @@ class Client:
                 await asyncio.sleep(pause_seconds)
 
     def close(self) -> None:
-        """Leave, whatever is on its way."""
+        """Close the connection at once."""
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
@@ -121,7 +121,7 @@ class Client:
 
 @dataclass
 class Load:
-    """The clients' side: recordings, what the library says to each, and the tally."""
+    """State of the clients: recordings, the library's answers, and the tally."""
 
     port: int
     contents: list[bytes]
@@ -189,7 +189,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Server:
-    """`affekt serve` in a process of its own, or a supervisor with its workers."""
+    """`affekt serve` in its own process, or a supervisor with its workers."""
 
     url: str
     process: subprocess.Popen[str]
@@ -199,19 +199,19 @@ class Server:
         return int(self.url.rpartition(":")[2])
 
     def workers(self) -> list[int]:
-        """Processes that serve."""
+        """Process ids of the workers."""
         pid = self.process.pid
         children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         return [child for child in children if b"spawn_main" in _read(f"/proc/{child}/cmdline")] or [pid]
 
     def memory_mib(self) -> float:
-        """Memory of all that serve."""
+        """Memory of all server processes."""
         pages = [int((_read(f"/proc/{pid}/statm").split() or [b"0", b"0"])[1]) for pid in self.workers()]
         return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _read(path: str) -> bytes:
-    """A file of /proc, which may be gone by now."""
+    """A file of /proc, which may have disappeared."""
     try:
         return Path(path).read_bytes()
     except OSError:
@@ -220,7 +220,7 @@ def _read(path: str) -> bytes:
 
 @contextmanager
 def serving(options: argparse.Namespace, workers: int) -> Iterator[Server]:
-    """A server that is ready."""
+    """A running server that is ready."""
     words = [sys.executable, "-m", "affekt", "serve", "--port", "0", "--workers", str(workers)]
     words += ["--engine", options.engine, *(["--model", str(options.model)] if options.model else [])]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
@@ -237,7 +237,7 @@ def serving(options: argparse.Namespace, workers: int) -> Iterator[Server]:
 
 
 def wait_until_ready(url: str, patience_seconds: float = 60.0) -> float:
-    """Seconds until the server takes work."""
+    """Wait until the server is ready; return the seconds."""
     started = time.monotonic()
     while time.monotonic() < started + patience_seconds:
         try:
@@ -282,7 +282,7 @@ def main() -> int:
 
 
 def recordings(folder: Path | None) -> list[bytes]:
-    """What the clients send."""
+    """Recordings that the clients send."""
     rng = np.random.default_rng(0)
     if folder is None:
         lengths = rng.integers(1 * RATE_HZ, 8 * RATE_HZ, RECORDINGS)
@@ -302,7 +302,7 @@ Traffic = Callable[[Load, Server], Awaitable[dict[str, Any]]]
 
 
 def only_good(options: argparse.Namespace) -> Traffic:
-    """Clients that ask one good question after the other."""
+    """Clients that send one valid request after the other."""
 
     async def traffic(load: Load, server: Server) -> dict[str, Any]:
         end = time.monotonic() + options.seconds
@@ -318,7 +318,7 @@ def only_good(options: argparse.Namespace) -> Traffic:
 
 
 def all_kinds(options: argparse.Namespace, rate_hz: float) -> Traffic:
-    """Requests of all kinds that do not wait for each other, and the death of a worker."""
+    """Requests of all kinds at random times, while a worker is killed."""
 
     async def traffic(load: Load, server: Server) -> dict[str, Any]:
         seconds = 60 * options.minutes
@@ -388,7 +388,7 @@ async def watch_lateness(tally: Tally) -> None:
 
 
 def percentiles(seconds: Sequence[float]) -> list[float]:
-    """The 50th, 95th and 99th."""
+    """The 50th, 95th and 99th percentiles."""
     return np.percentile(seconds, [50, 95, 99]).tolist() if seconds else [float("nan")] * 3
 
 
@@ -429,7 +429,7 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
 
 
 def report(facts: dict[str, Any]) -> bool:
-    """Print everything; whether something was not kept to."""
+    """Print the results; return whether a requirement was not met."""
     failed = False
     for name, row in facts["rows"].items():
         arrivals = f"{row['arrivals_per_second']:.0f} a second" if "arrivals_per_second" in row else "one by one"

@@ -1,6 +1,7 @@
-"""Our training and prediction in batches, in a process of its own: `python -m benchmarks.own_training CORES`.
+"""affekt's training and batch prediction, in its own process: `python -m benchmarks.own_training CORES`.
 
-Free memory is kept between steps, as in :func:`affekt.training.fitting.fit`; in the peers' process theirs would be too.
+Freed memory is kept between steps, as in :func:`affekt.training.fitting.fit`; in one process, so would the
+alternatives'.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def full_clips() -> Clips:
 
 
 def real_clips() -> Clips | None:
-    """EmoDB's features; None where the corpus is absent."""
+    """EmoDB's features; None without the corpus."""
     folder = corpus("emodb")
     return Clips.from_waveforms([load(path) for path in recordings(folder)], FeatureConfig()) if folder else None
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.precision [--corpus emodb] [--system compact] [--folds 5] [--seeds 2] [--epochs 14] [-o FOLDER]
 
-Each pair starts from the same weights and sees the same batches in the same order; it differs in the precision of its
-training, and in which elements dropout happens to draw. Both are tested in float32. The system is compact by default,
-because float32 has no fused kernels and the paper's network would take an hour. Writes precision.json and precision.md.
+The trainings of a pair have the same initial weights and the same batches in the same order. They differ in precision
+and in the elements that dropout draws. Both are tested in float32. The default system is compact: float32 has no fused
+kernels, and the paper's network would take an hour. Writes precision.json and precision.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LABELS = LABEL_SETS["iemocap4"]
 
 
 def main() -> int:
-    """Train every pair and write what came out."""
+    """Train every pair and write the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="emodb")
     parser.add_argument("--system", default="compact")
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def compare(manifest: Manifest, options: argparse.Namespace) -> dict[str, Any]:
-    """UA and decisions of each fold and seed, in both precisions, and the tests on their differences."""
+    """UA and decisions of each fold and seed in both precisions, and tests of their differences."""
     recipe = find_recipe("quick")
     system = recipe.apply(resolve(options.system)[0])
     config = replace(recipe.train, max_epochs=options.epochs, patience=options.epochs)
@@ -88,7 +88,7 @@ def compare(manifest: Manifest, options: argparse.Namespace) -> dict[str, Any]:
 def train(
     system: System, clips: Clips, manifest: Manifest, fold: Fold, config: TrainConfig, precision: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and decisions on the test part of a fold."""
+    """Train on a fold; return labels and decisions of its test part."""
     index = {name: row for row, name in enumerate(manifest.ids)}
     classes = np.array([LABELS.classes.index(label) for label in manifest.labels], np.int64)
     parts: dict[str, Subset] = {
@@ -101,7 +101,7 @@ def train(
 
 
 def pair(fold: Fold, seed: int, trained: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """What both precisions decided, compared."""
+    """Compare the decisions of both precisions."""
     ua = {
         name: float(unweighted_accuracy(confusion_matrix(labels, decided, len(LABELS.classes))))
         for name, (labels, decided) in trained.items()
@@ -130,7 +130,7 @@ def tested(pairs: list[dict[str, Any]], fold: Fold) -> dict[str, Any]:
 
 
 def report(result: dict[str, Any]) -> str:
-    """A page of it."""
+    """The results as Markdown."""
     ua = {name: Figure.of([100 * one["ua"][name] for one in result["pairs"]], "%") for name in PRECISIONS}
     only = result["right only in"]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""One clip, from the waveform to probabilities, and a live stream's delay."""
+"""Latency of one clip, from waveform to probabilities, and of a live stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.worker import Worker
 
 TURNS, HOPS = 21, 30
 PAUSE_SECONDS = 0.1
-"""Until the threads of whoever had the last turn sleep."""
+"""Pause until the threads of the previous turn sleep."""
 WARM_UPS = 3
 WORK = "one 7.5 s clip, waveform to probabilities"
 FIRST_WORK = "the first 7.5 s clip after a pause, waveform to probabilities"
@@ -29,7 +29,7 @@ UNIT = "ms"
 
 
 def rows(setting: Setting) -> list[Row]:
-    """Our files beside a plain export and beside wav2vec2, on all cores and on one."""
+    """affekt's models, a plain export and wav2vec2, on all cores and on one."""
     threads = sorted({1, setting.cores}, reverse=True)
     with paper_models() as models:
         folder = models["int8"].parent
@@ -39,7 +39,7 @@ def rows(setting: Setting) -> list[Row]:
 
 
 def clip(folder: Path, threads: int, setting: Setting) -> list[Row]:
-    """Rows for so many threads, of clips in a row and of the first after a pause; with all wav2vec2 takes part."""
+    """Rows for a number of threads: consecutive clips and the first clip after a pause; on all cores also wav2vec2."""
     ways = [way for way in WAYS if way != "wav2vec2" or threads == setting.cores]
     with ExitStack() as stack:
         peers = {
@@ -55,7 +55,7 @@ def clip(folder: Path, threads: int, setting: Setting) -> list[Row]:
 
 
 def bursts(peers: Mapping[str, Worker]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Milliseconds of each way, the ways taking turns: of the first clip after a pause, and of each that follows it."""
+    """Milliseconds of each variant, in turns: the first clip after a pause, and those that follow."""
     first: dict[str, list[float]] = {way: [] for way in peers}
     following: dict[str, list[float]] = {way: [] for way in peers}
     for turn in range(-WARM_UPS, TURNS):
@@ -69,7 +69,7 @@ def bursts(peers: Mapping[str, Worker]) -> tuple[dict[str, list[float]], dict[st
 
 
 def clip_rows(each: dict[str, list[float]], work: str, setting: Setting | None) -> list[Row]:
-    """With a setting (all cores) also the rows with limits and targets."""
+    """Rows of the variants; with a setting (all cores) also those with limits and targets."""
     rate = setting.limits.get(INT8) if setting else None
     limit = {"limit": f"arithmetic as an {INT8}", "limit_value": 1_000 * forward_gflop() / rate} if rate else {}
     plain, half = "onnxruntime, plain fp32 export", Target("ratio", at_least=2.0) if setting else None
@@ -88,7 +88,7 @@ def clip_rows(each: dict[str, list[float]], work: str, setting: Setting | None) 
 
 
 def plain_model(pipeline: Pipeline) -> bytes:
-    """The network as torch.onnx writes it, from features to scores."""
+    """The network exported by torch.onnx, from features to scores."""
     scores = torch.nn.Module()
     scores.forward = lambda features: pipeline.network(features).scores  # type: ignore[method-assign]
     scores.network = pipeline.network
@@ -101,7 +101,7 @@ def plain_model(pipeline: Pipeline) -> bytes:
 
 
 def opensmile_row() -> Row:
-    """openSMILE's eGeMAPS functionals of one clip, which are features alone."""
+    """openSMILE's eGeMAPS functionals of one clip: features only."""
     work, peer = "features of one 7.5 s clip, 1 thread", "openSMILE eGeMAPS"
     try:
         import opensmile
@@ -117,7 +117,7 @@ def opensmile_row() -> Row:
 
 
 def stream(model: Path) -> Row:
-    """From the last sample of a hop to its answer, samples coming in pieces of 20 ms."""
+    """Delay from the last sample of a hop to its answer, with samples in blocks of 20 ms."""
     live = Recognizer.load(model).stream(activity="none")
     pieces = np.split(noise(HOPS * 1.0), HOPS * 50)
     delays: list[float] = []

@@ -1,4 +1,4 @@
-"""A line of the table: what was measured, beside what, how near to the limit, and whether the target is met."""
+"""Rows of the table: the measured work, the alternative, the limit and the target."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Figure:
     """A quantity measured several times.
 
     Attributes:
-        median, low, high: of the repeats; low and high are the quartiles.
-        unit: what it is counted in.
-        repeats: how many there were.
+        median, low, high: median and quartiles of the repeats.
+        unit: unit of measurement.
+        repeats: number of repeats.
 
     >>> print(Figure.of([3.0, 1.0, 2.0], "ms"))
     2 ms (1.5-2.5)
@@ -36,7 +36,7 @@ class Figure:
 
     @classmethod
     def of(cls, values: Sequence[float] | float, unit: str = "") -> Self:
-        """The figure of some repeats, or of a single measurement."""
+        """The figure of several repeats or of a single measurement."""
         low, median, high = np.quantile(np.atleast_1d(values), [0.25, 0.5, 0.75]).tolist()
         return cls(median, low, high, unit, np.size(values))
 
@@ -51,7 +51,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was to be reached, of the ratio or of our own figure.
+    """A target for the ratio or for affekt's own figure.
 
     >>> print(Target("ratio", at_least=4.5), Target("ours", at_most=250), sep="; ")
     ratio >= 4.5; <= 250
@@ -62,7 +62,7 @@ class Target:
     at_most: float | None = None
 
     def met(self, value: float) -> bool:
-        """Whether a value reaches it."""
+        """Whether a value meets the target."""
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line.
+    """One row.
 
     Attributes:
         work: what was done.
@@ -98,7 +98,7 @@ class Row:
 
     @property
     def share(self) -> float | None:
-        """The part of the limit that is reached, 1 at the limit.
+        """The achieved share of the limit.
 
         >>> Row("copying", Figure.of(40.0, "GB/s"), limit="memory", limit_value=50.0).share
         0.8
@@ -110,7 +110,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None without a target, or without what it speaks of."""
+        """Whether the target is met; None without a target or its value."""
         figure = self.ratio if self.target and self.target.of == "ratio" else self.ours
         return None if self.target is None or figure is None else self.target.met(figure.median)
 
@@ -120,14 +120,14 @@ class Row:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_dict` made, perhaps read back from JSON."""
+        """The inverse of :meth:`to_dict`."""
         figures = {name: data[name] and Figure(**data[name]) for name in ("ours", "theirs", "ratio")}
         target = data["target"] and Target(**data["target"])
         return cls(**{**data, **figures, "target": target, "points": tuple(map(tuple, data["points"]))})
 
 
 def compared(work: str, ours: Sequence[float], peer: str, theirs: Sequence[float], unit: str, **rest: Any) -> Row:
-    """A row beside a peer; the ratio is taken turn by turn, so that a slow moment of the machine slows both.
+    """A row with an alternative. The ratio is taken turn by turn, so that slow moments of the machine affect both.
 
     >>> row = compared("sorting", [1.0, 2.0], "theirs", [4.0, 6.0], "ms")
     >>> row.ratio.median
@@ -141,7 +141,7 @@ def compared(work: str, ours: Sequence[float], peer: str, theirs: Sequence[float
 def seconds_in_turns(
     calls: Mapping[str, Callable[[], object]], turns: int, warm_ups: int = 1, pause_seconds: float = PAUSE_SECONDS
 ) -> dict[str, list[float]]:
-    """Seconds of each call, the calls taking turns; what gives a float back has timed itself."""
+    """Seconds of each call, in turns; a call that returns a float has timed itself."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(-warm_ups, turns):
         for name, call in calls.items():

@@ -1,4 +1,4 @@
-"""What all benchmarks share: where things are, the paper's network, and how much arithmetic it is."""
+"""Shared by all benchmarks: paths, the paper's network, and its number of operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_CORPUS = "not measured: no corpus {}; set AFFEKT_CORPORA to the folder that h
 
 @dataclass(frozen=True)
 class Setting:
-    """What a benchmark may use.
+    """Environment of a benchmark.
 
     Attributes:
         limits: what the machine can do, as measured at the start of this run; by name.
@@ -36,12 +36,12 @@ class Setting:
 
     @property
     def cores(self) -> int:
-        """What this process may run on."""
+        """Number of cores that this process may use."""
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def corpus(name: str) -> Path | None:
-    """The folder of a real corpus, found as the tests find it; None where it is absent."""
+    """The folder of a real corpus, as the tests find it; None if it is absent."""
     folder = Path(os.environ.get("AFFEKT_CORPORA", REPOSITORY.parent / "shared" / "corpora")) / name
     return folder if folder.is_dir() else None
 
@@ -60,7 +60,7 @@ def noise(seconds: float = CLIP_SECONDS, seed: int = 0) -> NDArray[np.float32]:
 
 @contextmanager
 def paper_models() -> Iterator[dict[str, Path]]:
-    """The paper's network with random weights, which take as long as trained ones, as our files float32 and int8."""
+    """The paper's network with random weights, in float32 and int8; the time does not depend on the weights."""
     from affekt.export.onnx_file import Description, export
     from affekt.export.onnx_file import noise as some_noise
 
@@ -110,7 +110,7 @@ def forward_gflop(first: bool = True) -> float:
 
 
 def training_gflop() -> float:
-    """Forward, and twice that backward (by inputs and by weights), but for the first layer's inputs, which are data.
+    """Operations of a training step: forward, and twice that backward, without the inputs of the first layer.
 
     >>> round(training_gflop() / forward_gflop(), 2)
     2.97
@@ -130,7 +130,7 @@ sys.exit(code)
 
 
 def fresh_process(words: Sequence[str], python: str | Path = sys.executable) -> tuple[float, float]:
-    """Seconds and largest memory in MB of `affekt WORDS` in a process of its own."""
+    """Seconds and peak memory in MB of `affekt WORDS` in a fresh process."""
     start = perf_counter()
     done = subprocess.run([str(python), "-c", PROGRAM, *words], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -12,7 +12,7 @@ COLUMNS = ("work", "ours", "peer", "ratio", "limit", "share", "target", "")
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row's words, one for each of :data:`COLUMNS`."""
+    """Cells of a row, one for each of :data:`COLUMNS`."""
     share, met = row.share, row.met
     return (
         row.work,
@@ -27,7 +27,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """Aligned columns, and the notes below."""
+    """The table in aligned columns, with notes below."""
     lines = [COLUMNS, *map(cells, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     table = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -35,7 +35,7 @@ def text(rows: Sequence[Row]) -> str:
 
 
 def markdown(rows: Sequence[Row], facts: Mapping[str, Any], title: str) -> str:
-    """A page: what was measured with what, the table, the notes."""
+    """The table as a Markdown page, with machine and notes."""
     lines = [COLUMNS, ("---",) * len(COLUMNS), *map(cells, rows)]
     table = ["| " + " | ".join(word.replace("|", "/") for word in line) + " |" for line in lines]
     known = [f"* {name}: {value}" for name, value in facts.items()]
@@ -44,7 +44,7 @@ def markdown(rows: Sequence[Row], facts: Mapping[str, Any], title: str) -> str:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Seconds and memory against size, a column for each row that has points, both axes logarithmic."""
+    """Plot seconds and memory by size, one column per row with points, on logarithmic axes."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -1,4 +1,4 @@
-"""`affekt predict FOLDER` on a real corpus, where its time goes, and how busy preparing a corpus keeps the cores."""
+"""`affekt predict FOLDER` on a real corpus, a breakdown of its time, and the CPU utilization of preparing a corpus."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Floats = NDArray[np.float32]
 
 
 def rows(setting: Setting) -> list[Row]:
-    """All of nEMO."""
+    """Rows for all of nEMO."""
     folder = corpus("nemo")
     if folder is None:
         works = ("affekt predict FOLDER, nemo", "preparing nemo: cores kept busy")
@@ -43,7 +43,7 @@ def rows(setting: Setting) -> list[Row]:
 
 
 def predict_row(folder: Path, paths: Sequence[Path], setting: Setting) -> Row:
-    """Times real time, the start of the program included; the limit is decoding alone on all cores."""
+    """Speed as a multiple of real time, including start-up; the limit is decoding alone on all cores."""
     python = setting.core or Path(sys.executable)
     command = [str(python.absolute()), "-m", "affekt", "predict", str(folder), "--format", "jsonl"]
     speeds, alone, heard_seconds = [], [], 0.0
@@ -62,7 +62,7 @@ def predict_row(folder: Path, paths: Sequence[Path], setting: Setting) -> Row:
 
 
 def decoding_seconds(paths: Sequence[Path], processes: int) -> float:
-    """Of processes that have started and imported what they need."""
+    """Seconds of decoding in processes that are already running."""
     work = "lambda paths: sum(len(load(path)) for path in paths)"
     with WorkerProcesses(eval, processes, work, {"load": audio.load}) as decoders:
         list(decoders.map([list(paths[:1])] * 4 * processes))
@@ -73,7 +73,7 @@ def decoding_seconds(paths: Sequence[Path], processes: int) -> float:
 
 
 def shares(paths: Sequence[Path]) -> str:
-    """Milliseconds a recording on one thread: decoding, features, network."""
+    """Milliseconds per recording on one thread: decoding, features, network."""
     chosen = [paths[index] for index in np.random.default_rng(0).choice(len(paths), min(SAMPLED, len(paths)), False)]
     recognizer = Recognizer.load(threads=1)
     start = perf_counter()
@@ -91,7 +91,7 @@ def shares(paths: Sequence[Path]) -> str:
 
 
 def front_end_share(waveforms: Sequence[Floats]) -> float:
-    """The part of the model's time before its first convolution, by onnxruntime's own profile."""
+    """Share of the model's time before its first convolution, by onnxruntime's profiler."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.enable_profiling = 1, True
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +120,7 @@ WaveformStore.open(Manifest.read(sys.argv[1]), sys.argv[2])
 
 
 def preparation_rows(folder: Path, setting: Setting) -> list[Row]:
-    """Checking a release, and decoding it into the cache that training reads: CPU seconds by wall seconds and cores."""
+    """CPU utilization of checking a release and of decoding it into the cache."""
     target, limit = Target("ours", at_least=95), {"limit": f"{setting.cores} cores", "limit_value": 100.0}
     with tempfile.TemporaryDirectory() as scratch:
         manifest = str(Path(scratch) / "nemo.csv")

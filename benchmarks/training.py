@@ -1,4 +1,4 @@
-"""Training and prediction in batches, beside Keras and beside plain PyTorch."""
+"""Training and batch prediction, compared with Keras and plain PyTorch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNIT = "ms an utterance"
 
 
 def rows(setting: Setting) -> list[Row]:
-    """Steps of 32 full clips, and an epoch of EmoDB as it is."""
+    """Steps of 32 full clips, and an epoch of EmoDB at its own lengths."""
     torch.set_num_threads(setting.cores)
     with (
         Worker("benchmarks.keras_peer") as keras,
@@ -46,7 +46,7 @@ def rows(setting: Setting) -> list[Row]:
 
 
 def check_parameters(theirs: int) -> None:
-    """The peer must train the same network."""
+    """Check that the alternative has the same number of parameters."""
     ours = sum(row.parameters for row in parameter_ledger(NetworkConfig(), len(CLASSES)))
     if ours != theirs:
         raise RuntimeError(f"Keras' network has {theirs:,} parameters, ours {ours:,}")
@@ -83,7 +83,7 @@ def emodb_row(each: dict[str, list[float]], utterances: int, mean_seconds: float
 
 
 def plain_step(kind: torch.dtype) -> Callable[[], object]:
-    """The same network by PyTorch's own layers, as one would write it."""
+    """A step of the same network with PyTorch's layers."""
     network = Network(NetworkConfig(), mels=40, classes=len(CLASSES)).train()
     clips, labels = torch.randn(BATCH, 750, 40), torch.arange(BATCH) % len(CLASSES)
     if kind == torch.bfloat16:

@@ -1,10 +1,10 @@
-"""What each part of the robust recipe is worth, and what might be added to it, on validation speakers.
+"""Ablation of the robust recipe, and candidate additions, on validation speakers.
 
     python scripts/ablation.py emodb.csv -o results/ablation [--with ravdess.csv] [--rows recipe,no-warp]
         [--system compact] [--epochs 16] [--folds 5] [--seeds 1]
 
-Trains the system by the recipe and by changed ones, on the training speakers of each fold, and scores the validation
-speakers. Test speakers take no part. A file for each corpus keeps every job; the same command goes on with the rest.
+Trains the system with the recipe and with variants on the training speakers of each fold, and scores the validation
+speakers. Test speakers are not used. A file per corpus holds the jobs; the same command resumes.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ EVERY_FOLD = 5
 
 @dataclass(frozen=True)
 class Change:
-    """A row of the ablation: what differs from the recipe.
+    """A row of the ablation: the difference from the recipe.
 
     Attributes:
-        words: for the table.
+        words: description in the table.
         recipe, system: changed fields; of `recipe`, nested as TOML would have them.
         normalize: features by the mean and deviation of their "utterance" or their "speaker".
         corpora: whether the other corpora's utterances are trained on as well.
@@ -100,7 +100,7 @@ ROWS: Mapping[str, Change] = {
 
 
 def changed(base: Recipe, change: Change, epochs: int) -> Recipe:
-    """The recipe of a row, for exactly so many epochs."""
+    """The recipe of a row, with a fixed number of epochs."""
     recipe = merge(base, change.recipe, where="ablation")
     return replace(recipe, train=replace(recipe.train, max_epochs=epochs, min_steps=0, patience=epochs))
 
@@ -155,7 +155,7 @@ class Bench:
         return kept
 
     def run(self, name: str, fold: Fold, seed: int) -> bool:
-        """Train and keep one job; False if it is there already."""
+        """Train one job and store it; return False if it is there already."""
         change = ROWS[name]
         row = self.kept["rows"].setdefault(name, {"change": change.words, "jobs": {}})
         key = f"{fold.index}/{seed}"
@@ -208,7 +208,7 @@ def table(ablation: Ablation) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run what is left, one job after the other, and print the table."""
+    """Run the remaining jobs one by one and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)

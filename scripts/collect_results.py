@@ -1,9 +1,9 @@
-"""Copy what a run measured, but not its weights, into results/: small files that a reader can check.
+"""Copy the results of a run, without its weights, into results/.
 
 python scripts/collect_results.py runs/emodb-random results/emodb-random
 
-The geometry of the deep features goes along as a table, with the hashes of the features that it was computed from. Of a
-run that was only planned (`affekt experiment --plan`) the plan and the costs are copied.
+The geometry of the deep features is copied as a table, with the hashes of the features. Of a run that was only planned
+(`affekt experiment --plan`), the plan and the costs are copied.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from affekt.runtime.atomic_files import write_bytes
 
 
 def collect(run: Path, target: Path) -> None:
-    """Copy a run's small files, and write its summary and its report in Markdown beside them.
+    """Copy the small files of a run, and write its summary and its report in Markdown.
 
-    Drawings of deep features that an earlier copy has and this run has no more are kept.
+    Plots of deep features that an earlier copy has and this run lacks are kept.
     """
     directory = RunDirectory(run)
     results = Results.read(run) if directory.has_results else None

@@ -1,13 +1,14 @@
-"""Faults on purpose: an experiment is killed, its disk filled, its files removed and changed. Nothing may be lost.
+"""Fault injection: an experiment is killed, its disk filled, its files removed and changed. No result may be lost.
 
     python scripts/faults.py [--kills 25] [--damages 60] [--full 6] [--pairs 2] [--seed 0] [-o results/reliability]
 
-A small experiment on synthetic voices runs once undisturbed. Then, each in a folder of its own, it suffers a fault and
-is started again by the same command. Either its `summary.json` is then the undisturbed one, bit for bit ("recovered"),
-or the command refuses and names the damaged file ("refused"). All else is a loss, and the exit code 1.
+A small experiment on synthetic voices runs once without faults. Then copies of it, each in its own folder, get a fault
+and are restarted with the same command. Either `summary.json` is then equal to the original, bit for bit
+("recovered"), or the command refuses and names the damaged file ("refused"). Everything else is a loss, with exit code
+1.
 
-The command is `affekt experiment`, in a process forked from this one, so that libraries are imported once and not two
-hundred times. Moments of death, files and bits are drawn from the seed.
+The command is `affekt experiment` in a forked process, so that libraries are imported once and not two hundred times.
+Times of kills, files and bits are drawn from the seed.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ RECOVERED, REFUSED, LOST = "recovered", "refused", "lost"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and all that it said."""
+    """Exit code and output of a command."""
 
     code: int
     said: str
@@ -89,7 +90,7 @@ class Ended:
 
 @dataclass
 class Bench:
-    """Where the experiments are, and what has become of them.
+    """Folders of the experiments, and outcomes.
 
     Attributes:
         root: holds the corpus, the undisturbed experiment (`finished`), one killed in its training (`unfinished`), and
@@ -110,7 +111,7 @@ class Bench:
     pending: deque[tuple[str, Path, str, BaseProcess]] = field(default_factory=deque)
 
     def prepare(self) -> None:
-        """The corpus, and the undisturbed experiment; both are refused if a second one gives another summary."""
+        """The corpus and the original experiment; a second run must give the same summary."""
         empty = self.root / "empty"
         synthetic.write(empty / "corpus", SPEAKERS, SENTENCES)
         write_bytes(empty / "systems.toml", SYSTEMS.encode())
@@ -130,11 +131,11 @@ class Bench:
         stop(process)
 
     def copy(self, name: str) -> Path:
-        """A folder like `empty`, `finished` or `unfinished`, to be disturbed."""
+        """A copy of `empty`, `finished` or `unfinished`, to be damaged."""
         return Path(shutil.copytree(self.root / name, self.root / f"{next(self.numbers):03d}"))
 
     def start(self, folder: Path, largest_bytes: int | None = None) -> BaseProcess:
-        """`affekt experiment` in a process of its own; with `largest_bytes`, no file can grow beyond that."""
+        """Start `affekt experiment` in its own process; `largest_bytes` limits the size of its files."""
         process = multiprocessing.get_context("fork").Process(target=command, args=(folder, largest_bytes))
         process.start()
         return process
@@ -144,12 +145,12 @@ class Bench:
         return ended(self.start(folder, largest_bytes), folder)
 
     def judge(self, fault: str, folder: Path, damaged: str = "") -> None:
-        """Start the disturbed experiment again; `settle` notes whether it came back, while the next is disturbed."""
+        """Restart the damaged experiment; `settle` records the outcome while the next one is damaged."""
         self.pending.append((fault, folder, damaged, self.start(folder)))
         self.settle(leave=1)
 
     def settle(self, leave: int = 0) -> None:
-        """Wait for experiments that were started again, but for the last `leave`."""
+        """Wait for restarted experiments, except for the last `leave`."""
         while len(self.pending) > leave:
             self._conclude(*self.pending.popleft())
 
@@ -172,7 +173,7 @@ class Bench:
 
 
 def command(folder: Path, largest_bytes: int | None) -> None:
-    """What a forked process does: it is `affekt experiment`, whose output goes into a file beside its folder."""
+    """Entry point of a forked process: `affekt experiment`, with its output in a file beside its folder."""
     log = os.open(log_of(folder), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -202,7 +203,7 @@ def stop(process: BaseProcess) -> None:
 
 
 def kill(bench: Bench) -> None:
-    """Death at any moment, from the first file of the cache to the last of the report."""
+    """Kill the command at any time, from the first file of the cache to the last of the report."""
     folder = bench.copy("empty")
     process = bench.start(folder)
     process.join(bench.rng.uniform(0, 0.95) * bench.seconds)
@@ -211,7 +212,7 @@ def kill(bench: Bench) -> None:
 
 
 def kill_two(bench: Bench) -> None:
-    """Two processes on one run directory, of which one dies; the other must finish, and a third find it so."""
+    """Two processes on one run directory; one is killed, the other must finish, and a third must accept the result."""
     folder = bench.copy("empty")
     victim, other = bench.start(folder), bench.start(folder)
     victim.join(bench.rng.uniform(0.2, 0.9) * bench.seconds)
@@ -223,7 +224,7 @@ def kill_two(bench: Bench) -> None:
 
 
 def run_two(bench: Bench) -> None:
-    """Two processes on one run directory; both must end well."""
+    """Two processes on one run directory; both must succeed."""
     folder = bench.copy("empty")
     both = [bench.start(folder), bench.start(folder)]
     codes = [ended(process, folder).code for process in both]
@@ -233,7 +234,7 @@ def run_two(bench: Bench) -> None:
 
 
 def leave_a_lock(bench: Bench) -> None:
-    """The lock of a job whose holder was killed, in the file of which now stands what another program left there."""
+    """A stale lock of a killed job whose file holds the text of another program."""
     folder = bench.copy("unfinished")
     locks = list(folder.glob("run/**/.lock"))
     if not locks:
@@ -244,7 +245,7 @@ def leave_a_lock(bench: Bench) -> None:
 
 
 def damage(bench: Bench, pattern: str, how: str) -> None:
-    """One file removed, cut in half, or with one bit changed."""
+    """Remove a file, cut it in half, or flip one bit."""
     folder = bench.copy("unfinished" if pattern == STATE else "finished")
     (path, *_) = folder.glob(pattern)
     content = bytearray(path.read_bytes())
@@ -262,7 +263,7 @@ def damage(bench: Bench, pattern: str, how: str) -> None:
 
 
 def fill(bench: Bench, mounted: bool) -> None:
-    """No more room on the disk in the middle of it; then room again."""
+    """A full disk during the run; then enough space again."""
     folder, fault = bench.copy("empty"), "disk full"
     with small_disk(folder, bench.rng.uniform(0.05, 0.95) * size_of(bench.root / "finished"), mounted) as (limit, grow):
         full = bench.run(folder, limit)
@@ -280,7 +281,7 @@ def size_of(folder: Path) -> int:
 
 @contextmanager
 def small_disk(folder: Path, size_bytes: float, mounted: bool) -> Iterator[tuple[int | None, Callable[[], object]]]:
-    """A disk of that size at `folder` (with what is there already), and how it grows; or a limit on files instead."""
+    """Mount a small disk at `folder`, with its contents, and a way to enlarge it; or limit file sizes instead."""
     if not mounted:
         yield max(4_096, int(size_bytes / 8)), lambda: None
         return
@@ -335,7 +336,7 @@ def main() -> int:
 
 
 def disturb(bench: Bench, options: argparse.Namespace, mounted: bool) -> None:
-    """All faults; the first damages are every file once in every way, the others single bits."""
+    """All faults; first every file is damaged once in every way, then single bits."""
     for _ in range(options.kills):
         kill(bench)
     ways = [(name, WAYS[(turn + place) % len(WAYS)]) for turn in range(len(WAYS)) for place, name in enumerate(FILES)]

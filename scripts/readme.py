@@ -1,7 +1,7 @@
 """Write the generated blocks of README.md: the output of `affekt predict`, and the table of results.
 
     python scripts/readme.py            write them
-    python scripts/readme.py --speech   make the synthetic recordings of examples/ anew first
+    python scripts/readme.py --speech   write the synthetic recordings of examples/ first
 
 Every figure is from results/, from the bundled model or from a command that is run here; a test compares the blocks.
 """

@@ -1,4 +1,4 @@
-"""results/reliability.md from what the harnesses measured (results/reliability/*.json): no figure in it is typed.
+"""Write results/reliability.md from the measurements in results/reliability/*.json.
 
 make faults fuzz load
 python scripts/reliability.py [results/reliability]
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def page(folder: Path) -> str:
-    """The page for the measurements in a folder; a missing one is named, with its command."""
+    """The page for the measurements in a folder; missing ones are named, with their command."""
     parts = {"faults": faults, "fuzz": fuzz, "load": load}
     lines = ["# Reliability", "", "Written by `python scripts/reliability.py` from what the commands below measured."]
     for name, part in parts.items():

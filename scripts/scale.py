@@ -1,11 +1,11 @@
-"""What it takes to recognize very many hours: cost, storage, network, and which of them lies in the way.
+"""Cost, storage and network of recognizing millions of hours, and the bottleneck.
 
     python scripts/scale.py --measure            measure this machine's rates: results/scale/rates.json, half a minute
-    python scripts/scale.py                      work the sheet out and write it into docs/scale.md
-    python scripts/scale.py --print --hours 1e6 --days 1 --core-hour-price 0.02      for other inputs: print it
+    python scripts/scale.py                      compute the tables and write them into docs/scale.md
+    python scripts/scale.py --print --hours 1e6 --days 1 --core-hour-price 0.02      other inputs: print the tables
 
-Rates are measured, with one core at work; sizes are those of synthetic voices, encoded. Prices, days, and what a node
-has are assumptions, each an option; the sheet lists them all.
+Rates are measured on one core; sizes are those of encoded synthetic voices. Prices, days and the properties of a node
+are assumptions; each is an option and listed in the tables.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ENCODINGS = {"WAV, 16 bit": ("WAV", "PCM_16"), "FLAC": ("FLAC", "PCM_16"), "Opus
 
 @dataclass(frozen=True)
 class Rates:
-    """What was measured, on one core of the machine that it names.
+    """Measured rates of one core of a machine.
 
     Attributes:
         machine: processor and cores.
@@ -64,7 +64,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is assumed."""
+    """Assumptions."""
 
     hours: float = 1e7
     days: float = 7.0
@@ -88,7 +88,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Sheet:
-    """What follows, for audio in one encoding.
+    """Results for audio in one encoding.
 
     Attributes:
         clips: recordings.
@@ -114,17 +114,17 @@ class Sheet:
 
     @property
     def bottleneck(self) -> str:
-        """The slowest part."""
+        """The bottleneck."""
         return max(self.seconds_per_clip, key=self.seconds_per_clip.__getitem__)
 
     @property
     def dearest(self) -> str:
-        """What costs most."""
+        """The largest cost."""
         return "the cores" if self.compute_price > self.storage_price else "keeping the audio"
 
 
 def work_out(rates: Rates, inputs: Inputs, bytes_per_hour: float) -> Sheet:
-    """The sheet for audio of so many bytes an hour.
+    """Compute the results for audio with this number of bytes per hour.
 
     >>> rates = Rates("", 3.6, 0.036, 0.0, 0.001, 100.0, {})
     >>> sheet = work_out(rates, Inputs(hours=1000.0, days=1.0, node_cores=5, node_gigabits=1.0), 1e8)
@@ -160,7 +160,7 @@ def work_out(rates: Rates, inputs: Inputs, bytes_per_hour: float) -> Sheet:
 
 
 def measure() -> Rates:
-    """This machine's rates, each the best of a few runs."""
+    """Measure this machine's rates, each the best of a few runs."""
     with tempfile.TemporaryDirectory() as place:
         clips = _clips(Path(place) / "voices")
         sizes = {name: _encode(clips, Path(place), *kind) for name, kind in ENCODINGS.items()}
@@ -189,7 +189,7 @@ def _clips(folder: Path) -> list[NDArray[np.float32]]:
 
 
 def _encode(clips: Sequence[NDArray[np.float32]], folder: Path, container: str, encoding: str) -> float:
-    """Write the clips; bytes of an hour of them."""
+    """Write the clips; return the bytes per hour."""
     total = 0
     for number, clip in enumerate(clips):
         path = folder / f"{number:02}.{container.lower()}"
@@ -218,7 +218,7 @@ def _print(answers: Sequence[Any]) -> None:
 
 
 def render(rates: Rates, inputs: Inputs) -> str:
-    """The sheet as Markdown."""
+    """The tables as Markdown."""
     return "\n".join([*_rate_lines(rates), "", *_input_lines(inputs), "", *_sheet_lines(rates, inputs), ""])
 
 
@@ -274,7 +274,7 @@ def _sheet_lines(rates: Rates, inputs: Inputs) -> Iterator[str]:
 
 
 def insert(page: str, sheet: str) -> str:
-    """The page with the sheet between its two marks."""
+    """The page with the tables between its two markers."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{sheet}\n{END}{after}"
