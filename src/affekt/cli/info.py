@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from affekt.data.training_audio import readable
 from affekt.runtime.environment import environment
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _checkpoint_facts(path: Path) -> Iterable[tuple[str, str]]:
     yield "input", f"{system.features.sample_rate_hz} Hz mono, up to {system.features.clip_seconds:g} s"
     yield "trainable parameters", f"{_total(ledger(network)):,}"
     yield "temperature", f"{checkpoint.temperature:.3f}"
-    for name, value in checkpoint.provenance.items():
+    for name, value in readable(checkpoint.provenance).items():
         yield f"provenance.{name}", str(value)
 
 

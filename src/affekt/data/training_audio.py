@@ -20,6 +20,8 @@ from typing import Any
 
 KEY = "training_audio"
 """Where a card's provenance holds it."""
+UNNAMED = "own"
+"""Stands for utterances whose corpus has no name; such corpora are known by their hashes alone."""
 
 _BYTES = 4
 
@@ -28,7 +30,7 @@ def describe(corpora: Sequence[str], hashes: Sequence[str]) -> dict[str, dict[st
     """The table for a model's provenance.
 
     Args:
-        corpora: corpus of each utterance that trained the model or chose its epoch; may be empty text.
+        corpora: corpus of each utterance that trained the model or chose its epoch; empty text is :data:`UNNAMED`.
         hashes: hexadecimal content hash of each.
 
     Returns:
@@ -41,9 +43,10 @@ def describe(corpora: Sequence[str], hashes: Sequence[str]) -> dict[str, dict[st
     """
     if len(corpora) != len(hashes):
         raise ValueError(f"{len(corpora)} corpora for {len(hashes)} hashes")
+    named = [name or UNNAMED for name in corpora]
     table: dict[str, dict[str, Any]] = {}
-    for corpus in sorted(set(corpora)):
-        own = sorted(value for name, value in zip(corpora, hashes, strict=True) if name == corpus)
+    for corpus in sorted(set(named)):
+        own = sorted(value for name, value in zip(named, hashes, strict=True) if name == corpus)
         prefixes = sorted({bytes.fromhex(value)[:_BYTES] for value in own})
         table[corpus] = {
             "utterances": len(own),
@@ -73,6 +76,23 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def readable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """A provenance to print: with the number of packed hashes in place of the hashes.
+
+    >>> readable({KEY: describe(["emodb"], ["ff" * 32])})[KEY]["emodb"]["recordings"]
+    '1 hashes'
+    """
+    table = provenance.get(KEY)
+    if not isinstance(table, Mapping):
+        return dict(provenance)
+    counted = {
+        name: {**entry, "recordings": f"{len(_prefixes(entry.get('recordings'))):,} hashes"}
+        for name, entry in table.items()
+        if isinstance(entry, Mapping)
+    }
+    return {**provenance, KEY: counted}
+
+
 @dataclass(frozen=True)
 class TrainingAudio:
     """The recordings and corpora that a card's provenance names.
@@ -95,7 +115,7 @@ class TrainingAudio:
     def of(cls, provenance: Mapping[str, Any]) -> TrainingAudio:
         """From a card; cards without hashes name their corpora at most. A damaged table counts as absent."""
         names = str(provenance.get("corpora", ""))
-        corpora = {name: 0 for name in names.split("+") if name not in ("", "own")}
+        corpora = {name: 0 for name in names.split("+") if name not in ("", UNNAMED)}
         prefixes: set[bytes] = set()
         table = provenance.get(KEY)
         for name, entry in table.items() if isinstance(table, Mapping) else ():

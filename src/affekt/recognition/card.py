@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
+from affekt.data.training_audio import readable
 from affekt.errors import CheckpointError, Fault
 
 FORMAT = "1"
@@ -141,7 +142,7 @@ class ModelCard:
             "license": self.license,
             "written by": f"affekt {self.version}",
         }
-        described = lines | _flat("provenance", self.provenance) | _flat("measures", self.measures)
+        described = lines | _flat("provenance", readable(self.provenance)) | _flat("measures", self.measures)
         width = max(map(len, described))
         return "\n".join(f"{key:<{width}}  {value}" for key, value in described.items())
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from affekt.audio.bulk_decoding import Stretch, waveform
 from affekt.data.manifest import Manifest
-from affekt.data.training_audio import TrainingAudio
+from affekt.data.training_audio import UNNAMED, TrainingAudio
 from affekt.recognition.card import ModelCard
 
 
@@ -65,7 +65,7 @@ def find_seen(card: ModelCard, manifest: Manifest, jobs: int) -> tuple[tuple[See
     """
     seen = TrainingAudio.of(card.provenance)
     rows = _matches(seen, manifest, card.sample_rate_hz, jobs) if seen.prefixes else None
-    names = {name.lower() for name in seen.corpora if name}
+    names = {name.lower() for name in seen.corpora} - {"", UNNAMED}
     corpora = manifest.table["corpus"].to_numpy()
     found = []
     for corpus in sorted(set(corpora)):
