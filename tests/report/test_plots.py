@@ -1,4 +1,4 @@
-"""Plots hold what they were given, look the same every time, and need no display."""
+"""Plots show their data, are deterministic and need no display."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_confusion_shows_percent_of_the_row_and_counts() -> None:
     assert alphas == pytest.approx([0.6, 0.2, 0.0, 0.0])
 
 
-def test_intervals_are_where_the_summary_says() -> None:
+def test_intervals_match_the_summary() -> None:
     pooled = {"ua": {"value": 0.6, "low": 0.55, "high": 0.64}}
     figure = plots.intervals({"baseline": {"pooled": pooled}, "focal": {"pooled": pooled}}, "baseline")
     axes = figure.axes[0]
@@ -68,7 +68,7 @@ def test_projection_keeps_every_point_with_its_class() -> None:
     assert placed == expected
 
 
-def test_projection_draws_at_most_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projection_is_sampled_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "MOST_POINTS", 10)
     figure = plots.projection(np.eye(30, 4, dtype=np.float32), np.zeros(30, int), CLASSES, "pca", "x")
     assert len(figure.axes[0].collections[0].get_offsets()) == 10
@@ -110,7 +110,7 @@ def test_formats_do_not_disturb_each_other() -> None:
     assert plots.svg(figure, "a") == first
 
 
-def test_an_inline_plot_takes_the_place_that_it_is_given() -> None:
+def test_an_inline_plot_scales_to_its_container() -> None:
     inline = plots.inline(plots.svg(example(), "a"))
     head = inline[: inline.index(">")]
     assert inline.startswith("<svg")
@@ -123,7 +123,7 @@ def test_an_inline_plot_takes_the_place_that_it_is_given() -> None:
     assert ids & other == set(), "ids of two plots on a page must differ"
 
 
-def test_drawing_leaves_matplotlib_as_it_was() -> None:
+def test_drawing_leaves_matplotlibs_state_unchanged() -> None:
     before = dict(matplotlib.rcParams)
     example()
     plots.svg(example(), "a")

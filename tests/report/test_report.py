@@ -1,4 +1,4 @@
-"""Reports say what the summary says, in every format, and say it of themselves where they must be read with care."""
+"""Reports agree with the summary in every format and carry the necessary warnings."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_every_format_shows_every_figure_of_the_recognition_table(folder: Path, 
             assert latex.escape(cell) in texts["latex"]
 
 
-def test_every_format_carries_the_protocol_line_and_what_it_must_be_read_with(folder: Path, results: Results) -> None:
+def test_every_format_has_the_protocol_line_and_warnings(folder: Path, results: Results) -> None:
     for name in ("report.html", "report.md", "report.tex"):
         text = (folder / name).read_text()
         plain = Page(text).text if name.endswith("html") else text.replace("\\textbar{}", "|").replace("\\", "")
@@ -132,7 +132,7 @@ def test_every_format_carries_the_protocol_line_and_what_it_must_be_read_with(fo
         assert "focal/fold-2/seed-1" in plain
 
 
-def test_the_page_needs_nothing_but_itself(folder: Path) -> None:
+def test_the_html_report_is_self_contained(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     page = Page(text)
     assert page.open == []
@@ -144,7 +144,7 @@ def test_the_page_needs_nothing_but_itself(folder: Path) -> None:
     assert referenced <= set(page.ids)
 
 
-def test_plots_of_the_page_take_its_colors(folder: Path) -> None:
+def test_plots_use_the_colors_of_the_page(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     svg = text[text.index("<svg") :]
     assert "currentColor" in svg
@@ -152,7 +152,7 @@ def test_plots_of_the_page_take_its_colors(folder: Path) -> None:
     assert "prefers-color-scheme: dark" in text
 
 
-def test_plots_lie_beside_the_texts_that_show_them(folder: Path, document: Document) -> None:
+def test_figures_are_written_for_every_reference(folder: Path, document: Document) -> None:
     names = {panel.name for block in document.blocks if isinstance(block, Figure) for panel in block.panels}
     shown = set(re.findall(r"\(figures/(\S+)\.svg\)", (folder / "report.md").read_text()))
     included = set(re.findall(r"\{figures/(\S+)\.pdf\}", (folder / "report.tex").read_text()))
@@ -161,7 +161,7 @@ def test_plots_lie_beside_the_texts_that_show_them(folder: Path, document: Docum
     assert all((folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF") for name in names)
 
 
-def test_the_format_asked_for_alone_and_the_same_every_time(tmp_path: Path, folder: Path, results: Results) -> None:
+def test_one_format_alone_is_deterministic(tmp_path: Path, folder: Path, results: Results) -> None:
     assert write_report(results, tmp_path, ["html"]) == [tmp_path / "report.html"]
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
@@ -173,7 +173,7 @@ def test_unknown_formats_are_named(tmp_path: Path, results: Results) -> None:
     assert FORMATS == ("html", "markdown", "latex")
 
 
-def test_measured_and_quoted_stand_side_by_side_and_apart(headline: Document) -> None:
+def test_measured_and_quoted_columns_are_separate(headline: Document) -> None:
     shown = table(headline, "Table 2")
     assert [row[0] for row in shown.rows] == [
         "Baseline",
@@ -222,19 +222,19 @@ def test_table_1_appears_with_the_first_prior_system(tmp_path: Path, make_run: C
     ]
 
 
-def test_own_systems_stand_beside_nothing(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+def test_own_systems_are_not_compared_with_the_paper(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     document = small(tmp_path, make_run, systems=("mine", "yours"))
     assert not any("of the paper" in found.caption for found in tables(document))
     assert "Beside the paper" not in prose(document)
 
 
-def test_iemocap_is_not_warned_of_itself(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+def test_no_warning_on_iemocap_itself(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     document = small(tmp_path, make_run, corpus="iemocap")
     assert "levels cannot be compared" not in prose(document)
     assert SYNTHETIC not in prose(document)
 
 
-def test_change_of_the_hardest_class_is_told(document: Document, summary: dict[str, Any]) -> None:
+def test_the_change_of_the_hardest_class_is_stated(document: Document, summary: dict[str, Any]) -> None:
     change = summary["systems"]["focal"]["comparison"]["relative_recall"]["happy"]
     assert f"focal {numbers.points(change)}\u00a0%" in prose(document)
     assert "Relative change of the recall of happy against baseline" in prose(document)
@@ -247,7 +247,7 @@ def test_a_class_of_few_utterances_has_no_relative_change(tmp_path: Path, make_r
     assert "Relative change" not in prose(small(tmp_path, make_run))
 
 
-def test_the_worst_class_stands_in_where_none_is_happy(results: Results, summary: dict[str, Any]) -> None:
+def test_without_happy_the_worst_class_is_the_hardest(results: Results, summary: dict[str, Any]) -> None:
     def renamed(figures: dict[str, float]) -> dict[str, float]:
         return {("merry" if name == "happy" else name): value for name, value in figures.items()}
 
@@ -269,15 +269,13 @@ def test_missing_jobs_are_listed(document: Document) -> None:
     assert [(fact.label, fact.value) for fact in facts.items][-1] == ("Jobs finished", "11 of 12")
 
 
-def test_features_are_shown_of_a_job_that_all_systems_have(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+def test_projections_use_a_job_that_all_systems_have(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     left_out = ("baseline/fold-0/seed-0", "focal/fold-1/seed-0")
     document = small(tmp_path, make_run, systems=("baseline", "focal"), folds=3, left_out=left_out)
     assert projected(document) == ["baseline, fold 2, seed 0", "focal, fold 2, seed 0"]
 
 
-def test_without_a_shared_job_features_of_each_systems_own_are_shown(
-    tmp_path: Path, make_run: Callable[..., Path]
-) -> None:
+def test_without_a_shared_job_each_system_uses_its_own(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     left_out = ("baseline/fold-0/seed-0", "focal/fold-1/seed-0")
     document = small(tmp_path, make_run, systems=("baseline", "focal"), left_out=left_out)
     assert projected(document) == ["baseline, fold 1, seed 0", "focal, fold 0, seed 0"]
@@ -288,16 +286,14 @@ def projected(document: Document) -> list[str]:
     return [panel.title for figure in figures for panel in figure.panels if panel.name.startswith("projection")]
 
 
-def test_one_system_alone_is_reported_without_comparison(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+def test_a_single_system_has_no_comparison(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     document = small(tmp_path, make_run, systems=("baseline",), seeds=1)
     assert table(document, "Recognition and comparison").rows[0][4:7] == ("", "", "")
     assert not any("Comparison with" in found.caption for found in tables(document))
     assert "Relative change" not in prose(document)
 
 
-def test_without_features_and_histories_their_sections_are_left_out(
-    tmp_path: Path, make_run: Callable[..., Path]
-) -> None:
+def test_sections_without_data_are_omitted(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     run = make_run(tmp_path / "run", systems=("svm",), folds=2, seeds=1)
     for folder in run.glob("svm/*/*"):
         (folder / "embeddings.npy").unlink()
@@ -310,7 +306,7 @@ def test_without_features_and_histories_their_sections_are_left_out(
     assert headings == ["Recognition", "Classes", "Sources of variation", "Calibration", "How to read this"]
 
 
-def test_names_cannot_break_out_of_any_format(tmp_path: Path) -> None:
+def test_names_are_escaped_in_every_format(tmp_path: Path) -> None:
     odd = '<b>&_$%#{x}~^|[*"\\'
     blocks = (Heading(odd), Paragraph(odd), Notice(odd), Listing(odd, (odd,)), Table(odd, (odd,), ((odd,),), note=odd))
     document = Document(odd, odd, blocks)

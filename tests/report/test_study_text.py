@@ -1,4 +1,4 @@
-"""The study says what the numbers say, and names what was not run, with the command for it."""
+"""The study agrees with its numbers and lists missing runs with their commands."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_every_question_has_its_answer(document: Document) -> None:
     assert headings[-1] == "Finished and missing jobs"
 
 
-def test_table_1_stands_beside_what_was_quoted(document: Document, study: Study) -> None:
+def test_table_1_has_measured_and_quoted_figures(document: Document, study: Study) -> None:
     shown = table(document, "Table 1")
     assert [(row[0], row[2]) for row in shown.rows] == [("LSTM [11]", "57.1"), ("The proposed baseline", "62.3")]
     assert shown.quoted == {2}
@@ -114,7 +114,7 @@ def test_claims_carry_their_interval_and_reading(document: Document, study: Stud
     assert "Not run on any corpus: focal, combined." in section(document, "(a)")
 
 
-def test_every_answer_begins_with_what_its_table_says(document: Document, study: Study) -> None:
+def test_summary_sentences_match_their_tables(document: Document, study: Study) -> None:
     claims = [row["verdict"] for run in study.runs for row in asked.claims(run)]
     counts = [claims.count(verdict) for verdict in ("reached", "refuted", "open")]
     said = f"at or above 4 points in {counts[0]}, below in {counts[1]}, and contains 4 points in {counts[2]}."
@@ -136,7 +136,7 @@ def test_every_answer_begins_with_what_its_table_says(document: Document, study:
     assert sorted(re.findall(r"([\w-]+) \(", line.partition("Best for their time")[0])) == sorted(best)
 
 
-def test_what_was_not_run_has_its_command(document: Document) -> None:
+def test_missing_runs_have_their_command(document: Document) -> None:
     assert "affekt experiment nemo.csv -o runs/nemo-speaker --systems headline" in section(document, "(d)")
     assert "runs/ravdess-speaker-robust" in section(document, "Unseen speakers")
     empty = describe_study(Study(()), [])
@@ -165,7 +165,7 @@ def test_the_commands_are_the_program_s(document: Document) -> None:
     assert command(part).endswith("--folds 5 --seeds 3 --recipe robust")
 
 
-def test_what_is_left_has_hours_where_costs_are_known(document: Document) -> None:
+def test_missing_jobs_have_hours_where_costs_are_known(document: Document) -> None:
     rows = {row[0]: row for row in table(document, "Missing jobs").rows}
     jobs = 15 * len(study_plan.SYSTEMS)
     left = jobs - 6 * 6
@@ -222,7 +222,7 @@ def test_every_format_is_written(tmp_path: Path, study: Study, document: Documen
         write_study(study, tmp_path, ["docx"])  # type: ignore[list-item]
 
 
-def test_commands_stand_as_they_are_typed() -> None:
+def test_commands_are_verbatim() -> None:
     document = Document("T", "L", (Code("a_b --c <d>\n# e"),))
     assert "```\na_b --c <d>\n# e\n```" in markdown.render(document)
     assert '<pre class="scroll">a_b --c &lt;d&gt;\n# e</pre>' in html.render(document)

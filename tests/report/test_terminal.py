@@ -1,4 +1,4 @@
-"""The table in the terminal says what the summary says, within 80 columns."""
+"""The table in the terminal agrees with the summary and fits 80 columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs handed to TensorBoard and MLflow, and read back by these: the numbers of the report, at their epochs."""
+"""Runs exported to TensorBoard and MLflow, read back: the numbers of the report, at their epochs."""
 
 from __future__ import annotations
 

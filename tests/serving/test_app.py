@@ -1,4 +1,4 @@
-"""The API: answers equal the library's, and everything else is refused with a reason."""
+"""The API: answers equal the library's; unusable requests are refused with a reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOKEN = "correct-horse-battery"
     ("form", "encoding", "rate"),
     [("WAV", "PCM_16", 16_000), ("WAV", "FLOAT", 44_100), ("FLAC", "PCM_24", 8_000), ("OGG", "OPUS", 48_000)],
 )
-def test_a_prediction_is_the_librarys_bit_for_bit(
+def test_predict_equals_the_library_bit_for_bit(
     client: TestClient, recognizer: Recognizer, recording: Record, form: str, encoding: str, rate: int
 ) -> None:
     content = recording(1.5, rate, form=form, encoding=encoding)
@@ -42,14 +42,14 @@ def test_a_prediction_is_the_librarys_bit_for_bit(
     assert answer == expected
 
 
-def test_a_form_is_answered_like_raw_bytes_and_gives_the_file_its_name(client: TestClient, recording: Record) -> None:
+def test_a_form_equals_raw_bytes_and_names_the_source(client: TestClient, recording: Record) -> None:
     content = recording(1.0)
     raw = client.post("/v1/predict", content=content).json()
     form = client.post("/v1/predict", files={"anything": ("call.wav", content)}, data={"note": "x"}).json()
     assert form == raw | {"source": "call.wav"}
 
 
-def test_a_long_recording_is_heard_to_its_end(client: TestClient, recognizer: Recognizer, recording: Record) -> None:
+def test_a_long_recording_is_analyzed_to_its_end(client: TestClient, recognizer: Recognizer, recording: Record) -> None:
     content = recording(9.0)
     answer = client.post("/v1/predict", content=content).json()
     assert (answer["end_seconds"], answer["truncated"]) == (9.0, False)
@@ -57,16 +57,14 @@ def test_a_long_recording_is_heard_to_its_end(client: TestClient, recognizer: Re
     assert client.post("/v1/timeline", content=content).json()["overall"] == answer
 
 
-def test_only_the_clip_is_heard_where_that_is_asked_for(
-    client: TestClient, recognizer: Recognizer, recording: Record
-) -> None:
+def test_first_analyzes_the_first_clip_only(client: TestClient, recognizer: Recognizer, recording: Record) -> None:
     content = recording(9.0)
     answer = client.post("/v1/predict", params={"first": True}, content=content).json()
     assert (answer["end_seconds"], answer["truncated"]) == (7.5, True)
     assert answer["probabilities"] == recognizer.predict(content, first=True).probabilities
 
 
-def test_the_threshold_of_unsure_is_the_cards_or_the_clients(client: TestClient, recording: Record) -> None:
+def test_the_unsure_threshold_is_from_the_card_or_the_client(client: TestClient, recording: Record) -> None:
     content = recording(1.0)
     confidence = client.post("/v1/predict", content=content).json()["confidence"]
     for threshold, unsure in ((confidence - 0.01, False), (min(1.0, confidence + 0.01), True)):
@@ -74,7 +72,7 @@ def test_the_threshold_of_unsure_is_the_cards_or_the_clients(client: TestClient,
         assert answer["unsure"] is unsure
 
 
-def test_a_timeline_is_the_librarys(client: TestClient, recognizer: Recognizer, recording: Record) -> None:
+def test_a_timeline_equals_the_library(client: TestClient, recognizer: Recognizer, recording: Record) -> None:
     content = recording(6.0)
     options = {"window_seconds": 2, "hop_seconds": 0.5, "min_confidence": 0.3}
     answer = client.post("/v1/timeline", params=options, files={"file": ("a.wav", content)}).json()
@@ -86,7 +84,7 @@ def test_a_timeline_is_the_librarys(client: TestClient, recognizer: Recognizer, 
 
 
 @pytest.mark.parametrize("name", ["csv", "audacity", "textgrid", "rttm", "html"])
-def test_a_timeline_comes_in_other_formats_as_a_file(
+def test_other_timeline_formats_are_files(
     client: TestClient, recognizer: Recognizer, recording: Record, name: str
 ) -> None:
     content = recording(4.0)
@@ -96,7 +94,7 @@ def test_a_timeline_comes_in_other_formats_as_a_file(
     assert answer.headers["content-disposition"].startswith("attachment")
 
 
-def test_formats_and_the_envelope_come_inside_the_json_too(client: TestClient, recording: Record) -> None:
+def test_json_can_include_formats_and_the_envelope(client: TestClient, recording: Record) -> None:
     content = recording(4.0)
     answer = client.post("/v1/timeline", params={"include": ["csv", "rttm", "envelope"]}, content=content).json()
     alone = {
@@ -128,7 +126,7 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/timeline"])
 @pytest.mark.parametrize(("body", "status", "says"), BAD_BODIES.values(), ids=BAD_BODIES)
-def test_a_recording_that_cannot_be_used_is_refused_with_a_reason(
+def test_an_unusable_recording_is_refused_with_a_reason(
     client: TestClient, path: str, body: bytes, status: int, says: str
 ) -> None:
     answer = client.post(path, content=body)
@@ -163,7 +161,7 @@ def test_two_files_are_refused(client: TestClient, recording: Record) -> None:
     assert (answer.status_code, answer.json()["what"]) == (400, "form")
 
 
-def test_all_that_is_wrong_with_a_query_is_said_at_once(client: TestClient, recording: Record) -> None:
+def test_all_faults_of_a_query_are_reported_at_once(client: TestClient, recording: Record) -> None:
     options = {"hop_seconds": "nan", "window_seconds": "soon", "format": "doc", "include": "png", "min_confidence": 2}
     answer = client.post("/v1/timeline", params=options, content=recording(1.0))
     problem = answer.json()
@@ -172,14 +170,14 @@ def test_all_that_is_wrong_with_a_query_is_said_at_once(client: TestClient, reco
     assert found >= {"hop_seconds", "window_seconds", "format", "min_confidence"}
 
 
-def test_windows_that_the_model_cannot_take_are_refused(client: TestClient, recording: Record) -> None:
+def test_windows_out_of_range_are_refused(client: TestClient, recording: Record) -> None:
     answer = client.post("/v1/timeline", params={"window_seconds": 30}, content=recording(1.0))
     assert (answer.status_code, answer.json()["expected"]) == (422, "0.1 to 7.5 s")
     answer = client.post("/v1/timeline", params={"activity": "psychic"}, content=recording(1.0))
     assert (answer.status_code, answer.json()["got"]) == (422, "'psychic'")
 
 
-def test_other_paths_and_methods_are_refused_in_the_same_way(client: TestClient) -> None:
+def test_unknown_paths_and_methods_are_refused_with_json(client: TestClient) -> None:
     for method, path, status in (("GET", "/v2/predict", 404), ("GET", "/v1/predict", 405), ("DELETE", "/", 405)):
         answer = client.request(method, path)
         assert (answer.status_code, set(answer.json())) == (status, PROBLEM_KEYS)
@@ -187,7 +185,7 @@ def test_other_paths_and_methods_are_refused_in_the_same_way(client: TestClient)
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_body_whatever_makes_the_server_fail(client: TestClient, recording: Record, data: st.DataObject) -> None:
+def test_no_body_causes_an_internal_error(client: TestClient, recording: Record, data: st.DataObject) -> None:
     form = data.draw(st.sampled_from(["WAV", "FLAC", "OGG", "AIFF"]))
     content = bytearray(recording(0.3, form=form))
     for _ in range(data.draw(st.integers(0, 12))):
@@ -199,7 +197,7 @@ def test_no_body_whatever_makes_the_server_fail(client: TestClient, recording: R
         assert set(answer.json()) == PROBLEM_KEYS
 
 
-def test_a_defect_is_answered_too_and_logged(
+def test_an_internal_error_is_answered_and_logged(
     client: TestClient, recording: Record, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -212,13 +210,13 @@ def test_a_defect_is_answered_too_and_logged(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_the_card_and_the_limits_are_there_to_read(serve: Serve, recognizer: Recognizer) -> None:
+def test_model_returns_card_and_limits(serve: Serve, recognizer: Recognizer) -> None:
     answer = serve(body_bytes=12_345).get("/v1/model").json()
     assert answer["card"] == json.loads(json.dumps(recognizer.card.to_dict()))
     assert answer["limits"]["body_bytes"] == 12_345
 
 
-def test_measures_count_what_was_done(client: TestClient, recording: Record) -> None:
+def test_metrics_count_requests_and_audio(client: TestClient, recording: Record) -> None:
     for _ in range(3):
         client.post("/v1/predict", content=recording(2.0))
     client.post("/v1/predict", content=b"x")
@@ -233,7 +231,7 @@ def test_measures_count_what_was_done(client: TestClient, recording: Record) -> 
     assert values["affekt_predictions_inside"] == values["affekt_upload_bytes"] == "0.0"
 
 
-def test_the_description_names_every_path_and_the_page_every_operation(client: TestClient) -> None:
+def test_openapi_lists_every_path_and_docs_every_operation(client: TestClient) -> None:
     description = client.get("/openapi.json").json()
     assert set(description["paths"]) == {"/v1/predict", "/v1/timeline", "/v1/model", "/healthz", "/readyz", "/metrics"}
     statuses = set(description["paths"]["/v1/predict"]["post"]["responses"])
@@ -243,21 +241,21 @@ def test_the_description_names_every_path_and_the_page_every_operation(client: T
     assert "<script" not in page
 
 
-def test_pages_need_nothing_from_elsewhere(client: TestClient) -> None:
+def test_pages_load_nothing_from_other_servers(client: TestClient) -> None:
     for path in ("/", "/docs", "/page/style.css"):
         page = client.get(path)
         assert page.status_code == 200
         assert set(re.findall(r"https?://([^/\s\"')<]+)", page.text)) <= {"127.0.0.1", "www.w3.org"}
 
 
-def test_a_browser_that_has_a_file_is_not_sent_it_again(client: TestClient) -> None:
+def test_a_cached_file_is_answered_with_304(client: TestClient) -> None:
     first = client.get("/page/style.css")
     again = client.get("/page/style.css", headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
 
 
 @pytest.mark.parametrize("path", ["/page/../app.py", "/page/%2e%2e/app.py", "/page//etc/passwd", "/page/..%2fapp.py"])
-def test_no_path_leads_out_of_the_page(client: TestClient, path: str) -> None:
+def test_no_path_leaves_the_page_folder(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
@@ -274,7 +272,9 @@ class TestToken:
     @pytest.mark.parametrize(
         "authorization", [None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"]
     )
-    def test_without_it_nothing_is_told(self, serve: Serve, recording: Record, authorization: str | None) -> None:
+    def test_requests_without_the_token_are_refused(
+        self, serve: Serve, recording: Record, authorization: str | None
+    ) -> None:
         client = serve(token=TOKEN)
         headers = {"authorization": authorization} if authorization else {}
         for method, path in (
@@ -286,39 +286,39 @@ class TestToken:
             answer = client.request(method, path, content=recording(0.5), headers=headers)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
-    def test_with_it_the_api_opens(self, serve: Serve, recording: Record) -> None:
+    def test_requests_with_the_token_are_answered(self, serve: Serve, recording: Record) -> None:
         headers = {"authorization": f"bearer {TOKEN}"}
         client = serve(token=TOKEN)
         assert client.post("/v1/predict", content=recording(0.5), headers=headers).status_code == 200
         assert client.get("/metrics", headers=headers).status_code == 200
 
-    def test_the_page_and_the_health_checks_need_none(self, serve: Serve) -> None:
+    def test_the_page_and_the_health_checks_need_no_token(self, serve: Serve) -> None:
         client = serve(token=TOKEN)
         assert [client.get(path).status_code for path in ("/", "/docs", "/healthz", "/readyz")] == [200] * 4
 
 
 class TestWhoAsks:
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST:1"])
-    def test_this_machines_names_are_known(self, client: TestClient, host: str) -> None:
+    def test_names_of_this_machine_are_accepted(self, client: TestClient, host: str) -> None:
         assert client.get("/healthz", headers={"host": host}).status_code == 200
 
     @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", ""])
-    def test_another_name_is_refused_on_loopback(self, client: TestClient, host: str) -> None:
+    def test_other_names_are_refused_on_loopback(self, client: TestClient, host: str) -> None:
         assert client.get("/healthz", headers={"host": host}).status_code == 421
 
     def test_names_can_be_added(self, serve: Serve) -> None:
         client = serve(hosts=("speech.example",))
         assert client.get("/healthz", headers={"host": "speech.example"}).status_code == 200
 
-    def test_a_server_for_others_answers_to_any_name(self, serve: Serve) -> None:
+    def test_a_public_server_accepts_any_name(self, serve: Serve) -> None:
         assert serve(host="0.0.0.0").get("/healthz", headers={"host": "speech.example"}).status_code == 200
 
     @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:9999", "http://["])
-    def test_another_sites_page_is_refused(self, client: TestClient, recording: Record, origin: str) -> None:
+    def test_requests_of_other_sites_are_refused(self, client: TestClient, recording: Record, origin: str) -> None:
         answer = client.post("/v1/predict", content=recording(0.5), headers={"origin": origin})
         assert (answer.status_code, answer.json()["what"]) == (403, "origin")
 
-    def test_the_own_page_and_added_origins_are_let_in(self, serve: Serve, recording: Record) -> None:
+    def test_the_own_page_and_added_origins_are_accepted(self, serve: Serve, recording: Record) -> None:
         client = serve(origins=("https://app.example",))
         for origin, allowed in (("http://127.0.0.1", None), ("https://app.example", "https://app.example")):
             answer = client.post("/v1/predict", content=recording(0.5), headers={"origin": origin})
@@ -330,7 +330,7 @@ class TestWhoAsks:
 
 
 class TestPrivacy:
-    def test_no_name_and_no_sample_is_logged(
+    def test_neither_file_names_nor_samples_are_logged(
         self, client: TestClient, recording: Record, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)

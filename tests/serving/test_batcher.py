@@ -1,4 +1,4 @@
-"""Micro-batches: equal lengths together, nobody's answer for somebody else, and none lost."""
+"""Dynamic batching: equal lengths share a batch, every caller gets its own answer, none is lost."""
 
 from __future__ import annotations
 
@@ -69,19 +69,19 @@ def together(
     return asyncio.run(ask()), sizes
 
 
-def test_everybody_gets_the_answer_to_their_own_waveform() -> None:
+def test_each_caller_gets_the_answer_to_its_waveform() -> None:
     values = np.random.default_rng(0).normal(size=50)
     waveforms = [wave(value, samples=100 + index % 3) for index, value in enumerate(values)]
     answers, _ = together(waveforms, workers=2)
     np.testing.assert_allclose(np.stack(answers)[:, 0], 2 * values.astype(np.float32))
 
 
-def test_equal_lengths_share_a_run_and_others_do_not() -> None:
+def test_only_equal_lengths_share_a_batch() -> None:
     _, sizes = together([wave(1)] * 4 + [wave(1, samples=50)] * 3 + [wave(1, samples=70)])
     assert sorted(sizes) == [1, 3, 4]
 
 
-def test_a_batch_is_bounded_and_what_is_over_comes_next() -> None:
+def test_a_batch_is_bounded_and_the_rest_is_next() -> None:
     answers, sizes = together([wave(value) for value in range(10)], most_samples=400)
     assert sizes == [4, 4, 2]
     assert [answer[0] for answer in answers] == [2 * value for value in range(10)]
@@ -91,12 +91,12 @@ def test_a_waveform_longer_than_the_bound_runs_alone() -> None:
     assert together([wave(1)] * 3, most_samples=10)[1] == [1, 1, 1]
 
 
-def test_those_of_whom_one_has_waited_longest_are_next() -> None:
+def test_the_length_that_has_waited_longest_is_next() -> None:
     _, sizes = together([wave(1), *[wave(1, samples=50)] * 3, wave(1), wave(1, samples=70)])
     assert sizes == [2, 3, 1]
 
 
-def test_the_first_of_a_batch_waits_for_company() -> None:
+def test_the_first_of_a_batch_waits_for_others() -> None:
     sizes: list[int] = []
 
     async def ask() -> None:
@@ -134,7 +134,7 @@ def test_a_batch_grows_while_all_workers_are_busy() -> None:
     assert asyncio.run(ask()) == [1, 5]
 
 
-def test_any_thread_may_submit_and_no_more_run_than_may() -> None:
+def test_submit_is_thread_safe_and_runs_are_bounded() -> None:
     values = np.random.default_rng(0).normal(size=400)
     running, most = threading.Semaphore(2), []
 
@@ -159,7 +159,7 @@ def test_any_thread_may_submit_and_no_more_run_than_may() -> None:
     assert all(most)
 
 
-def test_a_model_that_fails_fails_for_the_whole_batch_and_for_no_other() -> None:
+def test_a_failing_model_fails_its_batch_only() -> None:
     def fragile(waveforms: Sequence[Floats]) -> Floats:
         if len(waveforms[0]) == 50:
             raise ValueError("broken")
@@ -169,12 +169,12 @@ def test_a_model_that_fails_fails_for_the_whole_batch_and_for_no_other() -> None
     assert [isinstance(answer, ValueError) for answer in answers] == [False, True, False, True]
 
 
-def test_a_model_that_gives_too_few_answers_keeps_nobody_waiting() -> None:
+def test_too_few_answers_fail_the_batch() -> None:
     answers, _ = together([wave(1), wave(2)], lambda waveforms: echo(waveforms)[:-1])
     assert isinstance(answers[1], ValueError)
 
 
-def test_who_leaves_takes_their_waveform_along() -> None:
+def test_a_cancelled_waveform_is_not_run() -> None:
     seen: list[float] = []
 
     def watch(waveforms: Sequence[Floats]) -> Floats:

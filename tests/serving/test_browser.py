@@ -183,7 +183,7 @@ def test_downloads_are_the_apis_files(visit: Callable[..., Page], server: Server
     assert json.loads(started.value.path().read_text())["windows"] == asked(server, speech_file).json()["windows"]
 
 
-def test_all_of_it_by_keyboard(visit: Callable[..., Page], server: Server, speech_file: Path) -> None:
+def test_the_page_works_by_keyboard(visit: Callable[..., Page], server: Server, speech_file: Path) -> None:
     page = visit(server.url)
     expect(page.locator("#limits")).to_contain_text("64 MB")
     press_until(page, "Tab", "#file")
@@ -397,7 +397,7 @@ def test_a_format_that_the_server_lacks_is_decoded_by_the_browser(
     assert page.locator("#segments li").count() >= 2
 
 
-def test_a_file_that_is_too_large_is_not_even_sent(
+def test_a_file_too_large_is_not_sent(
     visit: Callable[..., Page], model: Path, run_server: Callable[..., Any], speech_file: Path
 ) -> None:
     with run_server(model, "--limits.body-bytes", "100000", token=TOKEN) as server:
@@ -415,7 +415,7 @@ def test_a_file_that_is_too_large_is_not_even_sent(
         )
 
 
-def test_a_name_is_only_ever_text(visit: Callable[..., Page], server: Server, speech_file: Path) -> None:
+def test_file_names_are_shown_as_text(visit: Callable[..., Page], server: Server, speech_file: Path) -> None:
     page = visit(server.url)
     name = "<img src=x onerror=alert(1)>.wav"
     upload(page, {"name": name, "mimeType": "audio/wav", "buffer": speech_file.read_bytes()})

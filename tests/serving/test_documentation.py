@@ -1,4 +1,4 @@
-"""docs/serving.md says what is so: flags, paths and defaults."""
+"""docs/serving.md agrees with the program: flags, paths and defaults."""
 
 from __future__ import annotations
 

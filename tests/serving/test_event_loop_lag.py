@@ -1,4 +1,4 @@
-"""The event loop's lag: a loop that is late is felt, and has fewer clients."""
+"""Event-loop lag: it is measured, and reduces the number of connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that a client says becomes a path: every file that this process opens meanwhile is watched."""
+"""No text of a client becomes a path: every file that this process opens is watched."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def client(serve: Serve, recording: Record) -> TestClient:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_name_of_a_client_is_opened(client: TestClient, recording: Record, tmp_path: Path, name: str) -> None:
+def test_no_file_named_by_a_client_is_opened(client: TestClient, recording: Record, tmp_path: Path, name: str) -> None:
     content = recording(0.5)
     with watched(tmp_path):
         for path in ("/page/", "/", "/v1/", "/docs/"):
@@ -58,7 +58,7 @@ def test_no_name_of_a_client_is_opened(client: TestClient, recording: Record, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_opened_one_would_be_seen(client: TestClient, tmp_path: Path) -> None:
+def test_the_watch_notices_an_opened_file(client: TestClient, tmp_path: Path) -> None:
     with pytest.raises(ViolationError, match="open /etc/passwd for reading"), watched(tmp_path):
         Path("/etc/passwd").read_bytes()
 

@@ -29,13 +29,13 @@ Serve = Callable[..., TestClient]
 
 
 class TestBody:
-    def test_one_that_says_it_is_too_large_is_refused_before_it_comes(self, serve: Serve, recording: Record) -> None:
+    def test_a_declared_length_too_large_is_refused_unread(self, serve: Serve, recording: Record) -> None:
         content = recording(1.0)
         assert serve(body_bytes=len(content)).post("/v1/predict", content=content).status_code == 200
         answer = serve(body_bytes=len(content) - 1).post("/v1/predict", content=content)
         assert (answer.status_code, answer.json()["got"]) == (413, f"{len(content)} bytes")
 
-    def test_one_that_turns_out_too_large_is_refused_too(self, serve: Serve) -> None:
+    def test_an_undeclared_length_too_large_is_refused(self, serve: Serve) -> None:
         def pieces() -> Iterator[bytes]:
             yield from [b"x" * 1_000] * 11
 
@@ -70,7 +70,7 @@ class TestSlowClient:
 
         return asyncio.run(upload())
 
-    def test_one_that_stops_is_refused(self) -> None:
+    def test_a_body_that_stops_is_refused_in_time(self) -> None:
         async def stops() -> AsyncIterator[dict[str, object]]:
             yield {"type": "http.request", "body": b"RIFF", "more_body": True}
             await asyncio.sleep(60)
@@ -79,7 +79,7 @@ class TestSlowClient:
             self.receive(stops(), idle_seconds=0.05)
         assert caught.value.status == 408
 
-    def test_one_that_trickles_is_refused(self) -> None:
+    def test_a_body_that_trickles_is_refused_in_time(self) -> None:
         async def trickles() -> AsyncIterator[dict[str, object]]:
             while True:
                 await asyncio.sleep(0.01)
@@ -89,7 +89,7 @@ class TestSlowClient:
             self.receive(trickles(), idle_seconds=5, body_seconds=0.1)
         assert caught.value.status == 408
 
-    def test_one_that_leaves_is_left_alone(self) -> None:
+    def test_a_disconnected_client_gets_no_answer(self) -> None:
         async def leaves() -> AsyncIterator[dict[str, object]]:
             yield {"type": "http.request", "body": b"RIFF", "more_body": True}
             yield {"type": "http.disconnect"}
@@ -99,7 +99,7 @@ class TestSlowClient:
 
 
 class TestLength:
-    def test_a_recording_longer_than_allowed_has_no_timeline(self, serve: Serve, recording: Record) -> None:
+    def test_a_recording_beyond_the_limit_is_refused(self, serve: Serve, recording: Record) -> None:
         client = serve(timeline_seconds=12)
         assert client.post("/v1/timeline", content=recording(11.9)).status_code == 200
         answer = client.post("/v1/timeline", content=recording(12.1))
@@ -111,7 +111,7 @@ class TestLength:
         answer = serve(timeline_seconds=60).post("/v1/timeline", content=bomb)
         assert (answer.status_code, answer.json()["expected"]) == (422, "at most 60 s")
 
-    def test_work_that_takes_too_long_is_given_up(
+    def test_work_beyond_the_time_limit_is_cancelled(
         self, serve: Serve, recording: Record, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow = threading.Event()
@@ -300,24 +300,24 @@ class TestAccessControl:
     @pytest.mark.parametrize(
         ("method", "path"), [("POST", "/v1/timeline"), ("GET", "/v1/predict"), ("GET", "/v1/model")]
     )
-    def test_all_else_goes_on(self, method: str, path: str) -> None:
+    def test_other_requests_are_passed_on(self, method: str, path: str) -> None:
         assert self.ask(method, path, authorization=f"Bearer {self.TOKEN}")[0] == 200
 
 
 class TestSettings:
-    def test_senseless_limits_are_all_refused_at_once(self) -> None:
+    def test_all_invalid_limits_are_reported_at_once(self) -> None:
         with pytest.raises(ConfigError) as caught:
             Limits(body_bytes=0, idle_seconds=-1, batch_wait_seconds=2)
         named = {fault.what for fault in caught.value.faults}
         assert named == {"limits: body-bytes", "limits: idle-seconds", "limits: batch-wait-seconds"}
 
-    def test_senseless_settings_are_all_refused_at_once(self) -> None:
+    def test_all_invalid_settings_are_reported_at_once(self) -> None:
         with pytest.raises(AffektError) as caught:
             ServerSettings(port=70_000, threads=0, token="short", origins=("app.example",))
         assert [fault.what for fault in caught.value.faults] == ["port", "threads", "token", "origin"]
         assert "short" not in str(caught.value)
 
-    def test_a_worker_gets_the_settings_of_its_parent(self) -> None:
+    def test_settings_survive_json(self) -> None:
         settings = ServerSettings("0.0.0.0", 1, Path("m.onnx"), "t" * 16, ("a",), ("http://b",), 3, Limits(streams=2))
         assert ServerSettings.from_json(settings.to_json(), settings.token) == settings
         assert "t" * 16 not in settings.to_json()

@@ -1,4 +1,4 @@
-"""Live streams: answers equal the library's, however the bytes are cut, and every end has its reason."""
+"""Live streams: answers equal the library's however the bytes are split, and every close has a reason."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cut(content: bytes, sizes: Sequence[int]) -> list[bytes]:
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 @pytest.mark.parametrize("encoding", ["s16le", "f32le"])
 @pytest.mark.parametrize("sizes", [[3_200], [1, 8_191, 40_001]], ids=["even", "odd"])
-def test_lines_are_the_librarys(
+def test_lines_equal_the_library(
     client: TestClient, recognizer: Recognizer, speech: Speech, rate: int, encoding: str, sizes: list[int]
 ) -> None:
     samples = speech(3.2, rate)
@@ -77,7 +77,7 @@ def test_lines_are_the_librarys(
             assert line["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-3)
 
 
-def test_samples_that_cannot_be_used_cost_a_line_and_the_stream_goes_on(client: TestClient, speech: Speech) -> None:
+def test_unusable_samples_get_an_error_and_the_stream_continues(client: TestClient, speech: Speech) -> None:
     good, bad = speech(1.0).astype("<f4").tobytes(), np.full(100, np.nan, "<f4").tobytes()
     lines, code = converse(client, "encoding=f32le", [good, bad, good, "end"])
     assert ["label" in line for line in lines] == [True, False, True]
@@ -90,12 +90,12 @@ def test_silence_is_answered_with_no_speech(client: TestClient) -> None:
     assert lines[0]["label"] == "no speech"
 
 
-def test_another_text_ends_it_with_a_reason(client: TestClient) -> None:
+def test_an_unknown_text_message_closes_the_stream(client: TestClient) -> None:
     lines, code = converse(client, "", ["hello"])
     assert (lines[0]["what"], code) == ("message", 1003)
 
 
-def test_a_client_that_stops_sending_is_told_and_parted_with(serve: Serve) -> None:
+def test_an_idle_stream_is_closed_with_a_reason(serve: Serve) -> None:
     lines, code = converse(serve(stream_idle_seconds=0.05), "", [bytes(100)])
     assert (lines[0]["got"], code) == ("nothing for 0.05 s", 1008)
 
@@ -111,9 +111,7 @@ def test_a_client_that_stops_sending_is_told_and_parted_with(serve: Serve) -> No
         ("activity=psychic", "voice activity"),
     ],
 )
-def test_options_that_cannot_be_used_are_refused_before_the_handshake(
-    client: TestClient, query: str, what: str
-) -> None:
+def test_invalid_options_are_refused_before_the_handshake(client: TestClient, query: str, what: str) -> None:
     status, problem = refusal(client, query)
     assert (status, problem["what"]) == (422, what)
 
@@ -128,7 +126,7 @@ def test_streams_are_bounded(serve: Serve) -> None:
 
 
 class TestWhoListens:
-    def test_a_token_comes_as_a_header_or_as_a_subprotocol(self, serve: Serve) -> None:
+    def test_the_token_is_a_header_or_a_subprotocol(self, serve: Serve) -> None:
         client = serve(token=TOKEN)
         assert refusal(client)[0] == 401
         assert refusal(client, subprotocols=["affekt", "bearer.wrong"])[0] == 401
@@ -137,10 +135,10 @@ class TestWhoListens:
         with client.websocket_connect(PATH, subprotocols=["affekt", f"bearer.{TOKEN}"]) as socket:
             assert socket.accepted_subprotocol == "affekt"
 
-    def test_another_sites_page_is_refused(self, client: TestClient) -> None:
+    def test_requests_of_other_sites_are_refused(self, client: TestClient) -> None:
         assert refusal(client, headers={"origin": "https://evil.example"})[0] == 403
 
-    def test_another_name_is_refused(self, client: TestClient) -> None:
+    def test_other_names_are_refused(self, client: TestClient) -> None:
         assert refusal(client, headers={"host": "evil.example"})[0] == 421
 
 

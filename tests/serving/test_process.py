@@ -1,4 +1,4 @@
-"""A real server on a real socket: many clients, slow ones, rude ones, and its end."""
+"""A real server on a real socket: concurrent, slow and misbehaving clients, and the shutdown."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def resident_mib(server: Any) -> float:
     return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
-def test_the_memory_of_large_bodies_comes_back(
+def test_memory_of_large_bodies_is_released(
     model: Path, run_server: Callable[..., Any], recording: Record, eventually: Callable[..., bool]
 ) -> None:
     recordings = [recording(seconds) for seconds in (1.0, 4.0, 7.5)]
@@ -125,9 +125,7 @@ def test_answers_are_sent_without_delay(impatient: Thread, eventually: Callable[
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_64_clients_at_once_get_the_answers_that_they_get_alone(
-    server: Any, recognizer: Recognizer, recording: Record
-) -> None:
+def test_64_concurrent_clients_get_the_same_answers(server: Any, recognizer: Recognizer, recording: Record) -> None:
     contents = [recording(0.5 + 0.1 * (index % 8), seed=index) for index in range(16)]
     alone = [recognizer.predict(content).probabilities for content in contents]
 
@@ -147,13 +145,13 @@ def test_64_clients_at_once_get_the_answers_that_they_get_alone(
 
 
 @pytest.mark.parametrize("start", [b"POST /v1/predict HT", b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nx-a: "])
-def test_a_head_that_does_not_end_is_refused(impatient: Thread, start: bytes) -> None:
+def test_an_unfinished_head_is_refused(impatient: Thread, start: bytes) -> None:
     answer = answer_to(impatient, start)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["got"] == "no whole request within 1 s"
 
 
-def test_a_head_that_trickles_is_refused_in_the_same_time(impatient: Thread) -> None:
+def test_a_trickling_head_is_refused_in_the_same_time(impatient: Thread) -> None:
     started = time.monotonic()
     try:
         answer_to(impatient, b"GET / HTTP/1.1\r\n", *[b"x-a: b\r\n"] * 60, pause_seconds=0.1)
@@ -168,7 +166,7 @@ def test_a_silent_client_is_disconnected(impatient: Thread) -> None:
     assert answer_to(impatient) == b""
 
 
-def test_a_second_head_that_does_not_end_is_disconnected_too(impatient: Thread) -> None:
+def test_an_unfinished_second_head_is_disconnected(impatient: Thread) -> None:
     answer = answer_to(impatient, b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", b"GET /hea", pause_seconds=0.2)
     assert answer.count(b"HTTP/1.1 ") == 1
 
@@ -187,7 +185,7 @@ def test_a_body_that_stops_is_refused(impatient: Thread, recording: Record) -> N
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_body_too_large_is_refused_though_the_client_goes_on_sending(impatient: Thread) -> None:
+def test_a_body_too_large_is_refused_while_the_client_sends(impatient: Thread) -> None:
     pieces = [b"10000\r\n" + bytes(2**16) + b"\r\n"] * 1_100
     answer = answer_to(impatient, head("/v1/predict", "chunked"), *pieces, b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -201,7 +199,7 @@ def test_a_client_that_does_not_read_is_disconnected(impatient: Thread, eventual
         assert eventually(lambda: impatient.connections <= before)
 
 
-def test_a_client_that_reads_slowly_gets_all_of_it(impatient: Thread, recording: Record) -> None:
+def test_a_slow_reader_gets_the_whole_answer(impatient: Thread, recording: Record) -> None:
     content = recording(240.0, 8_000)
     request = (
         head("/v1/timeline?hop_seconds=0.1&activity=none&include=csv", len(content), "connection: close") + content
@@ -222,7 +220,7 @@ def test_a_client_that_reads_slowly_gets_all_of_it(impatient: Thread, recording:
     assert len(received.partition(b"\r\n\r\n")[2]) == length
 
 
-def test_connections_are_bounded_and_free_again(impatient: Thread, eventually: Callable[..., bool]) -> None:
+def test_connections_are_bounded_and_released(impatient: Thread, eventually: Callable[..., bool]) -> None:
     held = [socket.create_connection(("127.0.0.1", impatient.port), timeout=10) for _ in range(CONNECTIONS)]
     refused = answer_to(impatient)
     for client in held:
@@ -243,12 +241,12 @@ def held(impatient: Thread, eventually: Callable[..., bool]) -> Iterator[None]:
         yield
 
 
-def test_a_refused_client_can_read_why_even_while_it_is_sending(impatient: Thread, held: None) -> None:
+def test_a_refused_client_can_read_the_reason_while_sending(impatient: Thread, held: None) -> None:
     answer = answer_to(impatient, head("/v1/predict", 2**20), *[bytes(2**17)] * 4, pause_seconds=0.05)
     assert answer.startswith(b"HTTP/1.1 503 ")
 
 
-def test_what_a_refused_client_asks_is_not_worked_on(impatient: Thread, held: None) -> None:
+def test_requests_of_refused_clients_are_not_processed(impatient: Thread, held: None) -> None:
     def counted() -> list[str]:
         page = impatient.server.config.app.state.service.metrics.page().decode()  # type: ignore[union-attr]
         return [line for line in page.splitlines() if line.startswith("affekt_requests_total")]
@@ -284,14 +282,14 @@ def test_connections_that_are_closing_are_bounded_too(
     assert eventually(lambda: not closing)  # as soon as they leave
 
 
-def test_a_loop_that_is_late_takes_fewer_clients_in(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lagging_loop_accepts_fewer_connections(impatient: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(impatient.server.lifespan.state["lag"], "capacity", lambda most: 0)
     answer = answer_to(impatient)
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["expected"] == "at most 0"
 
 
-def test_a_request_refused_before_its_body_came_leaves_a_usable_connection(
+def test_a_request_refused_unread_leaves_a_usable_connection(
     impatient: Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(impatient.server.config.app.state.service.predictions, "_most", 0)  # type: ignore[union-attr]
@@ -318,7 +316,9 @@ def test_a_refused_body_that_does_not_end_is_disconnected(impatient: Thread, mon
     assert time.monotonic() - started < 15
 
 
-def test_clients_that_leave_free_their_places(server: Any, recording: Record, eventually: Callable[..., bool]) -> None:
+def test_disconnected_clients_release_their_slots(
+    server: Any, recording: Record, eventually: Callable[..., bool]
+) -> None:
     content = recording(300.0, 8_000)
     for part in (len(content) // 3, len(content)):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
@@ -339,7 +339,7 @@ def test_a_stream_over_a_socket(server: Any, recording: Record) -> None:
     assert [line["end_seconds"] for line in lines] == [0.5, 1.0, 1.5, 2.0]
 
 
-def test_a_message_too_large_ends_a_stream_and_nothing_else(server: Any) -> None:
+def test_a_message_too_large_closes_its_stream_only(server: Any) -> None:
     async def shout() -> int:
         async with connect(server.url.replace("http", "ws") + "/v1/stream") as stream:
             with pytest.raises(websockets.ConnectionClosed) as closed:
@@ -351,7 +351,7 @@ def test_a_message_too_large_ends_a_stream_and_nothing_else(server: Any) -> None
     assert httpx.get(f"{server.url}/readyz").status_code == 200
 
 
-def test_the_end_waits_for_answers_in_flight(
+def test_shutdown_waits_for_requests_in_flight(
     model: Path, run_server: Callable[..., Any], recording: Record, eventually: Callable[..., bool]
 ) -> None:
     content = recording(120.0, 8_000)
@@ -368,7 +368,7 @@ def test_the_end_waits_for_answers_in_flight(
         assert server.process.stderr.read() == ""
 
 
-def test_what_is_not_done_when_time_is_up_is_answered_with_503(
+def test_unfinished_requests_get_503_at_shutdown(
     model: Path, run_server: Callable[..., Any], recording: Record, eventually: Callable[..., bool]
 ) -> None:
     content = recording(600.0, 8_000)
@@ -415,7 +415,7 @@ def workers_of(parent: int) -> list[int]:
         (["--model", "absent.onnx"], "absent.onnx: got no such file"),
     ],
 )
-def test_what_cannot_be_served_is_said_in_a_line(
+def test_invalid_options_are_one_line(
     model: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
 ) -> None:
     from affekt.cli import main
@@ -425,7 +425,7 @@ def test_what_cannot_be_served_is_said_in_a_line(
     assert says in capsys.readouterr().err
 
 
-def test_a_port_in_use_is_said_in_a_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_one_line(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from affekt.cli import main
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
