@@ -101,6 +101,19 @@ def test_what_decides_them_is_in_their_name(encoder: Path, tmp_path: Path, chang
     assert computed == [1, 2, 3, 3]
 
 
+def test_windows_are_averaged(encoder: Path) -> None:
+    """Worked example: the mean of each eight states, and of what is left."""
+    waveform = torch.from_numpy(tones(2)[0][0][:13_000])
+    states = STATES.extractor()(waveform)
+    averaged = replace(STATES, pool=8).extractor()(waveform)
+    expected = torch.stack([part.mean(0) for part in states.split(8)])
+    assert len(states) % 8
+    torch.testing.assert_close(averaged, expected)
+    assert replace(STATES, pool=8).clip_frames == 7
+    with pytest.raises(ConfigError, match="got 8, expected 1 to 100, and 1 where"):
+        replace(STATES, pool=8, pooled=True)
+
+
 def test_cheap_features_are_not_kept(tmp_path: Path) -> None:
     waveforms, _, hashes = tones(2)
     load_features(waveforms, hashes, Waveform(), tmp_path)

@@ -62,7 +62,7 @@ def make_pipeline(kind: str, top: float | None = 5.4, **options: Any) -> Pipelin
     if kind == "linear":
         features = EncoderStates(2, WIDTH, pooled=True, trim_db=20.0, log_mel=log_mel)
         return Pipeline(shaken(ShrunkLinear(2 * WIDTH, 4)), features, statistics, encoder=encoder)
-    features = EncoderStates(2, WIDTH, log_mel=log_mel)
+    features = EncoderStates(2, WIDTH, pool=3 if kind == "averaged" else 1, log_mel=log_mel)
     halves = Normalizer(statistics.mean[:WIDTH], statistics.std[:WIDTH])
     return Pipeline(shaken(EncoderBackEnd(WIDTH, 4, cells=5, **options)), features, halves, encoder=encoder)
 
@@ -93,6 +93,7 @@ def recordings(count: int = 6) -> list[np.ndarray]:
         ("tuned", {"pooling": "combined"}),
         ("back end", {"pooling": "combined", "head": "cosine"}),
         ("back end", {"pooling": "statistics"}),
+        ("averaged", {"pooling": "attention"}),
         ("linear", {}),
     ],
     ids=str,

@@ -93,8 +93,11 @@ INTEGRATION = (
 )
 """AM-softmax x focal x combined pooling, all eight cells: what section 5 leaves for future work."""
 
-STATES = EncoderStates()
-"""States of the first layer of Whisper's encoder, which stays as it is."""
+STATES = EncoderStates(pool=8)
+"""States of the first layer of Whisper's encoder, which stays as it is, averaged over 160 ms: 47 for a clip of 7.5 s.
+
+The LSTM of the paper's network reads 24 for a clip.
+"""
 
 
 def _on_encoder(system: System) -> System:

@@ -41,6 +41,7 @@ class Chain:
         encoder: in PyTorch.
         pooled: whether mean and deviation over time come first.
         trim_db: what of these is left out as quiet; see `nn.encoder_classifier.active_span`.
+        pool: otherwise, the number of states that are averaged to one.
         mean, scale: the standardization (x - mean) / scale of the states or of the pooled vector.
         back_end: LSTM and pooling; None after `pooled`.
         head: the output layer.
@@ -49,6 +50,7 @@ class Chain:
     encoder: WhisperEncoder
     pooled: bool
     trim_db: float
+    pool: int
     mean: Floats
     scale: Floats
     back_end: EncoderBackEnd | None
@@ -66,17 +68,17 @@ class Chain:
         features, encoder = pipeline.features, pipeline.encoder
         if isinstance(network, EncoderClassifier):
             statistics = array(network.mean), array(network.scale)
-            return cls(network.encoder, True, network.trim_db, *statistics, None, _linear(network.head))
+            return cls(network.encoder, True, network.trim_db, 1, *statistics, None, _linear(network.head))
         if isinstance(network, TunedEncoder):
             norm = network.norm  # (x - running mean) / sqrt(running variance + eps) * weight + bias
             scale = np.sqrt(array(norm.running_var) + np.float32(norm.eps)) / array(norm.weight)
             mean = array(norm.running_mean) - array(norm.bias) * scale
-            return cls(network.encoder, False, 0.0, mean, scale, network, _linear(network.head))
+            return cls(network.encoder, False, 0.0, 1, mean, scale, network, _linear(network.head))
         if isinstance(features, frontends.EncoderStates) and encoder is not None:
             if isinstance(network, ShrunkLinear) and features.pooled:
-                return cls(encoder, True, features.trim_db, mean, scale, None, _linear(network.head))
+                return cls(encoder, True, features.trim_db, 1, mean, scale, None, _linear(network.head))
             if isinstance(network, EncoderBackEnd) and not features.pooled:
-                return cls(encoder, False, 0.0, mean, scale, network, _linear(network.head))
+                return cls(encoder, False, 0.0, features.pool, mean, scale, network, _linear(network.head))
         got = f"a {type(network).__name__} on {type(features).__name__}"
         raise ConfigError("export", got=got, expected="an encoder with a linear model, or with LSTM and pooling")
 
@@ -117,7 +119,7 @@ def network(graph: Graph, pipeline: Pipeline, products: EncoderProducts | None) 
         pooled = encoder_operators.mean_and_deviation(graph, x.states, inside, SMALLEST_VARIANCE)
         embedding = _standardized(graph, chain, pooled)
     else:
-        embedding = _back_end(graph, chain, x)
+        embedding = _back_end(graph, chain, encoder_operators.mean_of_windows(graph, x, chain.pool))
     return layers.output_layer(graph, chain.head, embedding), embedding
 
 

@@ -163,7 +163,7 @@ def _product(linear: nn.Linear, shift: Floats | None = None) -> Product:
 
 @dataclass(frozen=True)
 class StatesInGraph:
-    """States every 20 ms, as names in the graph.
+    """States, every 20 ms or of longer windows, as names in the graph.
 
     Attributes:
         states: float32 [batch, states, width].
@@ -262,6 +262,24 @@ def _attention(graph: Graph, layer: LayerProducts, heads: int, x: str, hidden: s
     weights = graph.op("Softmax", graph.op("Add", scores, hidden), axis=-1)
     attended = graph.op("Transpose", graph.op("MatMul", weights, value), perm=[0, 2, 1, 3])
     return graph.op("Reshape", attended, ints(0, 0, width))
+
+
+def mean_of_windows(graph: Graph, x: StatesInGraph, pool: int) -> StatesInGraph:
+    """Mean over windows of `pool` states, as `features.frontends.encoder_states.mean_of_windows`."""
+    if pool == 1:
+        return x
+    count = graph.op("Div", graph.op("Add", x.count, ints(pool - 1)), ints(pool))
+    lengths = graph.op("Div", graph.op("Add", x.lengths, np.int64(pool - 1)), np.int64(pool))
+    missing = graph.op("Sub", graph.op("Mul", count, ints(pool)), x.count)
+    pads = graph.op("Concat", ints(0, 0, 0, 0), missing, ints(0), axis=0)
+    sums = []
+    for part in (graph.op("Where", x.valid, x.states, np.float32(0)), graph.op("Cast", x.valid, to=TensorProto.FLOAT)):
+        padded = graph.op("Pad", part, pads)
+        shape = graph.op("Concat", ints(0), count, ints(pool), graph.size(part, 2), axis=0)
+        sums.append(graph.op("ReduceSum", graph.op("Reshape", padded, shape), ints(2), keepdims=0))
+    states = graph.op("Div", sums[0], graph.op("Max", sums[1], np.float32(1)))
+    valid = graph.op("Unsqueeze", graph.op("Less", graph.count(count), lengths), ints(2))
+    return StatesInGraph(states, count, lengths, valid)
 
 
 def mean_and_deviation(graph: Graph, states: str, inside: str, smallest_variance: float) -> str:

@@ -1,4 +1,4 @@
-"""Hidden states of Whisper's encoder as features: the encoder is frozen, and networks are trained on what it gives.
+"""Hidden states of Whisper's encoder as features: the encoder is frozen, and networks are trained on its states.
 
 The weights come from a folder when features are computed (AFFEKT_ENCODER, or `--encoder`), and every checkpoint keeps a
 copy of them. States are the same whenever they are computed, so an experiment computes them once for each corpus and
@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from affekt.errors import ConfigError, Fault
@@ -28,11 +28,12 @@ TOP = 5.4
 
 @dataclass(frozen=True)
 class EncoderStates:
-    """States every 20 ms after Whisper's first layers, or their mean and deviation over time.
+    """States after Whisper's first layers, every 20 ms or averaged over windows, or their statistics over all time.
 
     Attributes:
         layers: transformer layers after the convolution stem.
         width: length of the encoder's states.
+        pool: states are averaged over windows of so many, the last one perhaps in part; 8 are 160 ms.
         pooled: whether an utterance is one vector, mean and standard deviation over time (2 x width).
         trim_db: of pooled states, those before the first and after the last one within this of the loudest do not
             count; 0 counts all.
@@ -44,6 +45,7 @@ class EncoderStates:
 
     layers: int = 1
     width: int = 384
+    pool: int = 1
     pooled: bool = False
     trim_db: float = 0.0
     log_mel: WhisperLogMel = field(default_factory=lambda: WhisperLogMel(top=TOP))
@@ -54,6 +56,10 @@ class EncoderStates:
             faults.append(Fault("features.layers", str(self.layers), "0 or more"))
         if self.width < 1:
             faults.append(Fault("features.width", str(self.width), "at least 1"))
+        if not 1 <= self.pool <= 100 or (self.pooled and self.pool != 1):
+            faults.append(
+                Fault("features.pool", str(self.pool), "1 to 100, and 1 where states are pooled over all time")
+            )
         if not 0 <= self.trim_db <= 60:
             faults.append(Fault("features.trim_db", str(self.trim_db), "0 to 60"))
         if faults:
@@ -73,7 +79,7 @@ class EncoderStates:
 
     @property
     def hop_samples(self) -> int:
-        return 2 * HOP_SAMPLES
+        return 2 * HOP_SAMPLES * self.pool
 
     @property
     def hop_seconds(self) -> float:
@@ -81,7 +87,7 @@ class EncoderStates:
 
     @property
     def clip_frames(self) -> int:
-        return 1 if self.pooled else -(-self.log_mel.clip_frames // 2)
+        return 1 if self.pooled else -(-self.log_mel.clip_frames // (2 * self.pool))
 
     @property
     def dims(self) -> int:
@@ -115,7 +121,7 @@ class EncoderStates:
         """Features of a batch from its log-mel, and how many each utterance has."""
         states, mask = encoder(log_mel, lengths)
         if not self.pooled:
-            return states, (lengths + 1) // 2
+            return mean_of_windows(states, mask, self.pool), -(-lengths // (2 * self.pool))
         if self.trim_db > 0:
             mask = active_span(log_mel, lengths, self.trim_db)
         return mean_and_deviation(states, mask)[:, None], torch.ones_like(lengths)
@@ -141,6 +147,26 @@ class EncoderStates:
 def _read(folder: Path, written: int, layers: int, positions: int) -> WhisperEncoder:
     """The encoder in a folder whose weights were `written` at that time."""
     return read_encoder(folder, layers, positions).requires_grad_(False)
+
+
+def mean_of_windows(
+    states: Float[Tensor, "batch states width"], mask: Bool[Tensor, "batch states"] | None, pool: int
+) -> Float[Tensor, "batch windows width"]:
+    """Mean over windows of `pool` states, of the valid ones alone; zero where there are none.
+
+    >>> states, mask = torch.tensor([[[1.0], [3.0], [8.0], [9.0]]]), torch.tensor([[True, True, True, False]])
+    >>> mean_of_windows(states, mask, 2).tolist()
+    [[[2.0], [8.0]]]
+    """
+    if pool == 1:
+        return states
+    valid = torch.ones_like(states[..., :1]) if mask is None else mask[..., None].to(states.dtype)
+    missing = (0, 0, 0, -states.shape[1] % pool)
+    sums, counts = (
+        torch.nn.functional.pad(part, missing).unflatten(1, (-1, pool)).sum(2) for part in (states * valid, valid)
+    )
+    means: Tensor = sums / counts.clamp_min(1)
+    return means
 
 
 def weights_digest(encoder: WhisperEncoder) -> str:
