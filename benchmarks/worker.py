@@ -1,7 +1,7 @@
-"""A peer that cannot share our process: it runs in its own, takes turns with us, and times itself.
+"""An alternative that needs its own process: it runs in turns and times itself.
 
-The peer's module calls :func:`serve` with its works by name; we hold a :class:`Worker`, whose calls give the seconds
-that the peer took. One JSON line each way; what the peer's libraries print goes to a file.
+The alternative's module calls :func:`serve` with its works by name; a call of a :class:`Worker` returns the seconds
+that it took. One line of JSON is sent each way; output of the alternative's libraries goes to a file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Self
 
 
 class Worker:
-    """Another process, ready to work.
+    """A worker process.
 
     Attributes:
-        facts: what it says of itself.
+        facts: facts that it reports about itself.
     """
 
     def __init__(self, module: str, *arguments: str) -> None:

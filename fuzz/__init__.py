@@ -1,5 +1,5 @@
-"""Hostile input: what may come from elsewhere, mutated, and what must not happen then.
+"""Fuzzing: mutated input from external sources, and checks of forbidden behavior.
 
-`targets` says what is read and by which part of affekt, `mutations` how inputs are made, `watch` what no input may do.
-The tests try some inputs of every target (`tests/test_fuzz.py`); `python -m fuzz` goes on for minutes.
+`targets` lists the readers of external data, `mutations` generates inputs, `watch` detects forbidden behavior. The
+tests try some inputs of every target (`tests/test_fuzz.py`); `python -m fuzz` runs for minutes.
 """

@@ -1,10 +1,10 @@
-"""Hostile input for minutes.
+"""Fuzz all targets for minutes.
 
     python -m fuzz [--seconds 300] [--targets audio,manifests,...] [--findings runs/fuzz] [-o results/reliability]
 
-Every target runs in a process of its own, guided by the coverage of affekt's code where atheris is installed (the extra
-`fuzz`), else by chance. An input that does what none may is a finding: it is kept, and named at the end; exit code 1.
-Targets that are left out keep what an earlier run counted.
+Every target runs in its own process, guided by the coverage of affekt's code if atheris is installed (extra `fuzz`),
+else at random. An input with forbidden behavior is a finding: it is stored and listed at the end, with exit code 1.
+Targets that are not run keep the counts of an earlier run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GRACE_SECONDS = 120  # for a target's process to begin and to end
 
 @dataclass
 class Tally:
-    """What has become of a target's inputs."""
+    """Counts of a target's inputs by outcome."""
 
     target: str
     inputs: int = 0
@@ -50,7 +50,7 @@ class Tally:
         self.slowest_seconds = max(self.slowest_seconds, round(seconds, 3))
 
     def find(self, error: BaseException, folder: Path) -> None:
-        """Keep the input of a failure, once for each place that fails."""
+        """Store the input of a failure, once per failing place."""
         *_, place = traceback.extract_tb(error.__traceback__)
         name = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
         if name not in self.findings:
@@ -91,7 +91,7 @@ def main() -> int:
 
 
 def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """One target in a process of its own; one that dies or does not end is a finding too."""
+    """Run one target in its own process; a crash or a hang is a finding too."""
     with tempfile.TemporaryDirectory() as folder:
         tally = Path(folder) / "tally.json"
         words = ["--targets", name, "--seconds", str(options.seconds), "--seed", str(options.seed)]
@@ -110,7 +110,7 @@ def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def attack(name: str, options: argparse.Namespace) -> None:
-    """What a target's process does until its time is up."""
+    """Main loop of a target's process."""
     with tempfile.TemporaryDirectory() as work:
         tally = Tally(name)
         if guide() == "chance":
@@ -137,7 +137,7 @@ def attack(name: str, options: argparse.Namespace) -> None:
 
 
 def attempt(name: str, tally: Tally, work: Path, options: argparse.Namespace) -> Callable[[bytes], None]:
-    """From bytes, by which hypothesis chooses, to an input that is used and judged."""
+    """Generate an input from bytes with hypothesis, use it and judge the outcome."""
     from hypothesis import HealthCheck, given, settings
 
     from fuzz.targets import TARGETS
@@ -174,7 +174,7 @@ def attempt(name: str, tally: Tally, work: Path, options: argparse.Namespace) ->
 
 
 def guide() -> str:
-    """What chooses the inputs."""
+    """Name of the method that chooses inputs."""
     if importlib.util.find_spec("atheris") is None:
         return "chance"
     from affekt.runtime.environment import version
@@ -189,7 +189,7 @@ def machine() -> dict[str, str]:
 
 
 def joined(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """This run's rows among those of earlier runs; what those found and this one did not is counted as mended."""
+    """This run's rows merged with those of earlier runs; findings that did not recur count as fixed."""
     known = {row["target"]: row for row in earlier}
     for row in rows:
         before = known.get(row["target"], {})

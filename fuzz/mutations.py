@@ -1,4 +1,4 @@
-"""Strategies: files that begin as good ones, and values that nobody meant."""
+"""Strategies: mutations of valid files, and arbitrary values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VALUES = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
-    """A seed with some changes, of which half are among its first bytes, where files say what they are."""
+    """A valid file with some changes, half of them in its first bytes, where headers are."""
     content = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, MOST_CHANGES))):
         end = len(content) if draw(st.booleans()) else min(len(content), HEADER_BYTES)
@@ -68,7 +68,7 @@ def _change(draw: st.DrawFn, content: bytearray, place: int, change: str, seeds:
 
 @st.composite
 def edited(draw: st.DrawFn, seed: Any) -> Any:
-    """A tree of dicts and lists with some of its values, keys or branches replaced, dropped or doubled."""
+    """A tree of dicts and lists with some values, keys or branches replaced, dropped or duplicated."""
     if draw(st.integers(0, 11)) == 0:
         return draw(VALUES)
     if isinstance(seed, Mapping):

@@ -1,4 +1,4 @@
-"""What is read from elsewhere: a strategy for inputs each, and the part of affekt that takes them."""
+"""Fuzz targets: readers of external data, each with a strategy for inputs."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ PROBLEM_KEYS = {"what", "got", "expected", "remedy", "also"}
 
 @dataclass(frozen=True)
 class Target:
-    """Something that reads what comes from elsewhere.
+    """A reader of external data.
 
     Attributes:
-        name: in tables.
-        good: inputs with which nothing is wrong.
-        inputs: a strategy for others.
+        name: name in tables.
+        good: valid inputs.
+        inputs: strategy for other inputs.
         use: takes an input, and a folder for its files; raises AffektError where it refuses.
     """
 
@@ -105,7 +105,7 @@ class Target:
 
 
 def voice(seconds: float = 0.3, seed: int = 0) -> np.ndarray:
-    """Something like a voice: a buzz over noise."""
+    """A voice-like signal: a buzz over noise."""
     rng = np.random.default_rng(seed)
     time_seconds = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     buzz = sum(np.sin(2 * np.pi * 140 * k * time_seconds) / k for k in range(1, 9))
@@ -114,7 +114,7 @@ def voice(seconds: float = 0.3, seed: int = 0) -> np.ndarray:
 
 @cache
 def recordings() -> tuple[bytes, ...]:
-    """A short file of every kind, files joined from several, and the beginnings of two that hold nothing."""
+    """A short file of every format, concatenated files, and two headers without content."""
     found = []
     for container, encoding in CONTAINERS:
         file = io.BytesIO()
@@ -125,7 +125,7 @@ def recordings() -> tuple[bytes, ...]:
 
 
 def muxed() -> list[bytes]:
-    """A short file of every kind that PyAV decodes; none without it."""
+    """A short file of every format that PyAV decodes; none without PyAV."""
     if not containers.available():
         return []
     import av
@@ -148,7 +148,7 @@ def muxed() -> list[bytes]:
 
 
 def use_audio(content: bytes, folder: Path) -> None:
-    """Everything that affekt does with a recording, up to a minute of it."""
+    """Use a recording in every way, up to a minute of it."""
     audio.probe(content)
     minute = list(itertools.islice(audio.blocks(content, RATE_HZ, 10.0), 6))
     assert all(np.isfinite(block).all() for block in minute)
@@ -156,7 +156,7 @@ def use_audio(content: bytes, folder: Path) -> None:
 
 
 def check_prediction(answer: dict[str, Any]) -> None:
-    """Probabilities are some, whatever was heard."""
+    """Check that the probabilities are valid."""
     values = list(answer["probabilities"].values())
     assert answer["label"] == "no speech" or abs(sum(values) - 1) < 1e-3, answer
     assert all(0 <= value <= 1 for value in values), answer
@@ -193,7 +193,7 @@ TIMES = [b"0 days 00:00:01.500000", b"1:02.5", b"00:00:01", b"0.5s", b'"0,5"', b
 
 
 def table_texts() -> SearchStrategy[bytes]:
-    """CSV as people write it: other times, other columns, and the header of version 0.1."""
+    """CSV with other time formats, other columns, and the header of version 0.1."""
     timed = st.sampled_from(TIMES).map(lambda time: tables()[".csv"].replace(b",1.5,", b"," + time + b","))
     return st.tuples(st.sampled_from([b"", OLD_HEADER]), timed).map(b"".join)
 
@@ -286,7 +286,7 @@ def toml() -> SearchStrategy[bytes]:
 
 
 def dumped(tree: Any) -> bytes:
-    """TOML where the tree can be written so; else something like it."""
+    """The tree as TOML if possible; else similar text."""
     try:
         return tomli_w.dumps(tree).encode()
     except (TypeError, ValueError, AttributeError, OverflowError):
@@ -340,7 +340,7 @@ def use_folds(content: bytes, folder: Path) -> None:
 
 @cache
 def checkpoint() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The card and the tensors of a small one."""
+    """Card and tensors of a small checkpoint."""
     with tempfile.TemporaryDirectory() as name, seeded(0):
         system = System("own", NetworkConfig((4, 4), pools=(2, 2), lstm_cells_per_direction=4), features=FEATURES)
         network, _ = system.build(4)
@@ -352,7 +352,7 @@ def checkpoint() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def packed(card: Any, tensors: dict[str, torch.Tensor]) -> bytes:
-    """A file that its own hash agrees with, as an attacker would make it."""
+    """A file with a valid hash, as an attacker would make it."""
     if isinstance(card, dict):
         card = {key: value for key, value in card.items() if key != "sha256"}
         card["sha256"] = _digest(card, tensors)
@@ -418,7 +418,7 @@ def forge_card(draw: st.DrawFn, model: onnx.ModelProto) -> None:
 
 
 def forge_location(draw: st.DrawFn, model: onnx.ModelProto) -> None:
-    """Weights that would be read from another file."""
+    """A model with external weights."""
     tensor = draw(st.sampled_from(list(model.graph.initializer)))
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
@@ -436,7 +436,7 @@ def forge_node(draw: st.DrawFn, model: onnx.ModelProto) -> None:
 
 
 def forge_output(draw: st.DrawFn, model: onnx.ModelProto) -> None:
-    """A model that loads, and answers with something else."""
+    """A model that loads and returns other outputs."""
     node = helper.make_node(
         draw(st.sampled_from(["Log", "Neg", "ReduceSum", "Shape", "Cast"])), ["p"], ["probabilities"]
     )
@@ -461,7 +461,7 @@ opus.version()  # loads the system's library, by its name, before any input is u
 
 @dataclass
 class _Server:
-    """The application in this process, started when it is first asked."""
+    """The application in this process, started at the first request."""
 
     clients: list[TestClient] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""What no input may do: take long, take much memory, touch a file elsewhere, run code, or raise anything of its own."""
+"""Forbidden behavior: long run time, much memory, files opened elsewhere, executed code, foreign exceptions."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Reques
 
 
 class ViolationError(BaseException):
-    """An input that did what no input may do; no `except Exception` hides it."""
+    """Forbidden behavior of an input; `except Exception` does not catch it."""
 
 
 class _Watch:
-    """The one audit hook of the process (Python has no way to remove one), asleep but while an input is used."""
+    """The audit hook of the process, which cannot be removed; it is inactive unless an input is in use."""
 
     folder: str | None = None
     seen: list[str]
@@ -65,10 +65,10 @@ _WATCH = _Watch()
 
 @contextlib.contextmanager
 def watched(folder: Path) -> Iterator[list[AffektError]]:
-    """Use an input inside the block, with all its files in `folder`; an AffektError is an answer, and given back.
+    """Use an input inside the block, with all its files in `folder`; an AffektError is a valid outcome and is returned.
 
     Raises:
-        ViolationError: too much time or memory, a file elsewhere, or code that was run.
+        ViolationError: too much time or memory, a file elsewhere, or executed code.
     """
     refusals: list[AffektError] = []
     started, memory, peak = time.process_time(), resident_mib(), peak_mib()
@@ -91,10 +91,10 @@ def watched(folder: Path) -> Iterator[list[AffektError]]:
 
 
 def resident_mib() -> float:
-    """Memory of this process now."""
+    """Current memory of this process, in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def peak_mib() -> float:
-    """Most memory that this process had."""
+    """Peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
