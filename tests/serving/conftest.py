@@ -48,11 +48,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_adaptable(path: Path, head: torch.nn.Linear) -> None:
-    """Write `adaptable.onnx` beside a model: the same with its last layer and the parameters of a baseline."""
+    """Write `adaptable.onnx` beside a model: the same with its last layer and the parameters of an adaptation."""
     model = onnx.load(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     neutral = [0.1] * head.weight.shape[1]
-    adaptation = {"baseline": {"count": 2.0, "neutral_mean": neutral}}
+    adaptation: dict[str, object] = {"baseline": {"count": 2.0, "neutral_mean": neutral}}
+    adaptation["speaker"] = {"count": 2.0, "spread": 0.5, "power": 1.0}
     card = replace(ModelCard.from_metadata(metadata, "model"), adaptation=adaptation)
     described = {"weight": head.weight.detach().ravel().tolist(), "bias": head.bias.detach().tolist()}
     onnx.helper.set_model_props(model, metadata | card.to_metadata() | {HEAD_KEY: json.dumps(described)})
@@ -61,7 +62,7 @@ def make_adaptable(path: Path, head: torch.nn.Linear) -> None:
 
 @pytest.fixture(scope="session")
 def adaptable(model: Path) -> Path:
-    """The model with the parameters that a baseline needs."""
+    """The model with the parameters of an adaptation."""
     return model.with_name("adaptable.onnx")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from affekt.recognition.recognizer import Recognizer
 from affekt.serving import service
@@ -94,3 +95,20 @@ def test_the_number_of_files_is_bounded(adapting: Client, recording: Record) -> 
     two = [("file", ("a.wav", content)), ("file", ("b.wav", content))]
     assert adapting.post("/v1/predict", files=two).json()["got"] == "2 files"
     assert adapting.post("/v1/predict", files=form(content, content)[1:]).json()["got"] == "no file"
+
+
+def test_a_stream_adapts_while_it_listens(
+    adapting: Client, client: Client, knowing: Recognizer, speech: Callable[..., np.ndarray]
+) -> None:
+    samples = np.round(32_768 * speech(4.0)).astype("<i2")
+    own = knowing.stream(16_000, adapt=True)
+    expected = [prediction.to_dict() for prediction in own.feed(samples.astype(np.float32) / 32_768)]
+    address = "ws://127.0.0.1/v1/stream?adapt=true"
+    with adapting.websocket_connect(address) as socket:
+        socket.send_bytes(samples.tobytes())
+        lines = [json.loads(socket.receive_text()) for _ in expected]
+    assert [line["probabilities"] for line in lines] == [answer["probabilities"] for answer in expected]
+    assert "one speaker so far" in lines[-1]["adapted"]
+    with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect(address):
+        raise AssertionError("a model without adaptation was accepted")
+    assert caught.value.status_code == 422

@@ -40,6 +40,7 @@ class StreamOptions(BaseModel):
     ] = 3.0
     activity: Annotated[str, Field(max_length=20, description="Speech detector: energy, silero or none")] = "energy"
     min_confidence: Annotated[float | None, Field(ge=0, le=1, description="Answers below it are marked unsure")] = None
+    adapt: Annotated[bool, Field(description="Adapt to the speaker while listening: one person speaks")] = False
 
 
 class Pcm:
@@ -75,7 +76,12 @@ async def serve_stream(socket: WebSocket, options: StreamOptions, service: Recog
     try:
         with service.streams.slot():
             stream = service.recognizer.stream(
-                options.rate, options.hop_seconds, options.window_seconds, options.activity, options.min_confidence
+                options.rate,
+                options.hop_seconds,
+                options.window_seconds,
+                options.activity,
+                options.min_confidence,
+                adapt=options.adapt,
             )
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
             await _Live(socket, stream, options, service).listen()
