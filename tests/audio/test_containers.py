@@ -179,3 +179,11 @@ def test_without_pyav_a_container_names_the_extra(content: bytes, monkeypatch: p
 def test_recordings_that_nothing_here_reads_are_named() -> None:
     with pytest.raises(AudioError, match=r"got a SILK recording \(WeChat, QQ\).*convert it to wav"):
         audio.load(b"\x02#!SILK_V3" + bytes(99))
+
+
+def test_damaged_packets_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    data = bytearray(muxed("ipod", "aac", tone(10.0)))
+    at = data.index(b"mdat") + len(data) // 2
+    data[at : at + 1_500] = np.random.default_rng(0).bytes(1_500)
+    assert len(audio.load(bytes(data))) > 8 * RATE_HZ
+    assert "damaged packet" in caplog.text or "breaks off" in caplog.text

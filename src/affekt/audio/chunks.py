@@ -1,4 +1,4 @@
-"""Uncompressed and block formats (wav, aiff, au, w64, caf, sph, mp4, webm): the declared size against the bytes there.
+"""Compare declared sizes with the bytes of a file: wav, aiff, au, w64, caf, voc, sph, mp4, webm, avi, wma.
 
 Writers that cannot go back, for example to a pipe, leave the size as 0 or as large as it can be: that is no fault, and
 such a file ends where its bytes end.
@@ -18,7 +18,7 @@ ByteOrder = Literal["little", "big"]
 MOST_CHUNKS = 10_000
 MOST_PARTS = 1 << 12
 OPEN_SIZES = ((0x7FFF_0000, 0x8000_FFFF), (0xFFFF_0000, 0xFFFF_FFFF))
-"""Ranges of the sizes that FFmpeg, SoX, ALSA and others write where they do not know it."""
+"""Ranges of the placeholders that FFmpeg, SoX, ALSA and others write for an unknown size."""
 OPEN_SIZE = b"\xff\xff\xff\xff"
 """The size that libsndfile takes for an unknown one."""
 FLAC_HEAD = b"fLaC\0\0\0\x22"
@@ -74,7 +74,7 @@ def _wav(content: Bytes) -> Layout:
 
 
 def _after_chunks(content: Bytes, position: int, order: ByteOrder) -> tuple[int, str]:
-    """The end of the chunks from a position on, and a word about bytes after it that are neither chunk nor file."""
+    """The end of the chunks from a position on, and a description of other bytes after it."""
     for at, _, size in _riff_chunks(content, position, order):
         if at + 8 + size > len(content) + SLACK_BYTES or not content.at(at, 4).isascii():
             break

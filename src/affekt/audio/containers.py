@@ -1,7 +1,7 @@
-"""Containers of phones, browsers and messengers (m4a, mp4, webm, amr, wma ...), by PyAV, whose wheels carry FFmpeg.
+"""Decode containers of phones, browsers and messengers (m4a, mp4, webm, amr, wma ...) with PyAV, which carries FFmpeg.
 
-PyAV comes with the extra `containers`. Its first audio track is decoded, front to back in flat memory. FFmpeg is told
-the format (:mod:`affekt.audio.signatures`), so that a hostile file cannot have it open others.
+The extra `containers` installs PyAV. The first audio track is decoded, front to back in flat memory. FFmpeg is given
+the format (:mod:`affekt.audio.signatures`) and does not guess it: a hostile file cannot make it open others.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,13 +31,13 @@ EXTRA = "containers"
 INSTALL = f"pip install 'affekt[{EXTRA}]' reads it; or convert it: ffmpeg -i FILE x.wav"
 CONVERT = "convert it: ffmpeg -i FILE x.wav"
 SOUGHT = frozenset(("mov", "matroska"))
-"""Demuxers whose times are exact enough for a jump; other files are decoded from the beginning."""
+"""Demuxers whose timestamps are exact enough to seek; other files are decoded from the beginning."""
 PREROLL_SECONDS = 1.0
-"""Decoded before a start and dropped, by which the state of any codec has settled."""
+"""Sound that is decoded before a start and dropped, so that the state of the codec has settled."""
 OPTIONS = {"probesize": str(1 << 20), "analyzeduration": "2000000", "protocol_whitelist": "none"}
-"""For FFmpeg's demuxers: how much they read to find the tracks' parameters, and that they open nothing else."""
+"""Options of FFmpeg's demuxers: a bound of what they read to find the tracks, and no access to other files."""
 EXACT = ("mov", "matroska", "wav", "aiff", "caf", "flac", "tta", "ape", "wv")
-"""Demuxers whose durations stand in the header, rather than being estimated from the bit rate."""
+"""Demuxers that read the duration from the header instead of estimating it from the bit rate."""
 SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 """Full scale of integer samples."""
 
@@ -48,7 +49,7 @@ def available() -> bool:
 
 
 def refused(kind: Kind, name: str) -> AudioError:
-    """The error for a container that cannot be read without PyAV, or by nothing here."""
+    """The error for a container that needs PyAV, or that nothing here reads."""
     remedy = INSTALL if kind.demuxer else "convert it to wav or flac, or leave it out"
     return AudioError(name, got=kind.name, expected="a format that this installation decodes", remedy=remedy)
 
@@ -131,6 +132,7 @@ class ContainerDecoder:
         while not self._ready:
             frame = next(self._decoded, None)
             if frame is None:
+                self._report_damage()
                 return np.empty((0, self.channels), np.float32)
             self._ready = [part for part in map(_samples, self._alike(frame)) if len(part)]
         part = self._ready.pop(0)
@@ -140,7 +142,7 @@ class ContainerDecoder:
         return part
 
     def seek(self, frame: int) -> None:
-        """Continue at this frame: a jump to shortly before, where the format allows it, and decoding up to it."""
+        """Continue at this frame: seek to shortly before it, if the format allows that, and decode up to it."""
         position = 0
         begin = frame / self.sample_rate_hz - PREROLL_SECONDS
         if self._kind.demuxer in SOUGHT and begin > PREROLL_SECONDS and self._first.time is not None:
@@ -152,7 +154,11 @@ class ContainerDecoder:
             position += len(part)
 
     def _jump(self, seconds: float) -> int:
-        """Seek the container to before this time; the position of the next frame."""
+        """Seek the container to before this time.
+
+        Returns:
+            The position of the next frame.
+        """
         rate = self.sample_rate_hz
         start_seconds = self._first.time
         assert start_seconds is not None
@@ -172,7 +178,7 @@ class ContainerDecoder:
         return _snapped((frame.time - start_seconds) * rate, self._first.samples, frame.samples, rate / 1_000)
 
     def _decode(self) -> Iterator[AudioFrame]:
-        """The track's frames; packets that cannot be decoded are passed over and counted."""
+        """The track's frames; damaged packets are skipped and counted."""
         av = _av()
         try:
             for packet in self._container.demux(self._track):
@@ -185,8 +191,14 @@ class ContainerDecoder:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise AudioError(self._name, got=f"damaged audio ({_reason(error)})", expected="audio") from error
 
+    def _report_damage(self) -> None:
+        """Count the damaged packets in :attr:`ending`; the last packet of a cut file is no damage."""
+        if self._damaged_packets and not self.ending.cut:
+            packets = f"{self._damaged_packets} damaged packet{'s' * (self._damaged_packets > 1)}"
+            self.ending = replace(self.ending, unheard=packets)
+
     def _alike(self, frame: AudioFrame) -> list[AudioFrame]:
-        """A frame at the rate and with the channels of the first; some tracks change them on their way."""
+        """A frame at the rate and with the channels of the first; some tracks change them midway."""
         if frame.sample_rate == self.sample_rate_hz and frame.layout.nb_channels == self.channels:
             return [frame]
         key = (frame.format.name, frame.layout.name, frame.sample_rate)

@@ -1,4 +1,4 @@
-"""Decoders: what the reader asks of any library that turns the bytes of a recording into samples."""
+"""The interface of decoders, and the choice of the decoder for a file."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Decoder(Protocol):
     ending: Ending
 
     def next_frames(self, frames: int) -> NDArray[np.float32]:
-        """The next [frames, channels], fewer than asked for at will, none at the end.
+        """The next [frames, channels], perhaps fewer than asked for; none at the end.
 
         Raises:
             AudioError: damage.
         """
 
     def seek(self, frame: int) -> None:
-        """Have :meth:`next_frames` continue at this frame; only before its first call.
+        """Start at this frame; call it before :meth:`next_frames`.
 
         Raises:
             AudioError: the recording ends before.
@@ -95,7 +95,7 @@ class SndfileDecoder:
 
 
 def _promised(part: ByteSpan, known: int | None) -> int | None:
-    """Samples per channel that a part should have."""
+    """Samples per channel that a part should have; None if nothing states it."""
     if part.promised is not None or part.frames is not None or known is None:
         return part.promised
     return round(known / part.share) if 0 < part.share < 1 else known
@@ -136,9 +136,9 @@ class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is u
 
 
 class _Forgiving:
-    """A stream as libsndfile sees it: a seek that a damaged file leads before the beginning leaves it where it is.
+    """A stream for libsndfile that ignores seeks to before the beginning, as damaged files ask for.
 
-    The error would be raised in a callback of C, where nobody can catch it, and be printed.
+    The error would be raised in a callback from C, where it cannot be caught, and would be printed.
     """
 
     def __init__(self, stream: BinaryIO, is_known: bool) -> None:
@@ -156,7 +156,7 @@ class _Forgiving:
 
 
 def start_past_end(decoder: Decoder, name: str, frame: int) -> AudioError:
-    """The error for a start that lies behind the end."""
+    """The error for a start after the end."""
     rate = decoder.sample_rate_hz
     length = (
         "less than its length" if decoder.frames is None else f"less than its length, {decoder.frames / rate:.3f} s"
@@ -165,7 +165,7 @@ def start_past_end(decoder: Decoder, name: str, frame: int) -> AudioError:
 
 
 def check_rate(what: str, rate_hz: int) -> None:
-    """Refuse rates that are damage rather than a recording's.
+    """Refuse sampling rates that only a damaged file can have.
 
     Raises:
         AudioError: a rate outside 1 kHz to 768 kHz.
@@ -202,7 +202,7 @@ def opened(stream: BinaryIO, name: str, from_start: bool) -> Iterator[Decoder]:
 
 
 def lay_out(stream: BinaryIO, kind: Kind | None) -> Layout:
-    """The parts of a file of this kind; the stream is at its beginning before and after."""
+    """Find the parts of a file of this kind; the stream is rewound."""
     content = Bytes(stream)
     if kind is MPEG_AUDIO:
         layout = mpeg.lay_out(content)
@@ -275,7 +275,7 @@ class ChainDecoder:
         return found if len(found) == len(parts) else []
 
     def _of_part(self, decoder: Decoder) -> Iterator[NDArray[np.float32]]:
-        """The [frames, channels] of one part, as the first part would have them."""
+        """The [frames, channels] of one part, converted to the rate and channels of the first."""
         some = map(self._with_channels, _all_frames(decoder))
         if decoder.sample_rate_hz == self.sample_rate_hz:
             return some
@@ -350,10 +350,9 @@ def _by_libsndfile_or_ffmpeg(
 
 
 def _short_opus(stream: BinaryIO) -> opus.OpusAudio | None:
-    """Decode a short Opus recording at once; None where that is left to libsndfile.
+    """Decode a short, plain Opus recording at once; None leaves it to libsndfile.
 
-    libsndfile would read the file in many small pieces by functions of Python's, for which several threads wait for
-    each other.
+    libsndfile would read the file in many small pieces through Python callbacks, which serialize threads by the GIL.
     """
     sound = None
     with suppress(OSError):  # libsndfile may tell more about it
@@ -369,7 +368,7 @@ def _short_opus(stream: BinaryIO) -> opus.OpusAudio | None:
 
 @contextmanager
 def _sound_file(stream: BinaryIO, name: str, is_known: bool) -> Iterator[_ForwardFile]:
-    """A stream as libsndfile opens it; its name tells raw samples where the content is of no known kind."""
+    """Open a stream with libsndfile, which takes the name `.raw` for raw samples if the content is of no known kind."""
     try:
         file = _ForwardFile(_Forgiving(stream, is_known))
     except soundfile.LibsndfileError as error:

@@ -1,8 +1,8 @@
 """The layout of a recording's bytes: the parts that are decoded one after the other, and whether its end is there.
 
 Decoders read one stream and trust its header. A file may hold several streams (joined MP3 files, chained Ogg), its
-header may know nothing about the length (MP3 of variable bit rate, WAV written to a pipe), and it may have been cut off
-on its way. All of this is told from the bytes before decoding starts.
+header may not state the length (MP3 of variable bit rate, WAV written to a pipe), and the file may have been cut off.
+The bytes are examined for all of this before decoding starts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 ENDLESS_BYTES = 1 << 40
-"""The length that a decoder is told where an estimate from the true length would make it stop early."""
+"""The file size reported to a decoder that would estimate a duration from the true size and stop early."""
 TAIL_BYTES = 128
 """The last bytes of a file, where an MP3 decoder looks for a tag."""
 PIECE_BYTES, CHUNK_BYTES = 1 << 14, 1 << 20
-"""Bytes that are read at a time to look at single places, and to search."""
+"""Read sizes for single places and for searches."""
 SLACK_BYTES = 64
 """Fewer missing bytes are no fault: some writers count their header as data."""
 
@@ -31,12 +31,12 @@ class ByteSpan:
         start, stop: where it lies.
         patch: replaces the bytes from `patched_at` on, counted from the start.
         patched_at: see `patch`.
-        endless: whether the decoder must not know the length.
-        frames: samples per channel, counted; None where the decoder's own count is right.
+        endless: whether to report :data:`ENDLESS_BYTES` to the decoder as the length.
+        frames: samples per channel, counted; None: the decoder's own count is right.
         promised: samples per channel that the header promises, if these are more than there are.
-        share: how much of the data that the header promises is there, at most 1.
+        share: share of the promised data that is there, at most 1.
         cut: whether its end is missing.
-        unwrap: for FLAC in Ogg: gives the FLAC file in it.
+        unwrap: extracts the FLAC file from an Ogg file.
     """
 
     start: int

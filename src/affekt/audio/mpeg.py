@@ -1,9 +1,9 @@
-"""MPEG audio (mp3, mp2): frames are counted, since most files do not say how long they are.
+"""MPEG audio (mp3, mp2): count the frames, since many files do not state their length.
 
 A file may start with a frame that holds no sound but says how many frames follow: `Xing` or `Info` (LAME, FFmpeg) or
 `VBRI` (Fraunhofer). Without one, libmpg123 estimates the length from the file's size and the first frame's bit rate,
-and stops there; so it is told that the file has no end. Joined files are decoded one after the other, each with the
-delay of its own encoder removed.
+and stops there; so such a file is presented to it as endless. Joined files are decoded one after the other, each with
+the delay of its own encoder removed.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _counts(head: bytes) -> bool:
 
 
 def _part(run: _Run, length: int) -> ByteSpan:
-    """How to decode a run so that all of its whole frames are heard, and no tag that follows them."""
+    """The span to decode for a run: all of its whole frames, and no tag after them."""
     cut, counted = run.end > length, run.frames * run.samples_per_frame
     stop = run.last_at if cut else run.end
     flags, frames_at = _fields(run.counter)

@@ -1,14 +1,14 @@
-"""Short Opus recordings by the system's own libopus, where there is one: the samples of libsndfile, sooner.
+"""Decode short Opus recordings with the system's libopus, if there is one: libsndfile's samples in less time.
 
-The libopus inside soundfile's wheels is built without vector instructions and takes about three times as long as the
-one that Linux distributions install (`libopus.so.0`). So a recording that is as plain as can be (one Ogg stream of one
-or two channels, every page whole and in its place) is decoded by the latter. Anything else, and every machine without
-that library, is left to libsndfile. The two agree to the last bits of float32; where an encoder goes over from one of
-its modes to another, which is rare, their versions of libopus may join them differently.
+The libopus in soundfile's wheels is built without vector instructions and takes about three times as long as the one
+that Linux distributions install (`libopus.so.0`). The latter decodes plain recordings: one Ogg stream of one or two
+channels, every page whole and in its place. Everything else is left to libsndfile, and so is every recording on a
+machine without that library. The two agree to the last bits of float32; where an encoder changes its mode, which is
+rare, different versions of libopus may join the modes differently.
 
-A packet is mostly 20 ms, and calling a C function for each, in which Python's lock is released and taken again, costs a
-tenth of the time on one thread and makes several wait for each other. So packets that follow each other and are alike
-are joined to one of up to 120 ms, as the format provides; the samples are the same, bit for bit.
+A packet usually lasts 20 ms. Calling a C function per packet, which releases and takes the GIL each time, costs a tenth
+of the time on one thread and makes several threads wait for each other. So adjacent packets of the same kind are joined
+to one of up to 120 ms, as the format allows; the samples are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from numpy.typing import NDArray
 RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
 GRANULES_HZ = 48_000  # positions in a file are counted at this rate, whatever the recording's (RFC 7845, section 4)
 LONGEST_PACKET_SECONDS = 0.12
-LONGEST_SECONDS, LARGEST_BYTES = 60, 1 << 22  # a minute at the codec's highest rate, 510 kbit/s
+LONGEST_SECONDS, LARGEST_BYTES = 60, 1 << 22  # a minute at the codec's highest bit rate, 510 kbit/s
 PAGE = struct.Struct("<4sBBqIIIB")  # RFC 3533, section 6
 HEAD = struct.Struct("<8sBBHIhB")  # RFC 7845, section 5.1
-HEAD_BYTES = 28  # of the page before the header: no more, if the page holds the header alone
+HEAD_BYTES = 28  # of the first page before the Opus header, if the page holds nothing else
 BEGINNING_BYTES = HEAD_BYTES + 8
 LENGTH = struct.Struct("<I")
 FIRST, LAST, CONTINUED = 2, 4, 1
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PACKETS_JOINED = (12, 6, 3, 2) * 3 + (12, 6) * 2 + (48, 24, 12, 6) * 4
-"""How many packets of one frame last 120 ms, by their first byte's upper five bits (RFC 6716, table 2)."""
+"""Number of one-frame packets that last 120 ms, by the upper five bits of their first byte (RFC 6716, table 2)."""
 LONGEST_FRAME_BYTES = 1_275
 FRAME_LENGTHS = tuple(
     bytes((length,)) if length < 252 else bytes((252 + length % 4, (length - 252) // 4))
     for length in range(LONGEST_FRAME_BYTES + 1)
 )
-"""How lengths of frames are written (RFC 6716, section 3.2.1)."""
+"""Encoded frame lengths (RFC 6716, section 3.2.1)."""
 SEVERAL, OF_OWN_LENGTHS = 3, 0x80  # frames in a packet (RFC 6716, section 3.2.5)
 FIRST_BYTE, ALL_BUT_FIRST_BYTE = itemgetter(slice(1)), itemgetter(slice(1, None))
 NAMES = {"linux": "libopus.so.0", "darwin": "libopus.0.dylib"}
@@ -53,7 +53,7 @@ Samples = NDArray[np.float32]
 
 
 class OpusAudio(NamedTuple):
-    """A recording: its samples [frames, channels], and the rate that its header names."""
+    """A recording: its samples [frames, channels] and the sampling rate in its header."""
 
     samples: Samples
     rate_hz: int
@@ -69,14 +69,14 @@ class _Page(NamedTuple):
 
 
 class _Packet(NamedTuple):
-    """What libopus decodes at once: a packet of the file, or several of equal duration."""
+    """The input of one call of libopus: a packet of the file, or several of equal duration joined."""
 
     data: bytes
     joined: int
 
 
 class _Recording(NamedTuple):
-    """What a file holds: its packets of sound, and how many granules there are after each page."""
+    """The content of a file: its packets of sound, and the granule position after each page."""
 
     rate_hz: int
     channels: int
@@ -87,28 +87,28 @@ class _Recording(NamedTuple):
 
 
 class _NotPlainError(ValueError):
-    """A file that is not as plain as can be."""
+    """A file that is not plain: libsndfile has to decide."""
 
 
 def version() -> str:
-    """Of the system's libopus; "" where there is none."""
+    """The version of the system's libopus; empty if there is none."""
     library = _library()
     return "" if library is None else library.opus_get_version_string().decode()
 
 
 def may_be(beginning: bytes) -> bool:
-    """Whether a file that begins so, with :data:`BEGINNING_BYTES`, is worth reading for :func:`decode`."""
+    """Whether :func:`decode` may take a file, judged by its first :data:`BEGINNING_BYTES`."""
     return beginning[:4] == b"OggS" and beginning[HEAD_BYTES:BEGINNING_BYTES] == b"OpusHead" and _library() is not None
 
 
 def decode(content: bytes) -> OpusAudio | None:
-    """All samples of an Ogg Opus file, as many as libsndfile would find in it.
+    """Decode all samples of an Ogg Opus file, the same number as libsndfile.
 
     Args:
         content: the whole file.
 
     Returns:
-        None where there is no libopus, or anything about the file is unusual: then libsndfile is to decide.
+        None if there is no libopus or anything about the file is unusual.
     """
     library = _library()
     if library is None or len(content) > LARGEST_BYTES:
@@ -136,9 +136,9 @@ def _library() -> ctypes.CDLL | None:
 
 @cache
 def _new_decoder(rate_hz: int, channels: int) -> bytes:
-    """A decoder's state before its first packet: one block of memory, which may be copied (opus.h).
+    """The state of a decoder before its first packet, one block of memory that may be copied (opus.h).
 
-    libopus asks for the processor's features while it makes one, for which a virtual machine has to be left.
+    Creating it anew is slow in a virtual machine, since libopus queries the processor's features.
     """
     library = _library()
     assert library is not None
@@ -149,7 +149,7 @@ def _new_decoder(rate_hz: int, channels: int) -> bytes:
 
 
 def _pages(content: bytes) -> Iterator[_Page]:
-    """The pages of a file, each checked by its sum."""
+    """The pages of a file, each with its checksum verified."""
     start = 0
     while start < len(content):
         magic, layout, flags, granule, serial, sequence, checksum, segments = PAGE.unpack_from(content, start)
@@ -176,7 +176,7 @@ def _checksum(data: bytes) -> int:
 
 
 def _parsed(pages: list[_Page]) -> _Recording:
-    """One stream, its pages numbered without a gap, the first with the header, the second with the comments."""
+    """Parse one stream whose pages are numbered without a gap: the header, the comments, then sound."""
     places = [(page.serial, page.sequence) for page in pages]
     flags = [page.flags & (FIRST | LAST) for page in pages]
     plain = len(pages) >= 3 and flags == [FIRST, *(0 for _ in pages[2:]), LAST]
@@ -193,7 +193,7 @@ def _parsed(pages: list[_Page]) -> _Recording:
 
 
 def _header(page: _Page) -> tuple[int, int, int]:
-    """Rate, channels and granules to skip; of one or two channels that are played as they are."""
+    """Sampling rate, channels and granules to skip, for one or two channels without a mapping."""
     magic, layout, channels, skipped, rate_hz, gain, family = HEAD.unpack(page.body)
     known = magic == b"OpusHead" and layout == 1 and channels in (1, 2) and rate_hz in RATES_HZ
     if not known or gain or family:
@@ -202,7 +202,7 @@ def _header(page: _Page) -> tuple[int, int, int]:
 
 
 def _check_comments(page: _Page) -> None:
-    """The vendor and a list of comments, all within one page, as libsndfile wants them (RFC 7845, section 5.2)."""
+    """Require the comments to end within one page, as libsndfile does (RFC 7845, section 5.2)."""
     body, place = page.body, 8
     if body[:place] != b"OpusTags" or page.lacing[-1] == 255:  # 255: they go on on the next page
         raise _NotPlainError
@@ -216,7 +216,7 @@ def _check_comments(page: _Page) -> None:
 
 
 def _check_length(skipped: int, last: int, step: int) -> None:
-    """Not too long, and as many samples as libsndfile counts: where both ends are rounded, one could be missing."""
+    """Refuse long recordings, and those for which rounding at both ends would lose a sample."""
     if not skipped < last <= skipped + LONGEST_SECONDS * GRANULES_HZ:
         raise _NotPlainError
     if last // step - skipped // step != (last - skipped) // step:
@@ -224,7 +224,7 @@ def _check_length(skipped: int, last: int, step: int) -> None:
 
 
 def _packets(pages: list[_Page]) -> tuple[list[_Packet], list[int]]:
-    """All packets, and how many of them have ended by the end of each page."""
+    """All packets, and the number of them that have ended by the end of each page."""
     packets: list[_Packet] = []
     until: list[int] = []
     rest = b""
@@ -240,7 +240,7 @@ def _packets(pages: list[_Page]) -> tuple[list[_Packet], list[int]]:
 
 
 def _unpacked(page: _Page, rest: bytes) -> tuple[list[bytes], bytes]:
-    """The packets that end on this page, the first of which begins with `rest`; what is left begins another."""
+    """The packets that end on this page, the first of which starts with `rest`, and the start of the next."""
     packets: list[bytes] = []
     body, start, end = page.body, 0, 0
     for length in page.lacing:
@@ -255,7 +255,7 @@ def _unpacked(page: _Page, rest: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _joined(packets: list[bytes]) -> Iterator[_Packet]:
-    """Packets of one frame each that are alike, up to 120 ms of them as one; the others as they are."""
+    """Join adjacent one-frame packets of the same kind up to 120 ms; leave the others as they are."""
     for first, alike in groupby(packets, FIRST_BYTE):
         run = list(alike)
         if not first or first[0] & SEVERAL or len(run) == 1:
@@ -265,7 +265,7 @@ def _joined(packets: list[bytes]) -> Iterator[_Packet]:
 
 
 def _join(first: int, packets: list[bytes], most: int) -> Iterator[_Packet]:
-    """Packets of up to `most` frames, each of its own length; the last one's follows from the whole (section 3.2.5)."""
+    """Packets of up to `most` frames with explicit lengths, except the last one's, which follows (section 3.2.5)."""
     if max(map(len, packets)) > 1 + LONGEST_FRAME_BYTES:  # libopus would refuse it too
         raise _NotPlainError
     lengths = [FRAME_LENGTHS[length - 1] for length in map(len, packets)]
@@ -277,7 +277,7 @@ def _join(first: int, packets: list[bytes], most: int) -> Iterator[_Packet]:
 
 
 def _decoded(library: ctypes.CDLL, recording: _Recording) -> Samples:
-    """The packets' samples, without those before the start and past the end."""
+    """Decode the packets; drop the samples before the start and past the end."""
     rate_hz, channels = recording.rate_hz, recording.channels
     step = GRANULES_HZ // rate_hz
     longest = round(LONGEST_PACKET_SECONDS * rate_hz)
@@ -301,7 +301,7 @@ def _decoded(library: ctypes.CDLL, recording: _Recording) -> Samples:
 
 
 def _check_positions(recording: _Recording, decoded: list[int]) -> None:
-    """Every page must say what has been decoded so far; the last may say less, which cuts the end off."""
+    """Require each page's position to match the decoded samples; the last may be lower, which trims the end."""
     *inner, last = recording.granules
     if inner != decoded[:-1] or not max([0, *inner]) < last <= decoded[-1]:
         raise _NotPlainError

@@ -103,7 +103,7 @@ def _levels(sounds: Mapping[str, DecodedFile]) -> list[Note]:
     unheard = (path for path, sound in sounds.items() if sound.unheard)
     return [
         *noted("recordings whose channels cancel each other when mixed", cancels, "extract one channel"),
-        *noted("recordings with sound after their stated end, which is not decoded", unheard, "repair their header"),
+        *noted("recordings with sound that was not decoded", unheard, "repair or convert them"),
         *noted("recordings of digital silence", (path for path, peak in peaks.items() if peak == 0)),
         *(noted("very quiet recordings", quiet, remedy) if quiet else []),
     ]
