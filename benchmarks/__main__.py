@@ -46,7 +46,17 @@ BENCHMARKS = {
 }
 """Names and the functions that measure: (Setting) -> list of rows."""
 LONGEST_SECONDS = 600
-PEERS = ("keras", "tensorflow-cpu", "transformers", "librosa", "kaldi-native-fbank", "scipy", "onnxruntime")
+PEERS = (
+    "keras",
+    "tensorflow-cpu",
+    "transformers",
+    "librosa",
+    "kaldi-native-fbank",
+    "scipy",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+)
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "i8mm")
 """Instruction sets that decide how fast this can be."""
 

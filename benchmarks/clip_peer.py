@@ -20,13 +20,14 @@ from threadpoolctl import threadpool_limits
 
 from affekt.export.onnx_file import Pipeline
 from affekt.recognition.recognizer import Recognizer
-from benchmarks.setting import noise, paper_pipeline
+from benchmarks import openvino_peer
+from benchmarks.setting import encoder_pipeline, noise, paper_pipeline
 from benchmarks.worker import serve
 
 IN_A_ROW = 8
 """Clips of a row, which follow each other at once."""
-PLAIN = "plain.onnx"
-"""In the folder: the network as torch.onnx writes it, from features to scores."""
+PLAIN, PLAIN_ENCODER = "plain.onnx", "plain-encoder.onnx"
+"""In the folder: the networks as torch.onnx writes them, from features to scores."""
 
 Floats = NDArray[np.float32]
 Work = Callable[[], object]
@@ -46,6 +47,31 @@ def plain(features: Front, folder: Path, threads: int) -> Work:
     session = onnxruntime.InferenceSession((folder / PLAIN).read_bytes(), options)
     pipeline, waveform = paper_pipeline(), noise()
     return lambda: session.run(None, {"features": features(pipeline, waveform)})
+
+
+def plain_encoder(folder: Path, threads: int) -> Work:
+    """The plain ONNX export of the encoder with torch's features."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession((folder / PLAIN_ENCODER).read_bytes(), options)
+    pipeline, waveform = encoder_pipeline(), noise()
+    return lambda: session.run(None, {"features": whisper_features(pipeline, waveform)})
+
+
+def openvino(encoder: bool, int8: bool, folder: Path, threads: int) -> Work:
+    """OpenVINO on a plain export, with torch's features."""
+    pipeline = encoder_pipeline() if encoder else paper_pipeline()
+    front = whisper_features if encoder else torch_features
+    file = folder / (PLAIN_ENCODER if encoder else PLAIN)
+    return openvino_peer.compiled(file, partial(front, pipeline), threads, int8)
+
+
+def whisper_features(pipeline: Pipeline, waveform: Floats) -> Floats:
+    """Whisper's log-mel with torch's Fourier transform, on one thread."""
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        features: Floats = pipeline.log_mel(torch.from_numpy(waveform)[None]).numpy()
+    return features
 
 
 def torch_features(pipeline: Pipeline, waveform: Floats) -> Floats:
@@ -93,6 +119,13 @@ WAYS: dict[str, Callable[[Path, int], Work]] = {
     "plain": partial(plain, torch_features),
     "librosa": partial(plain, librosa_features),
     "wav2vec2": wav2vec2,
+    "encoder-int8": partial(ours, "encoder-int8.onnx"),
+    "encoder-float32": partial(ours, "encoder-float32.onnx"),
+    "encoder-plain": plain_encoder,
+    "openvino": partial(openvino, False, False),
+    "openvino-int8": partial(openvino, False, True),
+    "encoder-openvino": partial(openvino, True, False),
+    "encoder-openvino-int8": partial(openvino, True, True),
 }
 
 

@@ -13,10 +13,20 @@ import torch
 
 from affekt.export.onnx_file import Pipeline
 from affekt.recognition.recognizer import Recognizer
-from benchmarks.clip_peer import IN_A_ROW, PLAIN, WAYS, torch_features
+from benchmarks import openvino_peer
+from benchmarks.clip_peer import IN_A_ROW, PLAIN, PLAIN_ENCODER, WAYS, torch_features
 from benchmarks.limits import INT8
 from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
-from benchmarks.setting import CLIP_SECONDS, RATE_HZ, Setting, forward_gflop, noise, paper_models, paper_pipeline
+from benchmarks.setting import (
+    CLIP_SECONDS,
+    RATE_HZ,
+    Setting,
+    encoder_pipeline,
+    forward_gflop,
+    noise,
+    paper_models,
+    paper_pipeline,
+)
 from benchmarks.worker import Worker
 
 TURNS, HOPS = 21, 30
@@ -34,6 +44,7 @@ def rows(setting: Setting) -> list[Row]:
     with paper_models() as models:
         folder = models["int8"].parent
         (folder / PLAIN).write_bytes(plain_model(paper_pipeline()))
+        (folder / PLAIN_ENCODER).write_bytes(plain_model(encoder_pipeline()))
         found = [row for count in threads for row in clip(folder, count, setting)]
         return [*found, opensmile_row(), stream(models["int8"])]
 
@@ -41,6 +52,8 @@ def rows(setting: Setting) -> list[Row]:
 def clip(folder: Path, threads: int, setting: Setting) -> list[Row]:
     """Rows for a number of threads: consecutive clips and the first clip after a pause; on all cores also wav2vec2."""
     ways = [way for way in WAYS if way != "wav2vec2" or threads == setting.cores]
+    if openvino_peer.missing():
+        ways = [way for way in ways if "openvino" not in way]
     with ExitStack() as stack:
         peers = {
             way: stack.enter_context(Worker("benchmarks.clip_peer", way, str(threads), str(folder))) for way in ways
@@ -83,8 +96,38 @@ def clip_rows(each: dict[str, list[float]], work: str, setting: Setting | None) 
     if "wav2vec2" in each:
         target, peer = Target("ratio", at_least=80.0) if setting else None, "wav2vec2-base, PyTorch fp32"
         found.append(compared(f"{work}, int8", each["int8"], peer, each["wav2vec2"], UNIT, target=target))
-    note = "another, smaller network; its accuracy is in docs/model-card.md"
+    found += openvino_rows(each, work) + encoder_rows(each, work, setting)
+    note = "its accuracy is in docs/model-card.md"
     return [*found, Row(f"{work}, the bundled model", Figure.of(each["bundled"], UNIT), note=note)]
+
+
+def openvino_rows(each: dict[str, list[float]], work: str) -> list[Row]:
+    """OpenVINO on the plain exports of the paper's network and of the encoder."""
+    if "openvino" not in each:
+        note = f"OpenVINO not measured: not installed ({openvino_peer.missing()})"
+        return [Row(f"{work}, int8", peer="OpenVINO", note=note)]
+    found = []
+    for name, prefix in (("", ""), (", encoder", "encoder-")):
+        for ours, theirs, peer in (
+            ("int8", "openvino-int8", "OpenVINO, NNCF's int8, torch's features"),
+            ("int8", "openvino", "OpenVINO fp32, torch's features"),
+            ("float32", "openvino", "OpenVINO fp32, torch's features"),
+        ):
+            precision = ours.replace("float32", "fp32")
+            row = compared(f"{work}{name}, {precision}", each[prefix + ours], peer, each[prefix + theirs], UNIT)
+            found.append(row)
+    return found
+
+
+def encoder_rows(each: dict[str, list[float]], work: str, setting: Setting | None) -> list[Row]:
+    """The encoder beside its plain export and beside the paper's network, which it may take 1.3 times as long as."""
+    target = Target("ratio", at_least=1 / 1.3) if setting else None
+    plain, paper = "onnxruntime, plain fp32 export, torch's features", "the paper's network, int8"
+    return [
+        compared(f"{work}, encoder, int8", each["encoder-int8"], plain, each["encoder-plain"], UNIT),
+        compared(f"{work}, encoder, fp32", each["encoder-float32"], plain, each["encoder-plain"], UNIT),
+        compared(f"{work}, encoder, int8", each["encoder-int8"], paper, each["int8"], UNIT, target=target),
+    ]
 
 
 def plain_model(pipeline: Pipeline) -> bytes:

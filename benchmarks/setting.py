@@ -60,15 +60,20 @@ def noise(seconds: float = CLIP_SECONDS, seed: int = 0) -> NDArray[np.float32]:
 
 @contextmanager
 def paper_models() -> Iterator[dict[str, Path]]:
-    """The paper's network with random weights, in float32 and int8; the time does not depend on the weights."""
+    """The paper's network and the encoder with random weights, in float32 and int8; the time does not depend on them.
+
+    The encoder's files are `encoder-float32` and `encoder-int8`.
+    """
     from affekt.export.onnx_file import Description, export
     from affekt.export.onnx_file import noise as some_noise
 
-    pipeline = paper_pipeline()
     with TemporaryDirectory() as folder:
-        models = {precision: Path(folder) / f"{precision}.onnx" for precision in ("float32", "int8")}
-        for precision, path in models.items():
-            export(pipeline, Description(CLASSES), path, precision, some_noise(pipeline.features, 8))
+        models = {}
+        for prefix, pipeline in (("", paper_pipeline()), ("encoder-", encoder_pipeline())):
+            recordings = some_noise(pipeline.features, 8)
+            for precision in ("float32", "int8"):
+                path = models[prefix + precision] = Path(folder) / f"{prefix}{precision}.onnx"
+                export(pipeline, Description(CLASSES), path, precision, recordings)
         yield models
 
 
@@ -84,6 +89,18 @@ def paper_pipeline():  # type: ignore[no-untyped-def]
     features = FeatureConfig()
     network = Network(NetworkConfig(), features.mels, len(CLASSES))
     return Pipeline(network, features, Normalizer((-6.0,) * features.mels, (3.0,) * features.mels))
+
+
+def encoder_pipeline():  # type: ignore[no-untyped-def]
+    """The bundled model's kind with random weights: Whisper tiny's stem and first layer and a linear model."""
+    import torch
+
+    from affekt.export.pipeline import Pipeline
+    from affekt.features.frontends import WhisperLogMel
+    from affekt.nn.encoder_classifier import EncoderClassifier
+
+    torch.manual_seed(0)
+    return Pipeline(EncoderClassifier(80, len(CLASSES), trim_db=35.0), WhisperLogMel(top=5.4, decades=6.0))
 
 
 def forward_gflop(first: bool = True) -> float:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from affekt.nn import NetworkConfig, parameter_ledger
 from benchmarks import __main__ as driver
-from benchmarks import keras_peer
+from benchmarks import keras_peer, openvino_peer, recognition
 from benchmarks.agreement import Spoken, corpus_rows
+from benchmarks.clip_peer import WAYS, whisper_features
 from benchmarks.growth import grown
 from benchmarks.rows import Figure, Row, Target, compared, seconds_in_turns
-from benchmarks.setting import forward_gflop, training_gflop
+from benchmarks.setting import Setting, encoder_pipeline, forward_gflop, noise, training_gflop
 from benchmarks.table import COLUMNS, cells, markdown, plot, text
 from benchmarks.training import check_parameters
 from benchmarks.worker import Worker
@@ -226,3 +229,40 @@ def test_agreement_counts_decisions_and_says_how_close_the_others_were() -> None
     assert ua.ours
     assert ua.ours.median == pytest.approx(25.0)
     assert ua.note == "int8 75.00 %, fp32 100.00 %, 4 recordings of the classes"
+
+
+def times(*ways: str) -> dict[str, list[float]]:
+    """A made-up measurement of every way to recognize a clip."""
+    return {way: [float(index + 1), index + 2.0] for index, way in enumerate(ways)}
+
+
+def test_the_encoder_may_take_a_third_longer_than_the_papers_network() -> None:
+    each = times(*WAYS) | {"int8": [3.0, 3.0], "encoder-int8": [3.8, 3.8]}
+    rows = recognition.encoder_rows(each, "one clip", Setting({}))
+    assert [row.met for row in rows] == [None, None, True]
+    slower = recognition.encoder_rows(each | {"encoder-int8": [4.0, 4.0]}, "one clip", Setting({}))
+    assert slower[-1].met is False
+
+
+def test_openvino_is_a_peer_of_both_networks_or_named_as_missing() -> None:
+    rows = recognition.openvino_rows(times(*WAYS), "one clip")
+    assert len(rows) == 6
+    assert sum("encoder" in row.work for row in rows) == 3
+    without = recognition.openvino_rows(times("int8", "encoder-int8"), "one clip")
+    assert [row.ours for row in without] == [None]
+    assert "OpenVINO not measured" in without[0].note
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("int8", [False, True])
+def test_openvino_computes_the_same_network(tmp_path: Path, int8: bool) -> None:
+    """Its scores on a clip are PyTorch's, nearly in 8 bits."""
+    if missing := openvino_peer.missing():
+        pytest.skip(f"no {missing}; `make bench` installs it")
+    pipeline = encoder_pipeline()
+    (tmp_path / "plain.onnx").write_bytes(recognition.plain_model(pipeline))
+    run = openvino_peer.compiled(tmp_path / "plain.onnx", partial(whisper_features, pipeline), threads=1, int8=int8)
+    features = torch.from_numpy(whisper_features(pipeline, noise()))
+    with torch.inference_mode():
+        expected = pipeline.network(features).scores.numpy()
+    np.testing.assert_allclose(next(iter(run().values())), expected, atol=0.2 if int8 else 1e-3)
