@@ -168,6 +168,23 @@ class TestLeftOut:
         assert [line.split(":")[0] for line in named] == [gone, broken]
         assert (tmp_path / "m" / "model.onnx").exists()
 
+    def test_the_report_of_an_experiment_names_them(
+        self, damaged: Manifest, bursts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        damaged.write(tmp_path / "m.csv")
+        words = ["experiment", str(tmp_path / "m.csv"), "-o", str(tmp_path / "run"), "--folds", "2", "--jobs", "1"]
+        words += ["--systems", one(bursts, tmp_path), "--recipe", str(bursts / "recipe.toml")]
+        assert main([*words, "--train.max-epochs", "1", "--cache", str(tmp_path / "cache")]) == 1
+        gone, broken = damaged.ids[3], damaged.ids[5]
+        assert f"affekt: left out: {gone}: " in capsys.readouterr().err
+        for report in ("report.md", "report.html", "report.tex"):
+            found = sorted((tmp_path / "run").rglob(report))
+            assert found, report
+            text = found[0].read_text()
+            assert "Recordings left out (2)" in text
+            assert gone in text
+            assert broken in text
+
     @pytest.mark.parametrize("verb", ["train", "experiment"])
     def test_a_wrong_folder_is_one_line_however_many_recordings(
         self, verb: str, bursts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

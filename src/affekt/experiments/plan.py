@@ -164,6 +164,7 @@ def plan_experiment(
     if changed:
         raise ConfigError.of(changed)
     directory.write_utterances(utterances)
+    directory.write_left_out(failures)
     return experiment, failures
 
 

@@ -20,10 +20,13 @@ from affekt.report.document import (
 )
 from affekt.report.terminal import SYNTHETIC
 from affekt.results import JobKey, Results
+from affekt.results.run_directory import LEFT_OUT, RunDirectory
 from affekt.results.run_results import codes
 from affekt.results.summary import LEAST_UTTERANCES
 
 Summary = Mapping[str, Any]
+MOST_NAMED = 50
+"""Recordings left out that the report names; the run directory names all."""
 HARD_CLASS = "happy"
 """The class that the paper looks at closely (section 4.3, Figure 2)."""
 
@@ -53,9 +56,18 @@ def describe(results: Results, summary: Summary, projection: str = "pca") -> Doc
         _calibration(summary),
         _curves(results, summary),
         _reading(summary),
+        _left_out(results),
     )
     title = f"Speech emotion recognition on {summary['corpus']}"
     return Document(title, summary["protocol_line"], tuple(block for section in sections for block in section))
+
+
+def _left_out(results: Results) -> Iterator[Block]:
+    """The recordings that could not be decoded, by name."""
+    lines = RunDirectory(results.path).read_left_out()
+    if lines:
+        more = [f"{len(lines) - MOST_NAMED:,} more in {LEFT_OUT}"] if len(lines) > MOST_NAMED else []
+        yield Listing(f"Recordings left out ({len(lines):,})", (*lines[:MOST_NAMED], *more))
 
 
 def _opening(summary: Summary) -> Iterator[Block]:

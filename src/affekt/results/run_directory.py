@@ -6,6 +6,7 @@
     folds.json             utterance ids of each part of each fold
     environment.json       machine and library versions
     .utterances.json       labels, speakers and audio hash of every utterance, by id
+    .left_out.json         recordings that could not be decoded, one line each
     .lock                  held while the plan changes
     summary.json           all figures; holds no times, so that it comes back bit for bit
     costs.json             measured times by device (`affekt experiment --plan`)
@@ -40,6 +41,7 @@ from affekt.errors import CheckpointError, ConfigError, Fault
 from affekt.runtime.atomic_files import write_bytes
 
 CONFIG, FOLDS, ENVIRONMENT = "config.toml", "folds.json", "environment.json"
+LEFT_OUT = ".left_out.json"
 UTTERANCES, SUMMARY, COSTS, GEOMETRY = ".utterances.json", "summary.json", "costs.json", "geometry.csv"
 WEIGHTS, HISTORY, PREDICTIONS = "model.safetensors", "history.csv", "predictions.csv"
 EMBEDDINGS, RESULT, STATE, LOCK = "embeddings.npy", "result.json", "state.pt", ".lock"
@@ -273,6 +275,19 @@ class RunDirectory:
         """Write `.utterances.json`."""
         content = {"sha256": content_sha256(utterances), "utterances": utterances}
         write_bytes(self.path / UTTERANCES, json.dumps(content).encode())
+
+    def read_left_out(self) -> list[str]:
+        """The recordings that could not be decoded, and the reasons; empty if the file is missing or damaged."""
+        try:
+            lines = json.loads((self.path / LEFT_OUT).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return []
+        return [str(line) for line in lines] if isinstance(lines, list) else []
+
+    def write_left_out(self, faults: Sequence[Fault]) -> None:
+        """Write `.left_out.json`, if there is anything to write or to replace."""
+        if faults or (self.path / LEFT_OUT).exists():
+            write_bytes(self.path / LEFT_OUT, json.dumps([str(fault) for fault in faults], indent=0).encode())
 
     def read_costs(self) -> Costs:
         """Times measured in this directory; empty where none were.
