@@ -11,6 +11,7 @@
     summary.json           all figures; holds no times, so that it comes back bit for bit
     costs.json             measured times by device (`affekt experiment --plan`)
     geometry.csv           of a published copy: measures of the deep features that the copy leaves out
+    predictions.parquet    of a published copy: the files predictions.csv of all jobs; likewise history.parquet
     SYSTEM/fold-K/seed-S/  one job
         .lock              held while the job runs
         state.pt           an unfinished training
@@ -20,7 +21,8 @@
         embeddings.npy     deep features, float32 [test utterances, features]
         result.json        written last: measures, SHA-256 of the other files, and a digest of itself
 
-Every file is written atomically. A job counts as finished once its `result.json` is there and all hashes match.
+Every file is written atomically. A job counts as finished once its `result.json` is there and all hashes match; hashes
+of packed files hold for the CSV files restored from them (:mod:`affekt.results.packed_tables`).
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from filelock import FileLock
 
 from affekt.config import is_run_config, read_toml, sealed
 from affekt.errors import CheckpointError, ConfigError, Fault
+from affekt.results.packed_tables import JobId, pack, unpack
 from affekt.runtime.atomic_files import write_bytes
 
 CONFIG, FOLDS, ENVIRONMENT = "config.toml", "folds.json", "environment.json"
@@ -55,6 +58,7 @@ HISTORY_COLUMNS = ("epoch", "train_accuracy", "validation_accuracy")
 PREDICTION_COLUMNS = ("id", "speaker", "label", "predicted")
 PROBABILITY_PREFIX = "prob."
 PARTS = ("train", "validation", "test")
+FOLD, SEED = "fold-", "seed-"
 DIGEST = "digest"
 """Key of `result.json`: the hash of all its other entries."""
 FUSIONS = "fusions"
@@ -79,7 +83,7 @@ class JobKey(NamedTuple):
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.system}/fold-{self.fold}/seed-{self.seed}"
+        return f"{self.system}/{FOLD}{self.fold}/{SEED}{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,16 @@ class JobDirectory:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         return FileLock(self.path / LOCK, timeout=-1 if wait else 0)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, restored from the packed tables of the run if needed; None if there is none."""
+        path = self.path / name
+        if path.exists():
+            return path.read_bytes()
+        if name not in NEEDED:
+            return None
+        key = _key(self.path)
+        return None if key is None else unpack(self.path.parents[2], name, key)
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a process that was killed while it wrote."""
@@ -165,7 +179,17 @@ class JobDirectory:
         hashes = result.get("sha256")
         if not isinstance(hashes, dict):
             return [job_fault(path, f"sha256 = {hashes!r}", "a hash per file")]
-        return [fault for name in (*NEEDED, *OPTIONAL) for fault in _file_faults(self.path / name, hashes.get(name))]
+        return [fault for name in (*NEEDED, *OPTIONAL) for fault in self._file_faults(name, hashes.get(name))]
+
+    def _file_faults(self, name: str, expected: object) -> Iterator[Fault]:
+        path, content = self.path / name, self.read(name)
+        if content is None:
+            if name in NEEDED:
+                yield job_fault(path, "no such file", "the file that its result.json lists")
+        elif expected is None:
+            yield job_fault(path, "no hash in result.json", "one for every file")
+        elif (got := hashlib.sha256(content).hexdigest()) != expected:
+            yield job_fault(path, f"sha256 {got[:12]}...", f"{str(expected)[:12]}...")
 
 
 @dataclass(frozen=True)
@@ -321,9 +345,20 @@ class RunDirectory:
         write_summary(summary, self.path / SUMMARY)
 
     def copy_published(self, target: Path) -> None:
-        """Copy the small files of the run, in place of whatever `target` holds."""
+        """Copy the small files of the run, in place of whatever `target` holds, with the tables of all jobs packed."""
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(self.path, target, ignore=shutil.ignore_patterns(*UNPUBLISHED))
+        copy = RunDirectory(target)
+        copy.pack_tables()
+
+    def pack_tables(self) -> None:
+        """Replace the predictions and histories of all finished jobs by one Parquet file each."""
+        folders = [path.parent for path in self.path.glob(f"*/{FOLD}*/{SEED}*/{RESULT}")]
+        keys = {key: folder for folder in folders if (key := _key(folder)) is not None}
+        for name in NEEDED:
+            files = {key: folder / name for key, folder in keys.items() if (folder / name).exists()}
+            for file in pack(self.path, name, sorted(files), files):
+                file.unlink()
 
 
 def write_summary(summary: Mapping[str, Any], path: str | Path) -> None:
@@ -373,14 +408,15 @@ def seed_numbers(value: int | list[int]) -> tuple[int, ...]:
     return tuple(range(value)) if isinstance(value, int) else tuple(value)
 
 
-def _file_faults(path: Path, expected: object) -> Iterator[Fault]:
-    if not path.exists():
-        if path.name in NEEDED:
-            yield job_fault(path, "no such file", "the file that its result.json lists")
-    elif expected is None:
-        yield job_fault(path, "no hash in result.json", "one for every file")
-    elif (got := file_sha256(path)) != expected:
-        yield job_fault(path, f"sha256 {got[:12]}...", f"{str(expected)[:12]}...")
+def _key(folder: Path) -> JobId | None:
+    """System, fold and seed of a job's folder; None for a folder of another name."""
+    if len(folder.parts) < 3:
+        return None
+    system, fold, seed = folder.parts[-3:]
+    numbers = (fold.removeprefix(FOLD), seed.removeprefix(SEED))
+    if not (fold.startswith(FOLD) and seed.startswith(SEED) and all(map(str.isdecimal, numbers))):
+        return None
+    return system, int(numbers[0]), int(numbers[1])
 
 
 def _experiment_faults(path: Path, experiment: Mapping[str, Any]) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ reported before it is complete. A damaged job is an error.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -173,8 +174,11 @@ class Results:
         Raises:
             CheckpointError: columns that are missing.
         """
-        path = self.path / str(JobKey(system, fold, seed)) / HISTORY
-        table = pd.read_csv(path)
+        directory = self.directory.job(JobKey(system, fold, seed))
+        path, content = directory.path / HISTORY, directory.read(HISTORY)
+        if content is None:
+            raise CheckpointError.of([job_fault(path, "no such file", "the file that its result.json lists")])
+        table = pd.read_csv(io.BytesIO(content))
         if missing := [name for name in HISTORY_COLUMNS if name not in table.columns]:
             raise CheckpointError.of([job_fault(path, f"no column {', '.join(missing)}", ", ".join(HISTORY_COLUMNS))])
         return table
@@ -245,7 +249,7 @@ def _read_jobs(
         if broken := directory.damage():
             faults += broken
             continue
-        table, wrong = _read_predictions(directory.path / PREDICTIONS, folds[job.fold]["test"], classes)
+        table, wrong = _read_predictions(directory, folds[job.fold]["test"], classes)
         result = directory.read_result()
         faults += wrong or list(_result_faults(directory.path / RESULT, job, result, table, classes))
         faults += list(_array_faults(directory.path / EMBEDDINGS, len(table)))
@@ -273,10 +277,13 @@ def _missing_embeddings(directories: Sequence[JobDirectory]) -> list[Fault]:
     return [job_fault(path, "no such file", expected) for path in gone] if len(gone) < len(listed) else []
 
 
-def _read_predictions(path: Path, test: Sequence[str], classes: Sequence[str]) -> tuple[pd.DataFrame, list[Fault]]:
+def _read_predictions(
+    directory: JobDirectory, test: Sequence[str], classes: Sequence[str]
+) -> tuple[pd.DataFrame, list[Fault]]:
+    path, content = directory.path / PREDICTIONS, directory.read(PREDICTIONS)
     text = dict.fromkeys(PREDICTION_COLUMNS, str)
     try:
-        table = pd.read_csv(path, dtype=text, keep_default_na=False)
+        table = pd.read_csv(io.BytesIO(content or b""), dtype=text, keep_default_na=False)
     except ValueError as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
         return pd.DataFrame(), [job_fault(path, str(error).strip(), "a readable CSV table")]
     expected = [*PREDICTION_COLUMNS, *_probability_columns(classes)]

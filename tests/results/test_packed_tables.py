@@ -1,0 +1,93 @@
+"""Packed tables of a published run: every CSV file comes back byte for byte, and damage is found."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from affekt.errors import CheckpointError
+from affekt.results import JobDirectory, Results, RunDirectory, fuse, summarize
+from affekt.results.packed_tables import pack, packed_path, unpack
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Path]) -> Path:
+    path = make_run(tmp_path_factory.mktemp("packed") / "run", systems=("baseline", "focal"))
+    fuse(path, ["baseline", "focal"])
+    return path
+
+
+@pytest.fixture
+def published(run: Path, tmp_path: Path) -> Path:
+    RunDirectory(run).copy_published(tmp_path / "published")
+    return tmp_path / "published"
+
+
+def test_a_published_run_is_the_same_with_fewer_files(run: Path, published: Path) -> None:
+    ours, theirs = Results.read(published), Results.read(run)
+    pd.testing.assert_frame_equal(ours.predictions, theirs.predictions)
+    pd.testing.assert_frame_equal(ours.jobs, theirs.jobs)
+    pd.testing.assert_frame_equal(ours.history("focal", 1, 0), theirs.history("focal", 1, 0))
+    measures = summarize(ours)["systems"]["focal"]
+    assert measures["pooled"] == summarize(theirs)["systems"]["focal"]["pooled"]
+    assert list(published.glob("*/*/*/predictions.csv")) == []
+    assert {path.parts[-4] for path in published.glob("*/*/*/history.csv")} == {"fused"}  # no rows, nothing to pack
+
+
+def test_every_file_is_restored_byte_for_byte_and_checked(run: Path, published: Path) -> None:
+    jobs = [job for system in ("baseline", "focal", "fused") for job in Results.read(run).finished(system)]
+    for job in jobs:
+        directory = RunDirectory(published).job(job)
+        assert directory.finished
+        for name in ("predictions.csv", "history.csv"):
+            assert directory.read(name) == (run / str(job) / name).read_bytes()
+
+
+def test_a_changed_number_and_a_damaged_file_are_found(published: Path) -> None:
+    path = packed_path(published, "predictions.csv")
+    table = pd.read_parquet(path)
+    own = (table["system"] == "focal") & (table["fold"] == 1) & (table["seed"] == 0)
+    table.loc[own.idxmax(), "prob.angry"] += 1e-6
+    table.to_parquet(path, index=False)
+    damaged = JobDirectory(published / "focal/fold-1/seed-0").damage()
+    assert [Path(fault.what).name for fault in damaged] == ["predictions.csv"]
+    assert JobDirectory(published / "focal/fold-0/seed-0").finished
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(CheckpointError, match=r"predictions\.parquet: got .* collect the run"):
+        Results.read(published)
+
+
+def test_a_job_that_runs_again_writes_its_own_files(run: Path, published: Path) -> None:
+    job = "baseline/fold-0/seed-1"
+    shutil.copy(run / job / "predictions.csv", published / job / "predictions.csv")
+    (published / job / "predictions.csv").write_text("changed")
+    assert [Path(fault.what).name for fault in JobDirectory(published / job).damage()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,x\na,0.1\nb,007\n",
+        "id,x\na,0.1234567890123456\nb,1e-05\n",
+        "id,x\nNA,\n,3\n",
+        'id,x\n"a,b",1.5\nc,0.30000001192092896\n',
+    ],
+    ids=["leading zeros", "float64", "empty texts", "quotes"],
+)
+def test_unusual_tables_are_restored(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    files = {("s", 0, 1): tmp_path / "a.csv"}
+    assert pack(tmp_path, "x.csv", list(files), files) == [tmp_path / "a.csv"]
+    assert unpack(tmp_path, "x.csv", ("s", 0, 1)) == text.encode()
+    assert unpack(tmp_path, "x.csv", ("s", 0, 2)) is None
+
+
+@pytest.mark.parametrize("text", ["id,x\n", "id,x\r\na,1\r\n", "system,x\na,1\n", 'id,x\na,"1\n'])
+def test_what_cannot_be_restored_is_not_packed(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    files = {("s", 0, 1): tmp_path / "a.csv"}
+    assert pack(tmp_path, "x.csv", list(files), files) == []
