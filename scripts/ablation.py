@@ -201,7 +201,8 @@ def table(ablation: Ablation) -> str:
     """The rows as text."""
     lines = [ablation.line]
     for row in ablation.rows():
-        gained = f"{points(row.gain.value)} {interval(row.gain.low, row.gain.high, signed=True)}" if row.gain else ""
+        ends = f" {interval(row.gain.low, row.gain.high, signed=True)}" if row.gain else ""
+        gained = "" if row.difference is None else f"{points(row.difference)}{ends}"
         last = f"last {percent(row.last)}"
         lines.append(f"{row.name:16} {spread(row.ua.mean, row.ua.sd):12} {last:10} {gained:22} {row.change}")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from affekt.results.ablation import REFERENCE, Ablation
 
 UA = {
     REFERENCE: {"0/0": 0.5, "0/1": 0.6, "1/0": 0.4, "2/0": 0.7},
-    "no-warp": {"0/0": 0.6, "0/1": 0.8, "1/0": 0.45, "3/0": 0.9},
+    "no-warp": {"0/0": 0.6, "0/1": 0.8, "1/0": 0.45, "2/0": 0.8, "3/0": 0.9},
     "masks": {"0/0": 0.5},
     "tempo": {},
 }
@@ -37,12 +37,13 @@ def test_rows(written: Path) -> None:
     assert list(rows) == [REFERENCE, "no-warp", "masks"]
     assert rows[REFERENCE].gain is rows[REFERENCE].p_value is None
     assert rows[REFERENCE].ua.mean == pytest.approx(0.55)
-    assert rows["no-warp"].last == pytest.approx(np.mean([0.5, 0.7, 0.35, 0.8]))
-    differences = [np.mean([0.1, 0.2]), 0.05]  # folds that both have, seeds averaged
+    assert rows["no-warp"].last == pytest.approx(np.mean([0.5, 0.7, 0.35, 0.7, 0.8]))
+    differences = [np.mean([0.1, 0.2]), 0.05, 0.1]  # folds that both have, seeds averaged
     assert rows["no-warp"].gain == pytest.approx(corrected_resampled_interval(differences, 50, 100))
     assert rows["no-warp"].p_value == pytest.approx(corrected_resampled_t_test(differences, 50, 100).p_value)
-    assert (rows["no-warp"].jobs, rows["no-warp"].change) == (4, "no-warp changed")
+    assert (rows["no-warp"].jobs, rows["no-warp"].change) == (5, "no-warp changed")
     assert rows["masks"].gain is None  # of one fold
+    assert rows["masks"].difference == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"line": "x"}'])

@@ -11,7 +11,7 @@ from affekt.report.content import paper_tables
 from affekt.report.document import Block, Code, Document, Figure, Heading, Listing, Panel, Paragraph, Table
 from affekt.results import study as study_plan
 from affekt.results import study_questions as asked
-from affekt.results.ablation import Ablation
+from affekt.results.ablation import Ablation, AblationRow
 from affekt.results.study import Planned, Run, Study
 
 Row = Mapping[str, Any]
@@ -195,24 +195,31 @@ def _fused(runs: Iterable[Run | None]) -> str:
 def _ablation_table(ablation: Ablation) -> Table:
     return Table(
         f"Changes to the robust recipe, UA on validation speakers (%): {ablation.line}.",
-        ("Row", "Change", "UA", "last epoch", "against the recipe (points)", "p (t)", "Jobs"),
+        ("Row", "Change", "UA", "last epoch", "against the recipe (points)", "p (t)", "Verdict", "Jobs"),
         tuple(
             (
                 row.name,
                 row.change,
                 numbers.spread(row.ua.mean, row.ua.sd),
                 numbers.percent(row.last),
-                f"{numbers.points(row.gain.value)} {numbers.interval(row.gain.low, row.gain.high, signed=True)}"
-                if row.gain
-                else "",
-                numbers.p_value(row.p_value) if row.p_value is not None else "",
+                *_ablation_gain(row),
                 str(row.jobs),
             )
             for row in ablation.rows()
         ),
         note=f"System {ablation.system}, {ablation.epochs} epochs. The UA is that of the kept epoch, which validation "
-        "chose, so its level is optimistic; differences between rows are not. Test speakers were not used.",
+        "chose, so its level is optimistic; differences between rows are not. Test speakers were not "
+        "used. Verdict: p below 0.05, not corrected for the number of rows.",
     )
+
+
+def _ablation_gain(row: AblationRow) -> tuple[str, str, str]:
+    """Gain with interval, p-value and verdict; without a test below three folds."""
+    if row.difference is None:
+        return "", "", ""
+    interval = f" {numbers.interval(row.gain.low, row.gain.high, signed=True)}" if row.gain else ""
+    verdict = verdicts.of_study({"difference": row.difference, "p": row.p_value}, p="p")
+    return f"{numbers.points(row.difference)}{interval}", numbers.p_value(row.p_value), verdict
 
 
 def _limits(study: Study) -> Iterator[Block]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from affekt.errors import CheckpointError
 from affekt.measures import statistics
+from affekt.results.summary import LEAST_FOLDS
 
 REFERENCE = "recipe"
 """The reference row: the unchanged recipe."""
@@ -27,8 +28,8 @@ class AblationRow:
         name, change: short name and description of the change.
         ua: UA of the best epoch on validation speakers, mean and deviation over jobs.
         last: mean UA of the last epoch, which is free of selection.
-        gain: mean gain over the unchanged recipe on the same folds and seeds, with the interval of the corrected
-        t-test.
+        difference: mean gain over the unchanged recipe on the same folds and seeds; None without a shared fold.
+        gain: the same with the interval of the corrected t-test; None below three folds.
         p_value: p-value of that test.
         jobs: number of trainings.
     """
@@ -37,6 +38,7 @@ class AblationRow:
     change: str
     ua: statistics.Spread
     last: float
+    difference: float | None
     gain: statistics.Interval | None
     p_value: float | None
     jobs: int
@@ -80,19 +82,21 @@ class Ablation:
         return [self._row(name, dict(row["jobs"])) for name, row in self.measured.items() if row["jobs"]]
 
     def _row(self, name: str, jobs: Mapping[str, Mapping[str, float]]) -> AblationRow:
-        gain, p_value = self._gain(jobs) if name != REFERENCE else (None, None)
+        gained = self._gain(jobs) if name != REFERENCE else (None, None, None)
         ua = statistics.spread([job["ua"] for job in jobs.values()])
         last = float(np.mean([job["last"] for job in jobs.values()]))
-        return AblationRow(name, self.measured[name]["change"], ua, last, gain, p_value, len(jobs))
+        return AblationRow(name, self.measured[name]["change"], ua, last, *gained, len(jobs))
 
-    def _gain(self, jobs: Mapping[str, Mapping[str, float]]) -> tuple[statistics.Interval | None, float | None]:
+    def _gain(
+        self, jobs: Mapping[str, Mapping[str, float]]
+    ) -> tuple[float | None, statistics.Interval | None, float | None]:
         reference = self.measured.get(REFERENCE, {"jobs": {}})["jobs"]
         folds: dict[str, list[float]] = {}
         for key in jobs.keys() & reference.keys():
             folds.setdefault(key.partition("/")[0], []).append(jobs[key]["ua"] - reference[key]["ua"])
         differences = [float(np.mean(values)) for _, values in sorted(folds.items())]
-        if len(differences) < 2:
-            return None, None
+        if len(differences) < LEAST_FOLDS:
+            return float(np.mean(differences)) if differences else None, None, None
         sizes = differences, self.validation, self.train
         interval = statistics.corrected_resampled_interval(*sizes)
-        return interval, statistics.corrected_resampled_t_test(*sizes).p_value
+        return interval.value, interval, statistics.corrected_resampled_t_test(*sizes).p_value
