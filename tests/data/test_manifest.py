@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from affekt.config import load
+from affekt.data.labels import LABEL_SETS, LabelSet
 from affekt.data.manifest import COLUMNS, Manifest
 from affekt.errors import ManifestError
 from affekt.experiments.plan import plan_experiment
@@ -180,3 +181,15 @@ class TestFaults:
         assert str(error.value).splitlines() == [
             f"row {row}: end: got {end} s, expected more than start = 2 s" for row, end in ((2, 1), (4, 2))
         ]
+
+
+class TestSelect:
+    def test_labels_are_matched_by_the_vocabulary(self) -> None:
+        table = pd.DataFrame(rows(7)).assign(label=["anger", "Angry", "JOY", "excited", "neu", "sadness", "fear"])
+        selected = Manifest(table, Path()).select(LABEL_SETS["iemocap4"])
+        assert selected.labels == ["angry", "angry", "happy", "happy", "neutral", "sad"]
+
+    def test_a_label_set_s_own_names_come_first(self) -> None:
+        chosen = LabelSet("odd", {"one": ("anger", "joy"), "two": ("angry",)})
+        table = pd.DataFrame(rows(3)).assign(label=["anger", "angry", "rage"])
+        assert Manifest(table, Path()).select(chosen).labels == ["one", "two", "two"]

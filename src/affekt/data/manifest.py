@@ -40,6 +40,7 @@ import numpy as np
 from affekt.data.labels import LabelSet
 from affekt.data.manifest_columns import COLUMNS, REQUIRED, TEXT_COLUMNS, VOTES_PREFIX, complete, table_faults
 from affekt.data.manifest_files import SUFFIXES, inside, is_manifest, read_table, relative
+from affekt.data.vocabulary import canonical
 from affekt.errors import ManifestError
 from affekt.runtime.atomic_files import atomic_write
 
@@ -148,6 +149,8 @@ class Manifest:
     def select(self, labels: LabelSet) -> Manifest:
         """Utterances whose label is in the set, relabeled to its classes; votes for a class's labels are added up.
 
+        Labels are matched by their name, else by the vocabulary: `anger` is in the class of `angry`.
+
         Args:
             labels: the label set, e.g. ``LABEL_SETS["iemocap4"]``.
 
@@ -157,7 +160,8 @@ class Manifest:
         Raises:
             ManifestError: a class of the set has no utterance.
         """
-        classes = self.table["label"].map(labels.class_of)
+        known = {label: _class_of(label, labels) for label in set(self.table["label"])}
+        classes = self.table["label"].map(known)
         table = self.table.assign(label=classes)[classes.notna()].reset_index(drop=True)
         missing = [name for name in labels.classes if name not in set(table["label"])]
         if missing:
@@ -214,6 +218,12 @@ def concatenate(manifests: Iterable[Manifest]) -> Manifest:
     clash = table["id"].duplicated(keep=False)
     table.loc[clash, "id"] = table["corpus"] + "/" + table["id"]
     return Manifest(table, root)
+
+
+def _class_of(label: str, labels: LabelSet) -> str | None:
+    """The class of a label, by its name, else by the canonical label that it means."""
+    own, meant = labels.class_of(label), canonical(label)
+    return own if own is not None or meant is None else labels.class_of(meant)
 
 
 def _merge_votes(table: pd.DataFrame, labels: LabelSet) -> pd.DataFrame:
