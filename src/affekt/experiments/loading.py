@@ -1,7 +1,6 @@
 """Loading: from a manifest to class numbers and feature tensors, for all jobs of an experiment.
 
-It stands in `experiments` and not in `data`, since it needs both the data (waveforms) and the features (front ends),
-which know nothing of each other.
+It is part of `experiments` and not of `data`, since it needs waveforms, front ends and systems at once.
 """
 
 from __future__ import annotations

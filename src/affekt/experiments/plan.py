@@ -131,7 +131,7 @@ def plan_experiment(
         out: run directory, new or of the same experiment.
         protocol, folds, fold_seed: see :func:`affekt.data.protocols.make_folds`; a protocol may be a file of folds.
         seeds: trainings of each system on each fold.
-        recipe: a name in :data:`affekt.training.recipes.RECIPES`, or an own recipe.
+        recipe: a name in :data:`affekt.training.recipes.RECIPES`, or a `Recipe`.
         labels: which labels are classes.
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of each job; by default those that the run directory was started with, or 1.

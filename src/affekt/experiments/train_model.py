@@ -1,6 +1,6 @@
 """One model for use: trained on all utterances but those of the validation speakers, calibrated on these.
 
-An experiment estimates how good a system is; :func:`train_model` makes the model that somebody runs. It has no test
+An experiment estimates the quality of a system; :func:`train_model` makes a model for use. It has no test
 part. It reports validation measures, which are optimistic: the same utterances chose the epoch and the temperature.
 """
 
@@ -67,7 +67,7 @@ def train_model(
             not known).
         system: network, loss, features.
         out: folder; an interrupted training in it is resumed.
-        recipe: a name in :data:`affekt.training.recipes.RECIPES`, or an own recipe.
+        recipe: a name in :data:`affekt.training.recipes.RECIPES`, or a `Recipe`.
         labels: which labels are classes; by default all.
         start: trained model to start from (fine-tuning); its network replaces the system's, its output layer is new.
         seed: of every random choice.

@@ -54,7 +54,7 @@ def angular_margin(
 ) -> Float[Tensor, "batch classes"]:
     """s cos(theta_j + m [j = y]), by cos(theta + m) = cos theta cos m - sin theta sin m.
 
-    The sine is kept from 0, where the gradient of its square root is infinite.
+    The sine is clamped away from 0, where the gradient of its square root is infinite.
     """
     target = labels[:, None]
     cosine = cosines.gather(1, target)

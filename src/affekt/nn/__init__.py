@@ -1,4 +1,4 @@
-"""The paper's network, its parts, and the poolings that can stand in for the paper's."""
+"""Networks: the paper's network and its parts, alternative poolings, encoders, and prior systems."""
 
 from __future__ import annotations
 

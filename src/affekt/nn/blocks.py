@@ -140,8 +140,8 @@ def bidirectional_lstm(
 ) -> Float[Tensor, "batch frames features"]:
     """The states of both directions, concatenated; the backward direction starts at the last valid frame.
 
-    On CUDA they are computed in float32: under autocast PyTorch has cuDNN compute them in float16, whatever the type
-    that was asked for, and the smallest gradients would be lost.
+    On CUDA they are computed in float32: under autocast PyTorch lets cuDNN compute them in float16, whatever the
+    requested type, and the smallest gradients would underflow.
     """
     if sequence.device.type == "cuda":
         with torch.autocast("cuda", enabled=False):

@@ -31,7 +31,7 @@ class EncoderClassifier(nn.Module):
 
     Args:
         dims: mel bands.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         width, heads, hidden, layers, positions: the encoder's sizes, see :class:`affekt.nn.encoder.EncoderShape`.
         trim_db: states before the first and after the last one whose level is within this of the loudest do not
             count (but for a margin of 0.1 s); 0 counts all.

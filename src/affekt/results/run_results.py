@@ -59,7 +59,7 @@ class Results:
     Attributes:
         path: the run directory.
         corpus, protocol, recipe: names, as in the configuration.
-        protocol_line: states what training and test share; stands in every table and plot.
+        protocol_line: states what training and test share; part of every table and plot.
         classes: class names, in the order of all probabilities and confusion matrices.
         systems: all systems of the experiment, finished or not.
         seeds: seeds of each fold.

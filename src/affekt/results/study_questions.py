@@ -1,7 +1,7 @@
 """Questions that the paper leaves open, answered from the runs of a study as rows of numbers.
 
 (a) Do the paper's three proposals gain what it claims? (b) Does alpha matter under Adam? (c) Where does the spread come
-from? (d) How far does a random split flatter? (e) Are the features more compact, and does that predict recognition?
+from? (d) How optimistic is a random split? (e) Are the features more compact, and does that predict recognition?
 (f) Which systems are best for their size and time?
 
 Every answer has an interval. Intervals of differences between systems are over folds (Nadeau & Bengio 2003): they are

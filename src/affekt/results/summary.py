@@ -39,7 +39,7 @@ LEAST_FOLDS = 3
 """A t-test on fewer folds has one degree of freedom or none: its interval spans the whole scale."""
 
 LEAST_UTTERANCES = 20
-"""A relative change of recall needs so many test utterances of the class: below, one utterance is 5 % or more."""
+"""Fewest test utterances of a class for a relative change of its recall: below, one utterance is 5 % or more."""
 
 DIGITS = 8
 
@@ -244,7 +244,7 @@ def _calibration(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, 
 
 
 def _geometry_spreads(own: pd.DataFrame) -> dict[str, Any] | None:
-    """Mean and deviation over jobs of each measure that is finite; None where no features are kept."""
+    """Mean and deviation over jobs of each measure that is finite; None if the run has no features."""
     known = {name: own[name].dropna() for name in GEOMETRY}
     if all(values.empty for values in known.values()):
         return None

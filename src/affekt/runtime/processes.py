@@ -251,7 +251,7 @@ def worker_main() -> None:
 
     Standard output is the pipe of the answers, so anything that is printed goes to standard error.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from whoever sends it to this process by itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also if it is sent to this process alone
     questions = sys.stdin.buffer
     with suppress(*BROKEN_PIPE), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers, reuse_freed_memory():
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

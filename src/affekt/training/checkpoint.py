@@ -128,7 +128,8 @@ class Checkpoint:
 
         Args:
             path: the file.
-            system: the system it was trained with, where its network or loss is an own class: no file can bring those
+            system: the system it was trained with, if its network or loss is a user-defined class: no file can restore
+            those
                 back without executing code.
 
         Raises:
@@ -143,7 +144,7 @@ class Checkpoint:
             classes, temperature = tuple(map(str, card["classes"])), float(card["temperature"])
             provenance = dict(card["provenance"])
         except (KeyError, TypeError, ValueError, AttributeError, AffektError) as error:
-            remedy = "pass the System that it was trained with, if that has own classes"
+            remedy = "pass the System that it was trained with, if that has user-defined classes"
             raise _unusable(path, f"a description that does not hold: {error}", remedy) from error
         if not same_features:
             stated = card["system"]["features"]

@@ -376,7 +376,7 @@ def _make_adversary(network: nn.Module, train: Subset, weight: float, seed: int)
 
 
 def _normalizer(network: nn.Module, system: System, clips: Clips, train: Subset) -> Normalizer:
-    """Of the training rows' features; one that changes nothing where the network wants them as they are."""
+    """The normalizer of the training part; the identity for networks that take unnormalized features."""
     if getattr(network, "as_is", False):
         dims = system.features.dims
         return Normalizer((0.0,) * dims, (1.0,) * dims)
@@ -392,7 +392,7 @@ def _start_from(network: nn.Module, start: Checkpoint) -> None:
         raise ConfigError(
             "model to start from",
             got=f"system {start.system.name}, of another shape",
-            expected="the network that is to be trained",
+            expected="the network to train",
             remedy="choose the same --system and network options",
         )
     network.load_state_dict(own | kept)

@@ -19,7 +19,8 @@ from affekt.nn import Network, NetworkConfig
 from affekt.nn.zoo import make_network, zoo_faults
 
 NetworkFactory = Callable[[int, int, Head], nn.Module]
-"""An own network: a function or class of (dims, classes, head), whose forward(features, lengths) gives an `Output`."""
+"""A user-defined network: a function or class of (dims, classes, head), whose forward(features, lengths) gives an
+`Output`."""
 
 GIVEN = ("loss", "classes", "features", "counts")  # what `make_loss` is given anyway, so no options
 
@@ -30,7 +31,7 @@ class System:
 
     Attributes:
         name: row label in every table; also a folder name, so letters, digits, `-`, `.` and `_` only.
-        network: the configuration of the paper's network, a name in :data:`affekt.nn.zoo.ZOO`, or an own network: a
+        network: the configuration of the paper's network, a name in :data:`affekt.nn.zoo.ZOO`, or a user-defined one: a
             function or class of (dims, classes, head).
         loss: a name in :data:`affekt.losses.LOSSES`, a `Loss` class of one's own, or a function of
             (scores, embedding, labels).
@@ -68,7 +69,7 @@ class System:
 
     @property
     def masked(self) -> bool:
-        """Whether the network hides padding; own networks are given the lengths and no fixed padding."""
+        """Whether the network hides padding; user-defined networks get the lengths and no fixed padding."""
         return self.network.masked if isinstance(self.network, NetworkConfig) else True
 
     def build(self, classes: int, counts: Sequence[int] | None = None) -> tuple[nn.Module, Loss]:
@@ -82,7 +83,8 @@ class System:
             The network and the loss.
 
         Raises:
-            ConfigError: options that do not fit the number of classes, or an own network without `embedding_size`.
+            ConfigError: options that do not fit the number of classes, or a user-defined network without
+            `embedding_size`.
         """
         if isinstance(self.network, NetworkConfig):
             network: nn.Module = Network(self.network, self.features.dims, classes, self.head)

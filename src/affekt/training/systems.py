@@ -200,7 +200,7 @@ SYSTEMS: Mapping[str, System] = {
 
 
 def resolve(names: str | Iterable[str]) -> tuple[System, ...]:
-    """Systems by name, group or TOML file, in the order asked for, each once.
+    """Systems by name, group or TOML file, in the given order, without repetitions.
 
     Args:
         names: comma-separated text or a list of system names, group names and paths ending in `.toml`.
@@ -284,7 +284,8 @@ def from_system_dict(data: Mapping[str, Any]) -> System:
     """The system that :meth:`System.to_dict` described.
 
     Raises:
-        ConfigError: every unknown key and value; or an own network, pooling or loss, which no file can bring back: pass
+        ConfigError: every unknown key and value; or a user-defined network, pooling or loss, which no file can restore:
+        pass
             the `System` itself.
     """
     return _read_system(str(data.get("name", "")), {key: data[key] for key in data if key != "name"}, where="system")

@@ -2,7 +2,7 @@
 
 "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled sound": the
 autocorrelation of a windowed frame divided by that of its window is near that of the sound itself; its highest maximum
-lies at the period and is as high as the sound is periodic. Each frame is decided alone: no path is searched.
+lies at the period and is as high as the sound is periodic. Frames are decided independently, without a path search.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 LOWEST_HZ, HIGHEST_HZ = 55.0, 500.0
 WINDOW_SECONDS = 0.064  # three and a half periods of the lowest pitch
-OCTAVE_COST = 0.02  # a period twice as long has to be so much better
+OCTAVE_COST = 0.02  # advantage that a period twice as long needs
 VOICED_STRENGTH = 0.5  # of the autocorrelation
 QUIET = 0.03  # of the recording's peak: frames below are unvoiced
 HIGHEST_STRENGTH = 0.9999  # 40 dB of harmonicity

@@ -20,7 +20,7 @@ class Spectrogram(Framing):
     Attributes:
         window_seconds, hop_seconds: analysis window and its step.
         bin_hz: distance of the frequencies.
-        high_hz: frequencies below this one are kept, from 0 on.
+        high_hz: upper limit of the frequencies, which start at 0.
         floor: smallest magnitude; digital silence becomes log(floor).
         clip_seconds: longer recordings are cut to this length.
 

@@ -23,7 +23,7 @@ class CNNBLSTM(nn.Module):
 
     Args:
         dims: frequency bins.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         maps: feature maps of each convolution.
         cells: of the LSTM, in each direction.
         dense: units of the last hidden layer.

@@ -25,7 +25,7 @@ class CRNN3D(nn.Module):
 
     Args:
         dims: bands of all three channels, one channel after the other.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         maps: feature maps of the first convolution; the others have twice as many.
         convolutions: in all.
         pool: frames and bands of the one max-pooling, after the first convolution: (2, 2) in the paper, (2, 4) in the

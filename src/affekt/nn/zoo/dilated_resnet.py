@@ -48,7 +48,7 @@ class FrameSelfAttention(nn.Module):
     def attend(
         self, x: Float[Tensor, "batch frames features"], mask: Bool[Tensor, "batch frames"] | None
     ) -> tuple[Float[Tensor, "batch frames features"], Float[Tensor, "batch heads frames keys"]]:
-        """What each frame hears, and how much of each other frame; that sums to 1 over the valid ones."""
+        """Attention output and weights of each frame; the weights sum to 1 over the valid frames."""
         hidden = None if mask is None else ~mask
         heard, weights = self.attention(x, x, x, key_padding_mask=hidden, average_attn_weights=False)
         return heard, weights
@@ -65,7 +65,7 @@ class DilatedResNet(nn.Module):
 
     Args:
         dims: low-level descriptors of a frame.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         width: channels of the first convolution; the last stage and the LSTM have 16 times as many.
         heads: of the self-attention; 0 leaves it out, as the re-implementation does.
         dense: units of the two dense layers.
@@ -103,7 +103,7 @@ class DilatedResNet(nn.Module):
     def maps(
         self, features: Float[Tensor, "batch frames dims"], lengths: Int[Tensor, " batch"] | None
     ) -> tuple[Float[Tensor, "batch strided channels"], Bool[Tensor, "batch strided"] | None]:
-        """What the residual network says of every fourth frame, and the mask of these."""
+        """Output of the residual network for every fourth frame, and the mask of these."""
         valid, mask = valid_frames(features, lengths)
         x, mask = self.stem(valid.transpose(1, 2), mask)
         for stage, convolution in enumerate(self.convolutions):

@@ -87,7 +87,7 @@ class ECAPA(nn.Module):
 
     Args:
         dims: mel bands.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         channels: of every block; the paper has 512 and 1024.
         scale: parts of the Res2Net convolutions.
         bottleneck: of the excitations and of the attention.

@@ -61,7 +61,7 @@ class EncoderBackEnd(nn.Module):
 
     Args:
         dims: length of the states.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         cells: of the LSTM, in each direction; 32 as in the paper's network.
         pooling: a name in :data:`affekt.nn.POOLINGS`.
         dropout: share of the inputs dropped.

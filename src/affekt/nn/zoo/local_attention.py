@@ -19,7 +19,7 @@ class LocalAttention(nn.Module):
 
     Args:
         dims: low-level descriptors of a frame.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         hidden: units of each dense layer.
         cells: of the LSTM, in each direction.
         dropout: after the dense layers and after the LSTM.

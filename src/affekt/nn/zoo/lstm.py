@@ -20,7 +20,7 @@ class ContextualLSTM(nn.Module):
 
     Args:
         dims: functionals of an utterance.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         cells: of the LSTM, in each direction.
         dense: units of the hidden layer.
         input_dropout: share of the functionals dropped.

@@ -21,7 +21,7 @@ class LSTMAttention(LocalAttention):
 
     Args:
         dims, classes, head, hidden, cells, dropout: as in :class:`LocalAttention`.
-        bidirectional: whether the scoring LSTM hears the future too.
+        bidirectional: whether the scoring LSTM is bidirectional.
 
     >>> sum(parameter.numel() for parameter in LSTMAttention(32, 4).parameters())
     1135749

@@ -43,7 +43,7 @@ class SSLEncoder(nn.Module):
 
     Args:
         dims: 1, the waveform.
-        classes, head: as the loss wants them.
+        classes, head: number of classes and kind of scores, as the loss requires.
         kind: of encoder.
         config: the encoder's shape, as in its config.json; what is left out is the kind's base model.
         pretrained: folder with its config.json and model.safetensors, read when a training starts; "": random.

@@ -1,6 +1,6 @@
-"""A linear support vector machine: what papers on emotional speech compare with since the INTERSPEECH 2009 challenge.
+"""A linear support vector machine, the standard baseline since the INTERSPEECH 2009 emotion challenge.
 
-It is a network of one layer whose weights scikit-learn finds, so it is trained, kept and compared like any other.
+It is a network of one layer whose weights scikit-learn computes, so it is trained, stored and compared like any other.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class LinearSVM(nn.Module):
 
     @property
     def solutions(self) -> int:
-        """How many there are."""
+        """Number of solutions."""
         return len(self.complexities)
 
     def solve(

@@ -79,11 +79,11 @@ class RestrictedAttention(nn.Module):
     def weights(
         self, x: Float[Tensor, "batch frames features"], mask: Bool[Tensor, "batch frames"] | None
     ) -> Float[Tensor, "batch frames heads offsets"]:
-        """How much each frame hears of the frames at :data:`REACH_FRAMES`; sums to 1 over those that exist."""
+        """Attention of each frame to the frames at :data:`REACH_FRAMES`; sums to 1 over those that exist."""
         query, key = (layer(x).unflatten(2, (self.heads, -1)) for layer in (self.query, self.key))
         scores = torch.einsum("bthd,btohd->btho", query, _around(key)) / query.shape[-1] ** 0.5
         valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
-        exists = _around(valid[..., None])[..., 0] | ~valid[..., None]  # padding may hear what it likes
+        exists = _around(valid[..., None])[..., 0] | ~valid[..., None]  # the attention of padding is arbitrary
         weights: Tensor = scores.masked_fill(~exists[:, :, None], torch.finfo(scores.dtype).min).softmax(-1)
         return weights
 
@@ -97,7 +97,7 @@ class RestrictedAttention(nn.Module):
 
 
 def _around(x: Tensor) -> Tensor:
-    """[batch, frames, ...] -> [batch, frames, offsets, ...]: what stands at each of the offsets, zero where nothing."""
+    """[batch, frames, ...] -> [batch, frames, offsets, ...]: the frames at each offset, zero outside the utterance."""
     before, after, frames = -REACH_FRAMES[0], REACH_FRAMES[-1], x.shape[1]
     padded = F.pad(x.flatten(2), (0, 0, before, after)).unflatten(2, x.shape[2:])
     return torch.stack([padded[:, before + offset : before + offset + frames] for offset in REACH_FRAMES], dim=2)
@@ -116,7 +116,7 @@ class TDNNLSTM(nn.Module):
         head: "linear" only.
         filters: of the filter bank.
         width: channels of the time-delay layers and cells of the LSTMs.
-        projection: what the LSTMs hand on.
+        projection: length of the LSTMs' output.
         heads: of the attention.
         dropout: after each time-delay layer.
 
