@@ -130,3 +130,12 @@ def test_a_nervous_gate_hears_more() -> None:
     signal = noise(3, -60)
     signal[RATE : 2 * RATE] += noise(1, -54, seed=3)
     assert EnergyGate(RATE, margin_db=3).feed(signal).sum() > EnergyGate(RATE).feed(signal).sum() + 20
+
+
+def test_noise_after_digital_silence_is_no_speech() -> None:
+    """The background of an edited recording falls to nothing; the noise that follows is not speech for that."""
+    parts = [noise(2, -20), np.zeros(RATE // 5, np.float32), noise(1.5, -70), noise(2, -20)]
+    flags = detect("energy", np.concatenate(parts))
+    assert flags[:95].all()
+    assert not flags[105:180].any()
+    assert flags[190:280].all()

@@ -202,3 +202,38 @@ def test_turns_into_tables(babble: Babble) -> None:
     assert timeline.to_dict()["segments"][1]["label"] == "high"
     assert timeline.to_dict()["windows"][0]["probabilities"] == pytest.approx({"low": 0.9, "high": 0.1})
     assert str(timeline).splitlines()[1].split()[2:4] == ["low", "90%"]
+
+
+@pytest.mark.parametrize("pause", [0.2, 0.4, 1.0])
+def test_windows_do_not_cross_pauses(pause: float) -> None:
+    """Six utterances, quiet and loud in turns: each is heard by itself, and the label changes in the pause."""
+    parts = [part for index in range(6) for part in ((2.0 + index % 3, (0.02, 0.3)[index % 2]), (pause, 0.0))]
+    samples = loudness(*parts)
+    timeline = timeline_of(samples)
+    starts = np.cumsum([0.0, *(seconds for seconds, _ in parts)])
+    spoken = [(starts[2 * index], starts[2 * index + 1]) for index in range(6)]
+    for start, end in zip(timeline.starts_seconds, timeline.window_ends_seconds, strict=True):
+        assert any(first - 0.1 <= start and end <= last + 0.1 for first, last in spoken)
+    found = [(part.label, part.start_seconds, part.end_seconds) for part in timeline.segments]
+    assert [label for label, _, _ in found] == ["low", "high"] * 3
+    edges = np.array([[start, end] for _, start, end in found])
+    np.testing.assert_allclose(edges, spoken, atol=0.12)
+
+
+def test_a_pause_of_one_speaker_ends_no_segment() -> None:
+    samples = loudness((2, 0.3), (0.3, 0.0), (2, 0.3))
+    assert len(timeline_of(samples).segments) == 1
+    assert len(timeline_of(samples, longest_gap_seconds=0.1).segments) == 2
+
+
+def test_words_by_themselves_are_heard_together() -> None:
+    """Six words of a third of a second with pauses of 0.3 s: no window is shorter than a second but the last."""
+    timeline = timeline_of(loudness(*[(0.36, 0.3), (0.3, 0.0)] * 6))
+    lengths = timeline.window_ends_seconds - timeline.starts_seconds
+    assert (lengths[:-1] > 1.0).all()
+
+
+def test_costs_may_differ_for_each_change() -> None:
+    log_likelihood = np.log([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
+    assert viterbi(log_likelihood, np.array([2.0, 0.0])).tolist() == [0, 0, 1]
+    assert viterbi(log_likelihood, np.array([0.0, 2.0])).tolist() == [0, 1, 1]

@@ -79,7 +79,7 @@ def test_a_timeline_equals_the_library(client: TestClient, recognizer: Recognize
     named = Upload(content, "a.wav")
     named.name = "a.wav"
     expected = recognizer.timeline(named, min_confidence=0.3, config=TimelineConfig(2, 0.5)).to_dict()
-    assert len(answer["windows"]) == 9
+    assert len(answer["windows"]) == len(expected["windows"]) > 3
     assert answer == json.loads(json.dumps(expected)) | {"files": {}}
 
 

@@ -59,6 +59,8 @@ class EnergyGate:
         margin_db: how far above the background speech is.
         rise_db_per_second: how fast the background may grow.
         quietest_db: level (of full scale) below which nothing is speech.
+        below_loudest_db: speech is at most this much quieter than the loudest frame, which fades by 2 dB a second. It
+            keeps the noise between words from being speech after a moment of digital silence.
 
     >>> gate = EnergyGate(16_000)
     >>> silence, tone = np.zeros(1_600, np.float32), np.sin(np.arange(1_600, dtype=np.float32)) / 4
@@ -67,6 +69,7 @@ class EnergyGate:
     """
 
     FRAME_SECONDS = 0.02
+    FADE_DB_PER_SECOND = 2.0
     FIRST_BACKGROUND_DB = -45.0  # a recording that starts in the middle of a word shows its background only later
 
     def __init__(
@@ -75,11 +78,14 @@ class EnergyGate:
         margin_db: float = 10.0,
         rise_db_per_second: float = 3.0,
         quietest_db: float = -75.0,
+        below_loudest_db: float = 40.0,
     ) -> None:
         self.frame_samples = round(self.FRAME_SECONDS * sample_rate_hz)
         self.margin_db = margin_db
         self.rise_db = rise_db_per_second * self.FRAME_SECONDS
         self.quietest_db = quietest_db
+        self.below_loudest_db = below_loudest_db
+        self._loudest_db = -np.inf
         self._background_db = self.FIRST_BACKGROUND_DB
         self._frames = _Frames(self.frame_samples)
 
@@ -93,7 +99,12 @@ class EnergyGate:
         lowest = np.minimum.accumulate(np.append(self._background_db, level_db - risen))
         background_db = lowest[1:] + risen
         self._background_db = float(background_db[-1])
-        return np.asarray(level_db > np.maximum(background_db + self.margin_db, self.quietest_db))
+        # loudest[t] = max(level[t], loudest[t-1] - fade), unrolled in the same way
+        faded = np.arange(1, len(level_db) + 1) * self.FADE_DB_PER_SECOND * self.FRAME_SECONDS
+        loudest_db = np.maximum.accumulate(np.append(self._loudest_db, level_db + faded))[1:] - faded
+        self._loudest_db = float(loudest_db[-1])
+        floor_db = np.maximum(self.quietest_db, loudest_db - self.below_loudest_db)
+        return np.asarray(level_db > np.maximum(background_db + self.margin_db, floor_db))
 
 
 class SileroVad:

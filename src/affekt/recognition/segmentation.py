@@ -109,22 +109,26 @@ class Answers:
         )
 
 
-def viterbi(log_likelihood: NDArray[np.float64], change_cost: float) -> Integers:
+def viterbi(log_likelihood: NDArray[np.float64], change_cost: float | NDArray[np.float64]) -> Integers:
     """The path through [steps, states] with the largest sum of log-likelihoods minus `change_cost` per change.
+
+    The cost may differ for each change, [steps - 1].
 
     >>> log_likelihood = np.log([[0.9, 0.1], [0.4, 0.6], [0.9, 0.1]])
     >>> viterbi(log_likelihood, change_cost=0.0).tolist(), viterbi(log_likelihood, change_cost=1.0).tolist()
     ([0, 1, 0], [0, 0, 0])
     """
     steps, states = log_likelihood.shape
+    costs = np.broadcast_to(change_cost, max(0, steps - 1))
     stay = np.arange(states)
     came_from = np.empty((steps, states), np.int64)
     score = log_likelihood[0]
     for step in range(1, steps):
         best = int(score.argmax())
-        change = score[best] - change_cost > score
+        cost = costs[step - 1]
+        change = score[best] - cost > score
         came_from[step] = np.where(change, best, stay)
-        score = np.where(change, score[best] - change_cost, score) + log_likelihood[step]
+        score = np.where(change, score[best] - cost, score) + log_likelihood[step]
     path = np.empty(steps, np.int64)
     path[-1] = score.argmax()
     for step in range(steps - 1, 0, -1):
@@ -132,38 +136,60 @@ def viterbi(log_likelihood: NDArray[np.float64], change_cost: float) -> Integers
     return path
 
 
+class WindowPlaces(NamedTuple):
+    """Where windows are: their starts and ends in seconds, and the numbers of their stretches of speech, [windows]."""
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    stretches: Integers
+
+    def borders(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Between each window and the next: where the one's share ends, and where the other's begins, [windows - 1].
+
+        Within a stretch both are half-way between the centers. Between two stretches the pause belongs to neither.
+        """
+        centers = (self.starts + self.ends) / 2
+        middle = (centers[1:] + centers[:-1]) / 2
+        pause = self.stretches[1:] != self.stretches[:-1]
+        return np.where(pause, self.ends[:-1], middle), np.where(pause, self.starts[1:], middle)
+
+
 def parts_of(
     answers: Answers,
-    centers: NDArray[np.float64],
+    places: WindowPlaces,
     speech_seconds: Sequence[tuple[float, float]],
     own_share: float,
     change_cost: float,
     speech_below: float | None,
 ) -> Iterator[Part]:
-    """Stretches of speech, cut half-way between the centers of two windows where the label changes or speech ends.
+    """Regions of speech, cut where the label changes or speech ends.
 
     Args:
         answers: of all windows.
-        centers: of the windows, in seconds, [windows].
-        speech_seconds: start and end of each stretch of speech.
-        own_share: hop / window: how much of each window no other one hears.
-        change_cost: of a change of label, in nats.
-        speech_below: windows whose speech score is below this end the stretch; None: none do.
+        places: of the windows.
+        speech_seconds: start and end of each region of speech.
+        own_share: hop / window: how much of each overlapping window no other one hears.
+        change_cost: of a change of label within a stretch, in nats.
+        speech_below: windows whose speech score is below this end the region; None: none do.
     """
     likelihood = np.log(np.maximum(answers.columns("probabilities").astype(np.float64), SMALLEST_PROBABILITY))
-    likelihood *= own_share
-    borders = (centers[1:] + centers[:-1]) / 2
+    _, inverse, counts = np.unique(places.stretches, return_inverse=True, return_counts=True)
+    likelihood *= np.where(counts[inverse] == 1, 1.0, own_share)[:, None]  # a stretch of one window is heard once
+    costs = np.where(places.stretches[1:] != places.stretches[:-1], 0.0, change_cost)
+    left_borders, right_borders = places.borders()
+    middles = (left_borders + right_borders) / 2
     speech = answers.columns("speech")
-    for start, end in speech_seconds:
-        first, last = np.searchsorted(borders, [start, end]).tolist()  # windows whose neighborhoods touch the speech
-        path = viterbi(likelihood[first : last + 1], change_cost)
+    for start, end in speech_seconds if len(likelihood) else ():
+        first, last = np.searchsorted(middles, [start, end]).tolist()  # windows whose shares touch the region
+        path = viterbi(likelihood[first : last + 1], costs[first:last])
         if speech_below is not None and len(speech):
             path[speech[first : last + 1] < speech_below] = NOBODY
         changes = np.flatnonzero(np.diff(path)) + 1
-        edges = [start, *borders[first + changes - 1].tolist(), end]
+        lefts = [start, *right_borders[first + changes - 1].tolist()]
+        rights = [*left_borders[first + changes - 1].tolist(), end]
         runs = pairwise([first, *(first + changes).tolist(), last + 1])
-        for run, label, (left, right) in zip(runs, path[[0, *changes]].tolist(), pairwise(edges), strict=True):
-            if label != NOBODY:
+        for run, label, left, right in zip(runs, path[[0, *changes]].tolist(), lefts, rights, strict=True):
+            if label != NOBODY and right > left:
                 yield Part(left, right, label, answers.mean(slice(*run)))
 
 

@@ -12,29 +12,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.audio.voice_activity import detector, regions
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.recognition.card import ModelCard
 from affekt.recognition.prediction import Model, Prediction, to_frame
-from affekt.recognition.segmentation import Answers, Growing, Part, mean_of, parts_of, prediction_of, segment_of
+from affekt.recognition.segmentation import (
+    Answers,
+    Part,
+    WindowPlaces,
+    mean_of,
+    parts_of,
+    prediction_of,
+    segment_of,
+)
 from affekt.recognition.sources import QUIETEST_PEAK, SHORTEST_SECONDS, check_peak
+from affekt.recognition.windows import SpeechWindows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
-
-ENVELOPE_SECONDS = 0.05
-"""Length of the pieces whose peaks draw the waveform."""
-BATCH_WINDOWS = 4
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class TimelineConfig:
             duration in windows, for a change and the change back.
         shortest_seconds: shorter bursts of activity are dropped.
         longest_gap_seconds: shorter pauses belong to the speech around them.
+        pause_seconds: windows do not cross pauses at least this long, and a change of label there costs nothing.
     """
 
     window_seconds: float | None = None
@@ -58,6 +63,7 @@ class TimelineConfig:
     change_cost: float = 1.0
     shortest_seconds: float = 0.2
     longest_gap_seconds: float = 0.5
+    pause_seconds: float = 0.15
 
     def resolved(self, card: ModelCard) -> TimelineConfig:
         """With window and hop filled in for a model.
@@ -74,6 +80,7 @@ class TimelineConfig:
             ("change cost", self.change_cost, self.change_cost >= 0, "0 or more"),
             ("shortest speech", self.shortest_seconds, self.shortest_seconds >= 0, "0 s or more"),
             ("longest gap", self.longest_gap_seconds, self.longest_gap_seconds >= 0, "0 s or more"),
+            ("pause", self.pause_seconds, self.pause_seconds >= 0, "0 s or more"),
         )
         faults = [
             Fault(f"timeline: {name}", f"{value:g}", expected) for name, value, valid, expected in rules if not valid
@@ -99,6 +106,7 @@ class Timeline:
         envelope: peak of every :data:`ENVELOPE_SECONDS` of the waveform, [pieces].
         overall: the answer for the whole recording.
         channel: `left` or `right`, or the channel's number from 1; None: the mean of all channels.
+        ends_seconds: where each window ends, [windows]; None: a window's length after its start.
     """
 
     source: str
@@ -111,9 +119,13 @@ class Timeline:
     envelope: Floats
     overall: Prediction
     channel: str | None = None
+    ends_seconds: NDArray[np.float64] | None = None
 
     @property
     def window_ends_seconds(self) -> NDArray[np.float64]:
+        """Where each window ends, [windows]."""
+        if self.ends_seconds is not None:
+            return self.ends_seconds
         assert self.config.window_seconds is not None
         return np.minimum(self.starts_seconds + self.config.window_seconds, self.duration_seconds)
 
@@ -183,7 +195,7 @@ def make_timeline(
     """
     rate = model.card.sample_rate_hz
     config = (config or TimelineConfig()).resolved(model.card)
-    recording = _Recording(blocks, rate, config, model.card.clip_samples)
+    recording = SpeechWindows(blocks, rate, config, model.card.clip_samples)
     answers = Answers(len(model.labels))
     for answer in model.map_windows(recording.batches()):
         answers.append(answer)
@@ -200,24 +212,25 @@ def make_timeline(
         segments=(),
         envelope=recording.envelope(),
         overall=replace(Prediction.no_speech(model.labels, source, 0.0, duration), model=model.identity),
+        ends_seconds=recording.ends.values() / rate,
     )
     parts = _parts(timeline, answers, recording, model.card.speech_below)
     segments = tuple(segment_of(part, model, unsure_below, source) for part in parts)
     return replace(timeline, segments=segments, overall=_overall(timeline, parts, recording, model, unsure_below))
 
 
-def _parts(timeline: Timeline, answers: Answers, recording: _Recording, speech_below: float | None) -> list[Part]:
+def _parts(timeline: Timeline, answers: Answers, recording: SpeechWindows, speech_below: float | None) -> list[Part]:
     """Stretches of speech with one label each."""
     config = timeline.config
     assert config.window_seconds is not None
     assert config.hop_seconds is not None
-    centers = (timeline.starts_seconds + timeline.window_ends_seconds) / 2
+    placed = WindowPlaces(timeline.starts_seconds, timeline.window_ends_seconds, recording.stretches.values())
     share = config.hop_seconds / config.window_seconds
-    return list(parts_of(answers, centers, recording.speech_seconds(), share, config.change_cost, speech_below))
+    return list(parts_of(answers, placed, recording.speech_seconds(), share, config.change_cost, speech_below))
 
 
 def _overall(
-    timeline: Timeline, parts: Sequence[Part], recording: _Recording, model: Model, unsure_below: float
+    timeline: Timeline, parts: Sequence[Part], recording: SpeechWindows, model: Model, unsure_below: float
 ) -> Prediction:
     """The answer for a whole recording: one run of the model if it fits, else the mean over its speech."""
     waveform, end = recording.beginning(), timeline.duration_seconds
@@ -240,93 +253,3 @@ def whole_answer(timeline: Timeline) -> Prediction:
     """
     check_peak(float(timeline.envelope.max(initial=0)), timeline.source)
     return timeline.overall
-
-
-class _Recording:
-    """One pass over a recording: windows for the model, and meanwhile voice activity and the waveform's envelope."""
-
-    def __init__(
-        self, blocks: Iterable[Floats], sample_rate_hz: int, config: TimelineConfig, clip_samples: int
-    ) -> None:
-        assert config.window_seconds is not None
-        assert config.hop_seconds is not None
-        self.samples = 0
-        self.starts = Growing(np.int64)  # first sample of each window that was heard
-        self._blocks = blocks
-        self._rate = sample_rate_hz
-        self._config = config
-        self._window = round(config.window_seconds * sample_rate_hz)
-        self._hop = round(config.hop_seconds * sample_rate_hz)
-        self._detector = detector(config.activity, sample_rate_hz)
-        self._activity = Growing(np.bool_)
-        self._frames = 0
-        self._recent = np.empty(0, np.int64)  # active frames that windows to come may hold
-        self._peaks = Growing(np.float32)
-        self._piece = round(ENVELOPE_SECONDS * sample_rate_hz)
-        self._unpeaked = np.empty(0, np.float32)
-        self._clip_samples = clip_samples
-        self._beginning: list[Floats] = []  # all of it, for as long as it fits into a clip
-
-    def beginning(self) -> Floats | None:
-        """The whole recording; None if it is longer than a clip."""
-        return np.concatenate(self._beginning) if self.samples <= self._clip_samples else None
-
-    def batches(self) -> Iterator[list[Floats]]:
-        """All windows that hold some speech; the last one may be shorter."""
-        batch: list[Floats] = []
-        for start, window in self._windows():
-            if not self._has_speech(start, len(window)):
-                continue
-            self.starts.append([start])
-            batch.append(window)
-            if len(batch) == BATCH_WINDOWS:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def envelope(self) -> Floats:
-        """Peaks of all pieces."""
-        if len(self._unpeaked):
-            self._peaks.append([np.abs(self._unpeaked).max()])
-        return self._peaks.values()
-
-    def speech_seconds(self) -> list[tuple[float, float]]:
-        """Start and end of each stretch of speech."""
-        frame_seconds = self._detector.frame_samples / self._rate
-        shortest = round(self._config.shortest_seconds / frame_seconds)
-        longest_gap = round(self._config.longest_gap_seconds / frame_seconds)
-        end_seconds = self.samples / self._rate
-        return [
-            (start * frame_seconds, min(end * frame_seconds, end_seconds))
-            for start, end in regions(self._activity.values(), shortest, longest_gap)
-        ]
-
-    def _windows(self) -> Iterator[tuple[int, Floats]]:
-        held, start = np.empty(0, np.float32), 0
-        for block in self._blocks:
-            self._note(block)
-            held = np.concatenate([held, block])
-            while len(held) > self._window:  # one that ends with the recording is left for the end
-                yield start, held[: self._window]
-                held, start = held[self._hop :], start + self._hop
-        overlap = self._window - self._hop if start else 0
-        if len(held) > overlap:
-            yield start, held
-
-    def _note(self, block: Floats) -> None:
-        self.samples += len(block)
-        self._beginning = [*self._beginning, block] if self.samples <= self._clip_samples else []
-        active = self._detector.feed(block)
-        self._activity.append(active)
-        self._recent = np.concatenate([self._recent, np.flatnonzero(active) + self._frames])
-        self._frames += len(active)
-        joined = np.concatenate([self._unpeaked, block])
-        whole = len(joined) - len(joined) % self._piece
-        self._peaks.append(np.abs(joined[:whole]).reshape(-1, self._piece).max(1))
-        self._unpeaked = joined[whole:]
-
-    def _has_speech(self, start: int, samples: int) -> bool:
-        frame = self._detector.frame_samples
-        self._recent = self._recent[np.searchsorted(self._recent, start // frame) :]
-        return bool(len(self._recent)) and int(self._recent[0]) * frame < start + samples

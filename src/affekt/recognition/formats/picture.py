@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from affekt.recognition.timeline import ENVELOPE_SECONDS, Timeline
+from affekt.recognition.timeline import Timeline
+from affekt.recognition.windows import ENVELOPE_SECONDS
 
 Floats = NDArray[np.float64]
 
@@ -102,18 +103,19 @@ def runs(timeline: Timeline) -> list[NDArray[np.int64]]:
     if not len(timeline.starts_seconds):
         return []
     assert timeline.config.hop_seconds is not None
-    gaps = np.flatnonzero(np.diff(timeline.starts_seconds) > 1.5 * timeline.config.hop_seconds) + 1
+    starts, ends = timeline.starts_seconds, timeline.window_ends_seconds
+    apart = (np.diff(starts) > 1.5 * timeline.config.hop_seconds) | (starts[1:] > ends[:-1])
+    gaps = np.flatnonzero(apart) + 1
     step = -(-len(timeline.starts_seconds) // COLUMNS)
     return [run[::step] for run in np.split(np.arange(len(timeline.starts_seconds)), gaps)]
 
 
 def _stacked(timeline: Timeline, run: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Times of a run's windows and the borders of its bands, [windows, classes + 1]; a single window has a width."""
-    assert timeline.config.hop_seconds is not None
     centers = (timeline.starts_seconds + timeline.window_ends_seconds)[run] / 2
     borders = np.pad(np.cumsum(timeline.probabilities[run], axis=1, dtype=np.float64), ((0, 0), (1, 0)))
-    half_hop = timeline.config.hop_seconds / 2
-    times = np.concatenate([[centers[0] - half_hop], centers, [centers[-1] + half_hop]])
+    edges = timeline.starts_seconds[run[:1]], timeline.window_ends_seconds[run[-1:]]
+    times = np.concatenate([edges[0], centers, edges[1]])
     return times.clip(0, timeline.duration_seconds), borders[[0, *range(len(run)), -1]]
 
 
