@@ -1,4 +1,4 @@
-"""From a trained network to one ONNX file: raw waveform in, calibrated probabilities out, front end inside.
+"""Export of a trained network to one ONNX file: waveform in, calibrated probabilities out, front end included.
 
 `affekt.export.pipeline` defines in PyTorch what the file computes; `affekt.export.graph` writes it. Before a file is
 saved, both run on the same recordings and are compared. In float32 they must agree within 1e-4; in int8 the share of
@@ -46,7 +46,7 @@ Quantized = Sequence[QuantizedModule] | EncoderProducts
 
 @dataclass(frozen=True)
 class Description:
-    """What a model card says beyond the model itself.
+    """Content of the model card that does not follow from the model.
 
     Attributes:
         labels: class names in the order of the outputs.
@@ -172,12 +172,12 @@ def _log_mel_network(
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a file's answers compare with PyTorch's.
+    """Agreement of a file with PyTorch.
 
     Attributes:
-        recordings: how many were compared.
-        equal_decisions: share of them with the same label.
-        largest_difference, mean_difference: between probabilities.
+        recordings: number of recordings compared.
+        equal_decisions: share of recordings with the same label.
+        largest_difference, mean_difference: of the probabilities.
     """
 
     recordings: int

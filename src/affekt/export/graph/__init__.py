@@ -1,6 +1,5 @@
-"""The exported network, stage by stage, written as ONNX operators: front end, convolutions, recurrence, pooling.
+"""The exported networks as ONNX operators, one file per stage: front ends, convolutions, encoder, recurrence, pooling.
 
-Written by hand rather than traced, because three things pay that no tracer does: the front end's Fourier transform
-uses every symmetry of a windowed real frame, batch normalization is folded into the convolutions, and the convolutions
-run in 8 bits with the averages of the pooling taken by the same fast kernels.
+The operators are written by hand. A tracer does not use the symmetries of the Fourier transform of real frames, does
+not fold batch normalization and layer norms into the products that follow, and does not quantize with compensation.
 """

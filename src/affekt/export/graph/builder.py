@@ -25,7 +25,7 @@ def ints(*values: int) -> NDArray[np.int64]:
 
 
 class Graph:
-    """Operators and constants of one graph, in the order in which they are written.
+    """Operators and constants of one graph, in the order of their creation.
 
     Inputs of an operator are names of earlier results, or arrays, which become constants (equal ones are kept once).
 

@@ -1,15 +1,15 @@
-"""The convolutions in 8 bits, as ONNX operators.
+"""The quantized convolutions as ONNX operators.
 
-Activations follow a ReLU, so they are unsigned with zero at 0; each tensor has one scale. Weights are signed,
-symmetric, with one scale per output channel and 7 bits: two products of 8 x 7 bits fit the 16-bit sums that processors
-without VNNI form, so every machine computes the same. How they are chosen: `affekt.export.graph.quantization`.
+Activations follow a ReLU, so they are unsigned with zero point 0 and one scale per tensor. Weights are signed and
+symmetric, with one scale per output channel and 7 bits: the sum of two products of 8 and 7 bits fits the 16 bits that
+processors without VNNI use, so results are the same on every machine. Calibration: `affekt.export.graph.quantization`.
 
 The first module and perhaps the last ones stay in float32, and so do the recurrent layer, attention and output layer.
 Pooling by 2 x 2 is a convolution of each channel with four ones, which runs in a tenth of the time of the quantized
 average.
 
-Rows past the end: a window at the edge averages only what exists. With windows of two that is the same as repeating the
-last row (or column) once, which here is a copy of rows of bytes.
+At the edge, a pooling window averages only the values that exist. With windows of two this equals repeating the last
+row (or column) once, which is done by copying rows of bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ZERO = np.uint8(0)
 
 @dataclass(frozen=True)
 class _Bytes:
-    """A quantized tensor uint8 [batch, frames, mels, channels] on its way through the modules.
+    """A quantized activation, uint8 [batch, frames, mels, channels].
 
     Attributes:
         name: in the graph.

@@ -1,7 +1,7 @@
 """The paper's network in ONNX, in float32: convolution modules, bidirectional LSTM, output layer.
 
-Masked networks follow `nn.blocks` to the letter: between modules the frames past an utterance's end are zero, and a
-pooling window at its edge averages the valid frames alone.
+Masked networks follow `nn.blocks` exactly: between modules, frames past an utterance's end are zero, and a pooling
+window at its edge averages only the valid frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def array(tensor: Tensor) -> Floats:
 
 
 def folded_convolution(module: ConvModule) -> tuple[Floats, Floats]:
-    """Weights [out, in, kernel, kernel] and bias of the convolution with the normalization that follows it.
+    """Weights [out, in, kernel, kernel] and bias of a convolution with its batch normalization folded in.
 
     gamma (w * x + b - mean) / sqrt(variance + eps) + beta = (scale w) * x + (b - mean) scale + beta.
     """
@@ -40,7 +40,7 @@ def folded_convolution(module: ConvModule) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class Stage:
-    """How long a batch is before a module, or after the last.
+    """Lengths of a batch before a module, or after the last one.
 
     Attributes:
         frames: the common length: a vector of one, by name or (in padded mode) by value.

@@ -23,7 +23,7 @@ LOWEST = np.float32(np.finfo(np.float32).min)
 
 
 class States(NamedTuple):
-    """What a pooling sees: names of the states, the last states of both directions, and the mask.
+    """Inputs of a pooling, by name: the states, the last states of both directions, and the mask.
 
     Attributes:
         states: float32 [batch, frames, features].

@@ -1,17 +1,17 @@
-"""Convolution modules in whole numbers: steps, weights and biases, chosen on recordings.
+"""Quantization of the convolution modules: steps, weights and biases, calibrated on recordings.
 
-Rounding does little harm where its errors have mean zero: what follows averages over time. What changes decisions are
-errors that repeat from frame to frame, and three choices keep those away:
+Rounding errors with mean zero do little harm, because the layers that follow average over time. Decisions change
+through errors that repeat from frame to frame. Three choices avoid those:
 
-* The range of activations is the largest value seen: a value that is clipped always errs downwards.
-* Weights are not rounded one by one to the nearest step, but so that the error of one is made up for by those not yet
-  rounded, given how their inputs go together (Frantar et al. 2022, "GPTQ", section 3).
-* What is left of the error's mean goes into the bias, channel by channel (Nagel et al. 2019, "Data-free quantization
-  through weight equalization and bias correction", section 4.2), with the mean taken after the ReLU. Modules are
-  treated in turn, so each also makes up for those before it.
+* The range of activations is the largest value seen. A clipped value would always be too small.
+* Weights are rounded column by column, and the error of each column is compensated by the columns not yet rounded,
+  given the correlation of the inputs (Frantar et al. 2022, "GPTQ", section 3).
+* The mean of the remaining error is subtracted from the bias of each channel (Nagel et al. 2019, "Data-free
+  quantization through weight equalization and bias correction", section 4.2), with the mean taken after the ReLU.
+  Modules are quantized in order, so each one also compensates those before it.
 
-The first module stays in float32: it has one input channel, so it is cheap, and its input sets the precision of all
-that follows. So do the last ones, as long as all of them together are a small part of the work.
+The first module stays in float32: it has one input channel, so it is cheap, and it sets the precision of all that
+follows. The last modules stay in float32 too, as long as together they are a small part of the work.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from affekt.nn.blocks import ConvModule, average_pool, frame_mask, pooled_length
 
 LARGEST_ACTIVATION, LARGEST_WEIGHT = 255, 63
 SMALL_SHARE = 0.03
-"""Of the multiplications after the first module: what the last modules may take in float32."""
+"""Largest share of the multiplications after the first module that the last modules may take in float32."""
 PATCHES = 24_000
-"""Places, spread over all recordings, at which a convolution's inputs are looked at together."""
+"""Number of patches, over all recordings, from which the correlation of a convolution's inputs is estimated."""
 DAMPING = 0.01
 """Added to the inputs' mean squares, as a share of their mean (Frantar et al. 2022, section 3.3)."""
 
 
 @dataclass(frozen=True)
 class QuantizedModule:
-    """What an exported convolution module computes.
+    """Numbers of an exported convolution module.
 
     Attributes:
-        weight: float32 [out, in, kernel, kernel]; with `steps` the whole numbers in -63..63 that multiply them.
+        weight: float32 [out, in, kernel, kernel]; with `steps` integers in -63..63 to be multiplied by them.
         bias: float32 [out].
         steps: float32 [out], one per output channel; None: a module in float32.
         pool: its pooling window.
@@ -61,7 +61,7 @@ class QuantizedModule:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Recordings between two modules: [batch, channels, frames, mels], as bytes worth `step` each or as they are."""
+    """Activations between two modules, [batch, channels, frames, mels]: bytes with a step, or floats with step 1."""
 
     values: Tensor
     step: float
@@ -72,7 +72,7 @@ class _Batch:
 
 
 class _Seen:
-    """A module's activations over all recordings: the largest, the largest after pooling, each channel's mean."""
+    """Statistics of a module's activations over all recordings: maximum, maximum after pooling, channel means."""
 
     def __init__(self, channels: int) -> None:
         self.largest = self.largest_pooled = 1e-6
@@ -93,10 +93,18 @@ class _Seen:
 def quantize(
     network: Network, batches: Iterable[tuple[Float[Tensor, "batch frames mels"], Tensor | None]], seed: int = 0
 ) -> list[QuantizedModule]:
-    """The network's modules in whole numbers, chosen on features (and their valid frames).
+    """Quantize the network's convolution modules.
+
+    Args:
+        network: the paper's network.
+        batches: normalized features and valid frames (None in padded mode) of the calibration recordings.
+        seed: of the choice of patches.
+
+    Returns:
+        One description per module, in order.
 
     Raises:
-        ConfigError: no recordings, or a pooling that has no form in whole numbers.
+        ConfigError: no recordings, or a pooling window other than 1 or 2.
     """
     modules = [module for module in network.cnn if isinstance(module, ConvModule)]
     inputs = [_first_input(features, lengths) for features, lengths in batches]
@@ -118,7 +126,7 @@ def quantize(
 
 
 def last_in_bytes(modules: Sequence[ConvModule], mels: int) -> int:
-    """The last module in whole numbers: those after it are a small part of the work after the first.
+    """Index of the last quantized module: those after it are a small part of the work after the first.
 
     >>> pools, channels = (2, 2, 2, 2, 2, 1), (1, 128, 128, 64, 64, 64, 64)
     >>> paper = [ConvModule(channels[i], channels[i + 1], 3, pool, 0.0) for i, pool in enumerate(pools)]
@@ -134,7 +142,7 @@ def last_in_bytes(modules: Sequence[ConvModule], mels: int) -> int:
 
 
 def round_weights(weight: Float[Tensor, "out inputs"], moments: Float[Tensor, "inputs inputs"]) -> Tensor:
-    """Whole numbers near `weight` that change the output little, for inputs with these mean products.
+    """Round weights to integers so that the output changes little, given the inputs' second moments.
 
     Column after column is rounded; its error e, weighted by the inverse of the products, is spread over the columns to
     come: w_j -= e U_ij / U_ii, where U is the upper Cholesky factor of the inverse (Frantar et al. 2022, algorithm 1).

@@ -1,4 +1,4 @@
-"""Modules without a hand-written form, own poolings and other networks: traced by PyTorch's exporter and built in."""
+"""Modules without hand-written operators (own poolings, other networks): traced by PyTorch's exporter and inlined."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH_AND_FRAMES = {0: "batch", 1: "frames"}
 
 
 def traced(graph: Graph, module: nn.Module, inputs: Mapping[str, Tensor], outputs: int) -> tuple[str, ...]:
-    """The module's operators appended to the graph; the names of its results.
+    """Append a module's operators to the graph and return the names of its results.
 
     Args:
         module: called with the inputs in their order.
