@@ -150,7 +150,7 @@ class TestAbsentClassesAndNoSpeech:
         text = as_text(small)
         assert re.search(r"^  recall\.c +-$", text, re.MULTILINE)
         assert "UA is over 2 of 3 classes; no utterance is c" in text
-        assert "no speech heard in 1 utterances, which count as errors" in text
+        assert "no speech heard in 1 utterance, counted as errors" in text
         assert "no speech" in text.split("confusion")[1].splitlines()[1]
         told = json.loads(json.dumps(small.to_dict(), allow_nan=False))
         assert told["measures"]["recall.c"] == {"value": None, "low": None, "high": None}

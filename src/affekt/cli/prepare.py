@@ -83,7 +83,8 @@ def _counts(manifest: Manifest, classes: Iterable[str]) -> list[str]:
     speakers = len(set(manifest.table["speaker"]) - {""})
     counts = manifest.table["label"].value_counts()
     rows = [f"  {name:<14}{counts[name]:>7,}" for name in classes]
-    return [f"{len(manifest):,} utterances, {speakers or 'unknown'} speakers", *rows]
+    spoken = f"{speakers:,} speaker{'s' * (speakers != 1)}" if speakers else "unknown speakers"
+    return [f"{len(manifest):,} utterance{'s' * (len(manifest) != 1)}, {spoken}", *rows]
 
 
 def _said(notes: list[Note]) -> list[str]:

@@ -339,7 +339,7 @@ def as_text(evaluation: Evaluation, seed: int = 0) -> str:
         classes = f"{len(evaluation.present)} of {len(evaluation.classes)} classes"
         lines.append(f"UA is over {classes}; no utterance is {' or '.join(absent)}")
     if silent:
-        lines.append(f"no speech heard in {silent:,} utterances, which count as errors")
+        lines.append(f"no speech heard in {silent:,} utterance{'s' * (silent != 1)}, counted as errors")
     lines.append("")
     for name, (value, low, high) in evaluation.measures(seed).items():
         figures = "     -" if np.isnan(value) else f"{100 * value:6.1f} %   [{100 * low:.1f}, {100 * high:.1f}]"

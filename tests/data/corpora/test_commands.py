@@ -26,7 +26,7 @@ def test_prepare_prints_classes_notes_license_and_place(
     assert lines[:7] == [
         "Berlin Database of Emotional Speech (EmoDB)",
         "",
-        "8 utterances, 1 speakers",
+        "8 utterances, 1 speaker",
         "  angry               2",
         "  happy               2",
         "  neutral             2",

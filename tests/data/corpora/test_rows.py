@@ -86,6 +86,15 @@ class TestOwnFile:
         assert len(failed.items) == 1, "a recording in another folder is not the sound of a film that is there"
         assert failed.items[0].startswith("clips/dia1.mp4")
 
+    @pytest.mark.usefixtures("without_containers")
+    def test_a_film_does_not_take_the_recording_of_another_row(self, release: Make) -> None:
+        root = release("a.wav")
+        (root / "a.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(64))
+        manifest, notes = prepare("table", table(root, "path,label,speaker", "a.mp4,sad,x", "a.wav,calm,y"))
+        assert manifest.table[["path", "label"]].to_numpy().tolist() == [["a.wav", "calm"]]
+        [failed] = [note for note in notes if note.failed]
+        assert failed.items[0].startswith("a.mp4: ")
+
     def test_a_path_that_no_system_takes_is_missing(self, release: Make) -> None:
         manifest, notes = prepare("table", table(release("a.wav"), "path,label", "a.wav,sad", f"{'x' * 5_000}.wav,sad"))
         assert manifest.ids == ["a"]

@@ -153,7 +153,7 @@ def _language(code: str) -> str:
 
 CORPUS = Corpus(
     name="audformat",
-    title="Own corpus: a database in audformat",
+    title="A corpus of your own: a database in audformat",
     languages=("",),
     style="",
     license="the database's",

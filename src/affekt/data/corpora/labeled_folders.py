@@ -71,7 +71,7 @@ def _unmatched(rows: list[Row], search: re.Pattern[str]) -> list[str]:
 
 CORPUS = Corpus(
     name="folders",
-    title="Own corpus: a folder per class",
+    title="A corpus of your own: one folder per class",
     languages=("",),
     style="",
     license="yours",

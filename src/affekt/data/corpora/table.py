@@ -211,7 +211,7 @@ def _number_repeated(rows: list[Row]) -> None:
 
 CORPUS = Corpus(
     name="table",
-    title="Own corpus: a CSV or TSV file with a path and a label column",
+    title="A corpus of your own: a CSV or TSV file with a path and a label column",
     languages=("",),
     style="",
     license="yours",
