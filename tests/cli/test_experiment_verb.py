@@ -107,6 +107,18 @@ def test_flags_change_the_recipe_and_only_that(run: Any, config: Any) -> None:
     assert written["experiment"]["folds"] == 2
 
 
+def test_clip_length_and_initial_weights_are_options_of_an_experiment(run: Any, config: Any, tmp_path: Path) -> None:
+    answer = run("--clip-seconds", 0.2, "--initialization", "keras", "--jobs", 1)
+    assert answer.code == 0, answer.err
+    written = config()
+    assert (written["recipe"]["clip_seconds"], written["recipe"]["initialization"]) == (0.2, "keras")
+    assert written["experiment"]["line"].endswith(" | clips of 0.2 s")
+    assert written["systems"]["baseline"]["network"]["initialization"] == "keras"
+    assert {system["features"]["clip_seconds"] for system in written["systems"].values()} == {0.2}
+    again = run("--config", tmp_path / "run" / "config.toml")
+    assert (again.code, again.err) == (0, answer.err)  # nothing is trained again
+
+
 def test_a_recipe_that_is_not_changed_keeps_its_name() -> None:
     assert changed_recipe("paper", None) is RECIPES["paper"]
     assert changed_recipe("paper", optional_fields(TrainConfig)(max_epochs=100)) is RECIPES["paper"]
