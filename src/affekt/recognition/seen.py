@@ -48,7 +48,7 @@ accuracy on other speech.
         elif self.matched is None:
             how = ", by the name in its card"
         else:
-            how = ", by the name in its card; none of these recordings has the content of one of its training"
+            how = ", by the name in its card; none of these files is a training file"
         return f"the model was trained on {name}{how}. The figures do not estimate its accuracy on other speech."
 
 
