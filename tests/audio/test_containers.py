@@ -181,6 +181,30 @@ def test_recordings_that_nothing_here_reads_are_named() -> None:
         audio.load(b"\x02#!SILK_V3" + bytes(99))
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "options"),
+    [
+        ("ipod", "aac", {}),
+        ("mp4", "aac", {"movflags": "frag_keyframe+empty_moov"}),
+        ("webm", "libopus", {}),
+        ("webm", "libopus", {"live": "1"}),
+        ("amr", "libopencore_amrnb", {}),
+        ("adts", "aac", {}),
+    ],
+)
+def test_joined_containers_are_each_decoded(
+    container: str, codec: str, options: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    rate_hz = 8_000 if container == "amr" else 48_000
+    parts = [muxed(container, codec, tone(seconds, rate_hz), rate_hz, options) for seconds in (2.0, 3.0)]
+    expected = np.concatenate([audio.load(part, rate_hz) for part in parts])
+    joined = audio.load(b"".join(parts), rate_hz)
+    assert len(joined) == len(expected)
+    if container != "adts":  # one stream, as the format has no beginning
+        np.testing.assert_allclose(joined, expected, atol=1e-6)
+    assert not caplog.records
+
+
 def test_damaged_packets_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     data = bytearray(muxed("ipod", "aac", tone(10.0)))
     at = data.index(b"mdat") + len(data) // 2

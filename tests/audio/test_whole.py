@@ -358,6 +358,15 @@ def test_joined_flac_files_are_each_decoded(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.records
 
 
+@pytest.mark.parametrize("container", ["AIFF", "AU", "W64", "NIST", "CAF"])
+def test_other_joined_files_are_each_decoded(container: str, caplog: pytest.LogCaptureFixture) -> None:
+    parts = [encoded(voice(seconds, 1), container=container) for seconds in (1.0, 2.0, 0.3)]
+    np.testing.assert_array_equal(audio.load(b"".join(parts)), np.concatenate([audio.load(part) for part in parts]))
+    assert not caplog.records
+    audio.load(b"".join(parts)[:-2_000])
+    assert "breaks off: got 3.2" in caplog.text
+
+
 def test_damage_in_the_middle_is_said(caplog: pytest.LogCaptureFixture) -> None:
     content = encoded(voice(10.0), container="FLAC")
     samples = audio.load(content[: len(content) // 2] + bytes(50_000) + content[len(content) // 2 :])

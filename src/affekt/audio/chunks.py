@@ -8,10 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from affekt.audio.layout import SLACK_BYTES, Bytes, ByteSpan, Layout
-from affekt.audio.signatures import AIFF, ASF, AU, AVI, CAF, FLAC, MATROSKA, MP4, NIST, VOC, W64, WAV, Kind
+from affekt.audio.signatures import (
+    AIFF,
+    AMR,
+    ASF,
+    AU,
+    AVI,
+    CAF,
+    FLAC,
+    HELD_BYTES,
+    MATROSKA,
+    MP4,
+    NIST,
+    VOC,
+    W64,
+    WAV,
+    Kind,
+    kind_of,
+)
 
 ByteOrder = Literal["little", "big"]
 
@@ -21,7 +40,11 @@ OPEN_SIZES = ((0x7FFF_0000, 0x8000_FFFF), (0xFFFF_0000, 0xFFFF_FFFF))
 """Ranges of the placeholders that FFmpeg, SoX, ALSA and others write for an unknown size."""
 OPEN_SIZE = b"\xff\xff\xff\xff"
 """The size that libsndfile takes for an unknown one."""
-FLAC_HEAD = b"fLaC\0\0\0\x22"
+FLAC_HEAD = re.compile(rb"fLaC\0\0\0\x22")
+AMR_HEAD = re.compile(rb"#!AMR(-WB)?\n")
+MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
+MATROSKA_HEAD = re.compile(rb"\x1a\x45\xdf\xa3[^\0].{0,44}?\x42\x82.(webm|matroska)", re.DOTALL)
+LONGEST_HEAD_BYTES = 64
 W64_GUID_BYTES = 16
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
@@ -34,15 +57,48 @@ class _Data(NamedTuple):
 
 
 def lay_out(content: Bytes, kind: Kind) -> Layout:
-    """The parts of a file: one, except for joined WAV and FLAC files."""
+    """The parts of a file: one, except for joined files."""
     if kind is WAV:
         return _wav(content)
-    if kind is FLAC:
-        return _flac(content)
-    if kind in CUT:
-        return Layout((ByteSpan(0, len(content), cut=CUT[kind](content)),))
-    find = FINDERS.get(kind)
-    return Layout((_part(0, len(content), find(content) if find else None),))
+    if kind in FINDERS:
+        return _joined_chunks(content, kind)
+    if kind in (FLAC, AMR):
+        starts, is_cut = _marked(content, FLAC_HEAD if kind is FLAC else AMR_HEAD), False
+    elif kind is MP4:
+        starts, is_cut = _mp4_files(content)
+    elif kind is MATROSKA:
+        starts, is_cut = _matroska_files(content)
+    else:
+        starts, is_cut = [0], kind in CUT and CUT[kind](content)
+    *inner, last = [ByteSpan(start, stop) for start, stop in pairwise([*starts, len(content)])]
+    return Layout((*inner, replace(last, cut=is_cut)))
+
+
+def _joined_chunks(content: Bytes, kind: Kind) -> Layout:
+    """Joined files of a kind that states the size of its data or of all of it."""
+    parts: list[ByteSpan] = []
+    start = 0
+    while True:
+        rest = content.after(start)
+        data = FINDERS[kind](rest)
+        end = _end(rest, kind, data)
+        is_last = end is None or not 0 < end < len(rest) or len(parts) == MOST_PARTS
+        if end is None or is_last or kind_of(rest.at(end, HELD_BYTES)) is not kind:
+            part = _part(0, len(rest), data)
+            return Layout((*parts, replace(part, start=start, stop=len(content))))
+        parts.append(ByteSpan(start, start + end))
+        start += end
+
+
+def _end(content: Bytes, kind: Kind, data: _Data | None) -> int | None:
+    """Where a file ends by its header; None if that is not stated."""
+    if kind is AIFF:
+        size = _stated(int.from_bytes(content.at(4, 4), "big"))
+        return None if size is None else 8 + size + size % 2
+    if kind is W64:
+        size = int.from_bytes(content.at(W64_GUID_BYTES, 8), "little")
+        return size + -size % 8 if size < 1 << 62 else None
+    return None if data is None or data.size is None else data.start + data.size
 
 
 def _part(start: int, stop: int, data: _Data | None) -> ByteSpan:
@@ -201,38 +257,47 @@ FINDERS: dict[Kind, Callable[[Bytes], _Data | None]] = {
 }
 
 
-def _flac(content: Bytes) -> Layout:
-    """Joined FLAC files, each from one head to the next."""
+def _marked(content: Bytes, head: re.Pattern[bytes]) -> list[int]:
+    """Where joined files start whose beginning is a pattern that occurs nowhere else."""
     starts = [0]
-    while len(starts) < MOST_PARTS and (found := content.find(FLAC_HEAD, starts[-1] + 1)) < len(content):
+    while len(starts) < MOST_PARTS:
+        found = content.find_matching(head, starts[-1] + 1, LONGEST_HEAD_BYTES)
+        if found >= len(content):
+            break
         starts.append(found)
-    return Layout(tuple(map(ByteSpan, starts, [*starts[1:], len(content)])))
+    return starts
 
 
-def _mp4_is_cut(content: Bytes) -> bool:
-    """Whether a box at the top ends past the file's end (ISO/IEC 14496-12, section 4.2)."""
-    position = 0
+def _mp4_files(content: Bytes) -> tuple[list[int], bool]:
+    """Where joined files start, and whether a box at the top ends past the end (ISO/IEC 14496-12, section 4.2)."""
+    starts, position = [0], 0
     for _ in range(MOST_CHUNKS):
         head = content.at(position, 16)
         size = int.from_bytes(head[:4], "big")
         size = int.from_bytes(head[8:16], "big") if size == 1 else size
         if len(head) < 8 or size < 8:  # 0: up to the end
-            return False
+            break
+        if head[4:8] == b"ftyp" and position:
+            starts.append(position)
         position += size
         if position > len(content) + SLACK_BYTES:
-            return True
-    return False
+            return starts, True
+    return starts, False
 
 
-def _matroska_is_cut(content: Bytes) -> bool:
-    """Whether the segment, which holds all but the head, ends past the file's end (RFC 8794, section 6)."""
+def _matroska_files(content: Bytes) -> tuple[list[int], bool]:
+    """Where joined files start, and whether the last one's segment ends past the end (RFC 8794, section 6)."""
+    starts: list[int] = []
     position = 0
-    for _ in range(2):
-        size, start = _ebml_size(content, position + 4)
-        if size is None:
-            return False
-        position = start + size
-    return position > len(content) + SLACK_BYTES
+    while content.at(position, 4) == MATROSKA_MAGIC and len(starts) < MOST_PARTS:
+        starts.append(position)
+        for _ in range(2):  # the head, and the segment with all the rest
+            size, start = _ebml_size(content, position + 4)
+            if size is None:
+                position = content.find_matching(MATROSKA_HEAD, start, LONGEST_HEAD_BYTES)
+                break
+            position = start + size
+    return starts or [0], position > len(content) + SLACK_BYTES
 
 
 def _avi_is_cut(content: Bytes) -> bool:
@@ -261,9 +326,4 @@ def _ebml_size(content: Bytes, at: int) -> tuple[int | None, int]:
     return (None if value == (1 << 7 * length) - 1 else value), at + length
 
 
-CUT: dict[Kind, Callable[[Bytes], bool]] = {
-    MP4: _mp4_is_cut,
-    MATROSKA: _matroska_is_cut,
-    AVI: _avi_is_cut,
-    ASF: _asf_is_cut,
-}
+CUT: dict[Kind, Callable[[Bytes], bool]] = {AVI: _avi_is_cut, ASF: _asf_is_cut}

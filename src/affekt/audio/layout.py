@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 ENDLESS_BYTES = 1 << 40
 """The file size reported to a decoder that would estimate a duration from the true size and stop early."""
@@ -159,6 +159,10 @@ class Bytes:
             self._start, self._held = position, self._stream.read(min(max(size, ahead), self._length - position))
             offset = 0
         return self._held[offset : offset + size]
+
+    def after(self, start: int) -> Bytes:
+        """The bytes from a position on, as a file of their own."""
+        return Bytes(cast(BinaryIO, Window(self._stream, ByteSpan(start, self._length)))) if start else self
 
     def piece(self, position: int, size: int) -> tuple[bytes, int]:
         """Held bytes, with `size` or more from a position on (fewer at the end), and the position's place in them."""
