@@ -33,7 +33,7 @@ def export(
     Args:
         checkpoint: a model.safetensors, or a run directory that holds one.
         output: file to write, with the suffix .onnx.
-        int8: quantize convolutions to 8 bits, which is about twice as fast; the loss is measured on the recordings.
+        int8: quantize most layers to 8 bits, which is about twice as fast; the loss is measured on the recordings.
         calibrate: manifest of training data, for quantization and for the comparison.
         recordings: number of its recordings to use, drawn at random.
         unsure_below: predictions with a lower confidence are marked unsure.
