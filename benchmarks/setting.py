@@ -48,9 +48,9 @@ def corpus(name: str) -> Path | None:
 
 def recordings(folder: Path) -> list[Path]:
     """Every recording in a folder, sorted."""
-    from affekt.cli.predict import SUFFIXES
+    from affekt.audio.folders import can_decode
 
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if can_decode(path.suffix))
 
 
 def noise(seconds: float = CLIP_SECONDS, seed: int = 0) -> NDArray[np.float32]:

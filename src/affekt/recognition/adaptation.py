@@ -38,7 +38,7 @@ class Shift:
     Attributes:
         vector: [features], taken from each embedding.
         strength: a of the module's formulas, from 0 (nothing is known) to 1.
-        said: what was assumed, for people.
+        said: the assumption and the strength, in words.
     """
 
     vector: NDArray[np.float64]

@@ -237,7 +237,7 @@ def _one_by_one(processes: WorkerProcesses[Shard, ShardAnswers], shard: Shard) -
     """The answers of a shard whose process died."""
     said = processes.ask(())
     if isinstance(said, WorkerDied):
-        got, remedy = f"a process that ended {said.how} before its first recording", "try --jobs 1, which needs least"
+        got, remedy = f"a process that ended {said.how} before its first recording", "--jobs 1 needs the least memory"
         raise AffektError("recognition", got=got, expected="a process that starts", remedy=remedy)
     return ShardAnswers(said.labels, [answer for source in shard for answer in _alone(processes, source)])
 
@@ -246,7 +246,7 @@ def _alone(processes: WorkerProcesses[Shard, ShardAnswers], source: Item) -> lis
     said = processes.ask((source,))
     if not isinstance(said, WorkerDied):
         return said.answers
-    got, remedy = f"a process that ended {said.how} at it", "is there enough memory? --jobs 1 needs least"
+    got, remedy = f"a process that ended {said.how} at it", "--jobs 1 needs the least memory"
     name = name_of(source)
     return [Failure(name, AudioError(name, got=got, expected="an answer", remedy=remedy))]
 

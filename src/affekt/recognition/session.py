@@ -48,7 +48,7 @@ def run(session: onnxruntime.InferenceSession, waveforms: Sequence[Floats]) -> R
 
 
 def _check_answer(answer: Recognized, recordings: int) -> None:
-    """A model of somebody else's, or a damaged one, may answer with anything."""
+    """Check the types, shapes and ranges of the answers: the file may be damaged, or from another source."""
     probabilities = answer.probabilities
     if not (np.issubdtype(probabilities.dtype, np.floating) and probabilities.ndim == 2):
         raise _unusable_model(f"answers of type {probabilities.dtype}, shape {list(probabilities.shape)}")

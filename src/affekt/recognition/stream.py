@@ -1,8 +1,8 @@
 """Live recognition: samples in as they come, one answer every hop.
 
-An answer at time t is about the last `window_seconds` before t. It needs no sample from after t, so the delay from the
-last sample of a hop to its answer is the time that the model takes, some milliseconds (and the delay of the resampler,
-some 20 ms, where rates differ); what is added to it is how long the caller collects samples before feeding them.
+An answer at time t is about the last `window_seconds` before t and needs no later samples. Its delay after the last
+sample of a hop is the model's computing time, some milliseconds, plus about 20 ms of the resampler where rates differ,
+plus the time for which the caller collects samples.
 """
 
 from __future__ import annotations
