@@ -367,11 +367,18 @@ def test_the_card_is_in_words_and_its_accuracy_beside_the_answer(
         "on 2 corpora that it was not trained on it recognizes 60 % of 4 emotions (50 % to 70 %; guessing: 25 %)."
     )
     assert page.evaluate(script).endswith(expected)
+    card["measures"] = {
+        "unseen": {"one": {"ua": 0.5}, "two": {"ua": 0.7}},
+        "unseen_mean": {"sure_right": 0.8, "coverage": 0.5},
+    }
+    script = f"import('/page/card.js').then(module => module.accuracy({json.dumps(card)}))"
+    sure = " Of the answers that are not marked unsure (50 % of all), 80 % are right."
+    assert page.evaluate(script).endswith(expected + sure)
     if BUNDLED.exists():
         with run_server(BUNDLED) as bundled:
             page = visit(bundled.url)
             expect(page.locator("#accuracy")).to_contain_text("not trained on")
-            assert 5 <= page.locator("#card dt").count() <= 10
+            assert 5 <= page.locator("#card dt").count() <= 12
 
 
 def test_a_format_that_the_server_lacks_is_decoded_by_the_browser(

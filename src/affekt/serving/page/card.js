@@ -30,12 +30,15 @@ function facts(model, card) {
     "Unsure": card.outlier_above == null ? unsure : `${unsure}, or where the voice is unlike the training speech`,
     "Input": `${card.sample_rate_hz / 1000} kHz mono; up to ${card.clip_seconds} s at once, longer recordings in windows`,
     "License of the weights": card.license,
+    "Sources": provenance.attribution,
     "Version": model ?? card.version,
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value));
 }
 
-function trainedOn({ corpora, training_utterances: utterances }) {
+function trainedOn({ corpora, training, training_utterances: utterances }) {
+  const counted = Object.entries(training ?? {}).filter(([, count]) => typeof count === "number");
+  if (counted.length) return counted.map(([name, count]) => `${name} (${count.toLocaleString("en")} utterances)`).join(", ");
   if (!corpora) return "";
   const names = (Array.isArray(corpora) ? corpora : String(corpora).split("+")).join(", ");
   return utterances ? `${names} (${utterances.toLocaleString("en")} utterances)` : names;
@@ -43,8 +46,8 @@ function trainedOn({ corpora, training_utterances: utterances }) {
 
 /** Unweighted accuracy on each corpus that trained nothing, as [name, share] pairs; empty where the card states none. */
 export function unseen({ measures = {} }) {
-  const { corpora } = measures.unseen ?? measures.across ?? {};
-  return Object.entries(corpora ?? {}).map(([name, row]) => [name, row?.ua]).filter(([, ua]) => typeof ua === "number");
+  const group = measures.unseen ?? measures.across ?? {};
+  return Object.entries(group.corpora ?? group).map(([name, row]) => [name, row?.ua]).filter(([, ua]) => typeof ua === "number");
 }
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -60,7 +63,15 @@ export function accuracy(card) {
   if (!shares.length) return "The model card states no accuracy on unseen corpora.";
   const where = shares.length === 1 ? "a corpus that it was not trained on" : `${shares.length} corpora that it was not trained on`;
   const range = shares.length === 1 ? "" : `${percent(Math.min(...shares))} to ${percent(Math.max(...shares))}; `;
-  return `Accuracy of this model: on ${where} it recognizes ${percent(mean(shares))} of ${card.labels.length} emotions (${range}guessing: ${chance}).`;
+  return `Accuracy of this model: on ${where} it recognizes ${percent(mean(shares))} of ${card.labels.length} emotions (${range}guessing: ${chance}).${sureAnswers(card)}`;
+}
+
+/** How often answers that are not marked unsure are right on those corpora, where the card states it. */
+function sureAnswers({ measures = {} }) {
+  const { sure_right: right, coverage } = measures.unseen_mean ?? {};
+  if (typeof right !== "number") return "";
+  const share = typeof coverage === "number" ? ` (${percent(coverage)} of all)` : "";
+  return ` Of the answers that are not marked unsure${share}, ${percent(right)} are right.`;
 }
 
 function pairs(values) {
