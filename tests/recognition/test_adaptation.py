@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import pickle
 from collections.abc import Callable
@@ -315,3 +316,23 @@ def test_options_of_adaptation_that_contradict(
     ):
         assert cli.main(["predict", "anna/0.wav", *words, "--model", str(model)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_command_stream_adapts(
+    people: Path, knowing_model: Path, recognizer: Recognizer, voices: list[Any], capsys: Any, monkeypatch: Any
+) -> None:
+    samples = np.round(np.concatenate(voices) * 32_768).astype("<i2")
+    heard = samples.astype(np.float32) / 32_768
+    model = ["-", "--model", str(knowing_model), "--activity", "none", "--format", "jsonl"]
+    calm = recognizer.adapted(baseline=["anna/0.wav"])
+    for words, stream in (
+        (["--adapt", "speaker"], recognizer.stream(activity="none", adapt=True)),
+        (["--baseline", "anna/0.wav"], calm.stream(activity="none")),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(samples.tobytes()))))
+        assert cli.main(["stream", *model, *words]) == 0
+        answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        wanted = stream.feed(heard)
+        assert [answer["adapted"] for answer in answers] == [answer.adapted for answer in wanted]
+        np.testing.assert_allclose(list(answers[-1]["probabilities"].values()), values(wanted[-1]), atol=1e-5)
+    assert cli.main(["stream", *model, "--adapt", "speaker", "--baseline", "anna/0.wav"]) == 2

@@ -34,6 +34,8 @@ def stream(
     window_seconds: float = 3.0,
     activity: Literal["energy", "silero", "none"] = "energy",
     min_confidence: float | None = None,
+    adapt: Literal["speaker"] | None = None,
+    baseline: tuple[Path, ...] = (),
     format: Literal["lines", "jsonl"] = "lines",
 ) -> int:
     """Recognize emotion live, one line per hop, from the microphone or from raw samples on standard input.
@@ -53,6 +55,8 @@ def stream(
         window_seconds: length of the audio that a line describes, at most the model's clip.
         activity: speech detector.
         min_confidence: mark predictions below this as unsure; by default the model's own threshold.
+        adapt: adapt to the speaker while listening: one person speaks.
+        baseline: a recording in which the speaker is calm, to adapt to this voice; may be given several times.
         format: `lines` for people or `jsonl` for programs.
     """
     if source not in (None, "-"):
@@ -60,7 +64,12 @@ def stream(
         raise ConfigError("source", got=repr(source), expected="- for standard input, or nothing", remedy=remedy)
     if channels < 1:
         raise ConfigError("channels", got=str(channels), expected="at least 1")
-    live = Recognizer.load(model).stream(rate, hop_seconds, window_seconds, activity, min_confidence)
+    if adapt and baseline:
+        raise ConfigError("baseline", got="--adapt with it", expected="one of the two")
+    recognizer = Recognizer.load(model)
+    if baseline:
+        recognizer = recognizer.adapted(baseline=baseline)
+    live = recognizer.stream(rate, hop_seconds, window_seconds, activity, min_confidence, adapt=adapt is not None)
     chunks = _pcm(sys.stdin.buffer, rate, channels) if source == "-" else _microphone(rate, channels)
     delays_seconds = []
     for chunk in chunks:
