@@ -128,9 +128,8 @@ class Checkpoint:
 
         Args:
             path: the file.
-            system: the system it was trained with, if its network or loss is a user-defined class: no file can restore
-            those
-                back without executing code.
+            system: the system it was trained with, if its network or loss is a user-defined class, which cannot be
+                restored without executing code.
 
         Raises:
             CheckpointError: not a checkpoint, damaged, or of a system that has to be passed in.

@@ -84,7 +84,7 @@ class System:
 
         Raises:
             ConfigError: options that do not fit the number of classes, or a user-defined network without
-            `embedding_size`.
+                `embedding_size`.
         """
         if isinstance(self.network, NetworkConfig):
             network: nn.Module = Network(self.network, self.features.dims, classes, self.head)

@@ -284,9 +284,8 @@ def from_system_dict(data: Mapping[str, Any]) -> System:
     """The system that :meth:`System.to_dict` described.
 
     Raises:
-        ConfigError: every unknown key and value; or a user-defined network, pooling or loss, which no file can restore:
-        pass
-            the `System` itself.
+        ConfigError: every unknown key and value; or a user-defined network, pooling or loss, which no file can
+            restore: pass the `System` itself.
     """
     return _read_system(str(data.get("name", "")), {key: data[key] for key in data if key != "name"}, where="system")
 
