@@ -25,11 +25,11 @@ FOLDER = Path(__file__).parents[1] / "src" / "affekt" / "serving" / "page"
 RATE_HZ = 16_000
 PAUSE_SECONDS = 0.8
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
-    "example-one-voice.flac": ("synthetic-03-s03-angry-01", "synthetic-03-s01-angry-01"),
+    "example-one-voice.flac": ("synthetic-06-s03-neutral-01", "synthetic-06-s02-neutral-01"),
     "example-changing-voice.flac": (
-        "synthetic-04-s01-neutral-01",
-        "synthetic-04-s03-angry-01",
-        "synthetic-04-s01-sad-01",
+        "synthetic-06-s01-neutral-01",
+        "synthetic-06-s03-angry-01",
+        "synthetic-06-s02-sad-01",
     ),
 }
 """Utterances of each file."""
@@ -38,7 +38,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 def make() -> Iterator[tuple[str, NDArray[np.int16]]]:
     """Name and 16-bit samples of each example."""
     wanted = {name for names in EXAMPLES.values() for name in names}
-    found = {row["id"]: samples for row, samples in generate(speakers=4, sentences=3) if row["id"] in wanted}
+    found = {row["id"]: samples for row, samples in generate(speakers=6, sentences=3) if row["id"] in wanted}
     pause = np.zeros(round(PAUSE_SECONDS * RATE_HZ), np.float32)
     for file, names in EXAMPLES.items():
         parts = [found[names[0]]]
