@@ -1,0 +1,1 @@
+"""Steps of `scripts/bundled_model.py`, one file each."""
