@@ -28,6 +28,7 @@ from bundled.heads import (
     CORPUS_PENALTY,
     PENALTY,
     SPEECH_BELOW,
+    VARIED_WEIGHT,
     Linear,
     Outlier,
     Part,
@@ -45,6 +46,7 @@ from bundled.recordings import CLASSES, TRAINING, UNSEEN, Corpus, Waveform, read
 from bundled.sounds import KINDS, sound
 from bundled.variations import generator, varied
 
+from affekt.data import training_audio
 from affekt.export.onnx_file import Description, export
 from affekt.export.pipeline import Pipeline
 from affekt.nn.encoder_classifier import Detectors, EncoderClassifier
@@ -83,7 +85,7 @@ def sound_embeddings(embedder: Embedder) -> tuple[np.ndarray, np.ndarray]:
 def trials(parts: list[Part]) -> list[dict[str, Any]]:
     """The choices that this script makes anew: mean UA of corpora left out, under other settings."""
     settings: list[dict[str, Any]] = [{"penalty": penalty} for penalty in (0.03, PENALTY, 0.3)]
-    settings += [{"corpus_penalty": 0.0}, {"varied": False}]
+    settings += [{"corpus_penalty": 0.0}, {"varied_weight": 0.0}, {"varied_weight": 1.0}]
     rows = []
     for options in settings:
         left_out = leave_one_out(parts, **options)
@@ -178,18 +180,24 @@ def build(corpora: Path, weights: Path, out: Path) -> dict[str, Any]:
 
 
 def provenance(parts: list[Part]) -> dict[str, Any]:
-    """Where the model comes from, and what its sources ask for."""
+    """Where the model comes from, what its sources ask for, and which recordings it has heard."""
+    names = {part.corpus.name: part.corpus.name.replace("_", "-") for part in parts}  # as manifests have them
+    heard = [(names[part.corpus.name], sound) for part in parts for sound in part.corpus.sounds]
+    corpora, sounds = zip(*heard, strict=True)
     return {
+        "corpora": "+".join(names.values()),
         "system": "encoder-linear",
         "encoder": "stem and first layer of Whisper tiny.en (OpenAI, MIT), frozen",
         "training": {part.corpus.name: int(part.corpus.of_class.sum()) for part in parts},
-        "copies": "as recorded, and varied: room, noise, equalization, clipping, band, codec, speed",
+        "copies": "as recorded, and varied: cut, room, noise, equalization, clipping, band, codec, speed",
         "penalty": PENALTY,
         "corpus_penalty": CORPUS_PENALTY,
+        "varied_weight": VARIED_WEIGHT,
         "chosen_by": "leaving one of the four training corpora out",
         "made_by": "python scripts/bundled_model.py",
         "attribution": "EmoDB (Burkhardt et al. 2005, CC0-1.0); CREMA-D (Cao et al. 2014, ODbL-1.0, contents DbCL-1.0);"
         " BanglaSER (Das et al. 2022, CC-BY-4.0); Javanese emotional speech (2black0, MIT); Whisper (OpenAI, MIT)",
+        training_audio.KEY: training_audio.describe(corpora, sounds),
     }
 
 

@@ -23,8 +23,8 @@ TEXT = """# The bundled model
 * **Network**: stem and first layer of Whisper tiny.en, as released and not tuned; mean and deviation over time of the
   states from 0.1 s before the first to 0.1 s after the last one within 35 dB of the loudest; a linear model with strong
   shrinkage. Loudness has no effect, and what is more than 60 dB below the loudest band is cut off.
-* **Training data**: {training}, in four classes, each recording as it is and in one varied copy (room, noise,
-  equalization, clipping, band, codec, speed). All are acted.
+* **Training data**: {training}, in four classes, each recording as it is and in one varied copy (cut, room,
+  noise, equalization, clipping, band, codec, speed). All are acted.
 * **License of the weights**: MIT; free for any use with attribution. NOTICE states what the sources ask for.
 * **Made by**: `python scripts/bundled_model.py --install`.
 
@@ -37,9 +37,10 @@ ones are right. The emotion that the actor played may be none of the four: {othe
 surprise get a sure answer, which is wrong. Classes weigh the same; intervals are 95 % over speakers.
 {speech_passed:.1f} % of the recordings are taken for speech, {typical:.1f} % for speech like that in training.
 
-These corpora trained nothing. They were looked at {looks} times before the model was final, and one choice followed a
-look: the rule for `unsure`. `results/bundled/research.json` has the looks and every trial. Choices were made by leaving
-one of the training corpora out: mean UA {left_out:.1f} % ({left_out_rows}).
+These corpora trained nothing. They were looked at {looks} times before the model was final; `results/bundled/research.json`
+has the looks, which three choices followed one (the rule for `unsure`, cuts in the varied copy, the outlier threshold),
+and every trial. All else was chosen by leaving one of the training corpora out: mean UA {left_out:.1f} %
+({left_out_rows}).
 
 ## The speaker is known
 

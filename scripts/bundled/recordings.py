@@ -34,6 +34,7 @@ class Corpus:
         waveforms: each [samples], peak 0.98.
         labels: index into `CLASSES`; 4 for the emotions in `OTHERS`.
         speakers: of the recordings.
+        sounds: content hash of each recording as decoded.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Corpus:
     waveforms: list[Waveform]
     labels: NDArray[np.int64]
     speakers: NDArray[np.str_]
+    sounds: list[str]
 
     @property
     def of_class(self) -> NDArray[np.bool_]:
@@ -50,7 +52,8 @@ class Corpus:
     def take(self, rows: NDArray[np.int64]) -> Corpus:
         """Some of the recordings."""
         waveforms = [self.waveforms[row] for row in rows]
-        return Corpus(self.name, [self.ids[r] for r in rows], waveforms, self.labels[rows], self.speakers[rows])
+        ids, sounds = [self.ids[row] for row in rows], [self.sounds[row] for row in rows]
+        return Corpus(self.name, ids, waveforms, self.labels[rows], self.speakers[rows], sounds)
 
 
 def read_corpus(root: Path, name: str, cache: Path) -> Corpus:
@@ -66,7 +69,8 @@ def read_corpus(root: Path, name: str, cache: Path) -> Corpus:
         waveforms.append(clip * np.float32(0.98 / np.abs(clip).max()))
     speakers = np.array([f"{name}:{speaker}" for speaker in manifest.table["speaker"]])
     ids = [str(value) for value in manifest.table["id"]]
-    return Corpus(name, [ids[row] for row in rows], waveforms, labels[rows], speakers[rows])
+    sounds = [store.hashes[row] for row in rows]
+    return Corpus(name, [ids[row] for row in rows], waveforms, labels[rows], speakers[rows], sounds)
 
 
 def _usable(store: WaveformStore, labels: list[str]) -> NDArray[np.int64]:

@@ -143,6 +143,13 @@ def faster(x: Waveform, factor: float) -> Waveform:
     return soxr.resample(x, RATE_HZ * ratio.numerator, RATE_HZ * ratio.denominator)
 
 
+def some_part(x: Waveform, rng: Generator, seconds: float) -> Waveform:
+    """A random stretch of this length, the recording if it is shorter."""
+    samples = round(seconds * RATE_HZ)
+    start = int(rng.integers(max(1, len(x) - samples + 1)))
+    return x[start : start + samples]
+
+
 def some_noise(rng: Generator, samples: int, voices: Sequence[Waveform]) -> Waveform:
     """White, colored, babble, slowly changing, or hum."""
     kind = rng.integers(5)
@@ -159,7 +166,9 @@ def some_noise(rng: Generator, samples: int, voices: Sequence[Waveform]) -> Wave
 
 
 def varied(x: Waveform, rng: Generator, voices: Sequence[Waveform]) -> Waveform:
-    """One random way through a room, noise and a channel; what the second copy of the training data is."""
+    """One random way through a cut, a room, noise and a channel; what the second copy of the training data is."""
+    if rng.random() < 0.3:
+        x = some_part(x, rng, rng.uniform(0.8, 2.5))
     if rng.random() < 0.3:
         x = faster(x, rng.uniform(0.94, 1.06))
     if rng.random() < 0.3:
