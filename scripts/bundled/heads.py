@@ -251,9 +251,9 @@ def outlier_threshold(parts: Sequence[Part], model: Linear, per_corpus: int = 60
     """The score that 97 % of the speech of corpora left out stays below, corpora and copies alike."""
     z = [model.standardized(np.concatenate([part.recorded, part.varied])) for part in parts]
     scores = []
-    for number, part in enumerate(parts):
+    for number, heard in enumerate(z):
         outlier = Outlier.fit([x for other, x in enumerate(z) if other != number])
-        own = outlier.score(z[number])
+        own = outlier.score(heard)
         scores.append(own[np.linspace(0, len(own) - 1, per_corpus).astype(int)])
     return float(np.quantile(np.concatenate(scores), PASSING))
 

@@ -37,9 +37,9 @@ ones are right. The emotion that the actor played may be none of the four: {othe
 surprise get a sure answer, which is wrong. Classes weigh the same; intervals are 95 % over speakers.
 {speech_passed:.1f} % of the recordings are taken for speech, {typical:.1f} % for speech like that in training.
 
-These corpora trained nothing. They were looked at {looks} times before the model was final; `results/bundled/research.json`
-has the looks, which three choices followed one (the rule for `unsure`, cuts in the varied copy, the outlier threshold),
-and every trial. All else was chosen by leaving one of the training corpora out: mean UA {left_out:.1f} %
+These corpora trained nothing. They were looked at {looks} times before the model was final, and three choices followed
+a look: the rule for `unsure`, cuts in the varied copy, the outlier threshold. `results/bundled/research.json` has the
+looks and every trial. All else was chosen by leaving one of the training corpora out: mean UA {left_out:.1f} %
 ({left_out_rows}).
 
 ## The speaker is known
