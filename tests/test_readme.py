@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import re
 import shlex
 from pathlib import Path
@@ -57,7 +58,17 @@ def test_a_change_of_the_results_changes_the_block(
     row = '{"ua": 0.5, "ua_low": 0.25, "ua_high": 0.75}'
     (tmp_path / "bundled" / "measures.json").write_text(f'{{"unseen": {{"corpora": {{"crema_d": {row}}}}}}}')
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    assert "| CREMA-D (English) | 50.0 [25.0, 75.0] | |" in readme.results().replace("|  |", "| |")
+    assert "| CREMA-D (English) | 50.0 [25.0, 75.0] |  |  |" in readme.results()
+
+
+def test_the_speed_of_another_model_is_not_shown(
+    readme: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"clip_seconds": 7.5, "one_thread_ms": 12.3, "all_threads_ms": 4.5, "cpu": "Z80", "cores": 2}
+    monkeypatch.setattr(readme, "SPEED", tmp_path / "speed.json")
+    for model, shown in (("another", False), (readme._sha256(readme.BUNDLED), True)):
+        (tmp_path / "speed.json").write_text(json.dumps(figures | {"model_sha256": model}))
+        assert ("takes 12 ms on one core of Z80" in readme.results()) == shown
 
 
 def test_the_example_recordings_are_the_synthetic_corpus(readme: ModuleType, tmp_path: Path) -> None:

@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     from affekt.nn import LedgerRow
     from affekt.recognition.card import ModelCard
 
-TOLD = ("corpora", "training_utterances", "validation", "recipe", "seed", "notices", "left_out")
+TOLD = (
+    "system",
+    "encoder",
+    "attribution",
+    "corpora",
+    "chosen_by",
+    "training_utterances",
+    "validation",
+    "recipe",
+    "seed",
+    "notices",
+    "left_out",
+)
 """Facts of a model's origin that are shown."""
 
 
@@ -63,15 +75,17 @@ def card_lines(card: ModelCard) -> list[str]:
     lines = aligned((name, value.strip()) for name, _, value in facts if "." not in name)
     named = {key: card.provenance[key] for key in TOLD if card.provenance.get(key) not in (None, "")}
     lines += ["", *aligned((key.replace("_", " "), _words(value)) for key, value in named.items())] if named else []
-    for group in card.measures.values():
+    for name, group in card.measures.items():
         rows = _accuracies(group) if isinstance(group, Mapping) else []
-        lines += ["", str(group["what"]), *(f"  {row}" for row in aligned(rows))] if rows and "what" in group else []
+        if rows:
+            title = str(group.get("what") or f"{name.replace('_', ' ')}:")
+            lines += ["", title, *(f"  {row}" for row in aligned(rows))]
     return [*lines, "", "every fact: affekt info MODEL --all"]
 
 
 def _accuracies(group: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows with a UA, in any table of a group of measures."""
-    tables = [value for value in group.values() if isinstance(value, Mapping)]
+    tables = [group, *(value for value in group.values() if isinstance(value, Mapping))]
     rows = [(name, row) for table in tables for name, row in table.items() if isinstance(row, Mapping)]
     return [
         (str(name), f"UA {100 * row['ua']:.1f} % [{100 * row['ua_low']:.1f}, {100 * row['ua_high']:.1f}]")
