@@ -163,7 +163,13 @@ def test_values_follow_the_position(visit: Callable[..., Page], server: Server, 
     nearest = timeline["windows"][int(np.abs(np.array(centers) - 2).argmin())]
     expected = [f"{round(100 * nearest['probabilities'][label])} %" for label in timeline["labels"]]
     assert page.locator("#shares td:last-child").all_inner_texts() == expected
-    assert page.get_attribute("#segments li:first-child button", "aria-current") == "true"
+    (there,) = [
+        number
+        for number, segment in enumerate(timeline["segments"], start=1)
+        if segment["start_seconds"] <= 2 < segment["end_seconds"]
+    ]
+    assert page.get_attribute(f"#segments li:nth-child({there}) button", "aria-current") == "true"
+    assert page.locator("#segments button[aria-current=true]").count() == 1
     for _ in range(5):
         page.keyboard.press("ArrowRight")
     assert page.locator("#shares td:last-child").all_inner_texts() == ["–"] * 4  # the pause, at 7 s
