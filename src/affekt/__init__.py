@@ -2,13 +2,13 @@
 
 Recognize (the core install: no torch, no pandas):
 
->>> import numpy as np
 >>> import affekt
 >>> recognizer = affekt.Recognizer.load()
->>> noise = np.random.default_rng(0).normal(0.0, 0.1, 16_000).astype(np.float32)
->>> prediction = recognizer.predict(noise, 16_000)  # or: predict("call.wav")
->>> prediction.label in prediction.probabilities
-True
+>>> recognizer.labels
+('angry', 'happy', 'neutral', 'sad')
+>>> prediction = recognizer.predict("call.wav")  # doctest: +SKIP
+>>> prediction.label, prediction.confidence, prediction.unsure  # doctest: +SKIP
+('happy', 0.69, False)
 
 Research (the extra `train`): `prepare` reads a corpus release into a `Manifest`, `make_folds` splits it,
 `run_experiment` trains each `System` on every fold, and `write_report` shows the `Results`. `train_model` trains one
