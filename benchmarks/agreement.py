@@ -16,7 +16,6 @@ from affekt.data.corpora import prepare
 from affekt.errors import AffektError
 from affekt.export.onnx_file import export_checkpoint
 from affekt.measures.metrics import confusion_matrix, unweighted_accuracy
-from affekt.recognition.models import BUNDLED_CHECKPOINT
 from affekt.recognition.recognizer import Recognizer
 from affekt.training.checkpoint import Checkpoint
 from benchmarks.rows import Figure, Row, Target
@@ -44,8 +43,10 @@ def rows(setting: Setting) -> list[Row]:
     missing = [
         Row(f"int8 decides as fp32, {name}", note=NO_CORPUS.format(name)) for name in CORPORA if name not in spoken
     ]
-    checkpoints = (BUNDLED_CHECKPOINT, *setting.checkpoints)
-    return [*(row for path in checkpoints for row in model_rows(path, spoken)), *missing] if spoken else missing
+    if not setting.checkpoints:
+        return [*missing, Row("int8 decides as fp32", note="not measured: give trained weights with --checkpoint")]
+    found = [row for path in setting.checkpoints for row in model_rows(path, spoken)] if spoken else []
+    return [*found, *missing]
 
 
 def heard(name: str, folder: Path) -> Spoken:
@@ -61,7 +62,7 @@ def model_rows(path: Path, spoken: dict[str, Spoken]) -> Iterator[Row]:
     checkpoint = Checkpoint.load(path)
     everything = [waveform for part in spoken.values() for waveform in part.waveforms]
     chosen = np.random.default_rng(0).choice(len(everything), min(CALIBRATION, len(everything)), replace=False)
-    name = "the bundled model" if path == BUNDLED_CHECKPOINT else f"system {checkpoint.system.name}"
+    name = f"system {checkpoint.system.name}"
     with tempfile.TemporaryDirectory() as folder:
         recognizers = {}
         for precision in ("float32", "int8"):

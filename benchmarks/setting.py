@@ -27,7 +27,7 @@ class Setting:
     Attributes:
         limits: what the machine can do, as measured at the start of this run; by name.
         core: the Python of an environment that holds the core install alone.
-        checkpoints: trained models to compare int8 with float32 on, besides the bundled one.
+        checkpoints: trained models to compare int8 with float32 on.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)

@@ -264,7 +264,7 @@ def test_lists_of_a_configuration_file_are_taken() -> None:
 
 def test_all_faults_of_a_configuration_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        NetworkConfig((128, 0), 4, (2,), 1.0, True, "atention", "yes")
+        NetworkConfig((128, 0), 4, (2,), 1.0, True, "atention", "yes", "kras")
     assert [fault.what for fault in caught.value.faults] == [
         f"network: {field.name}" for field in dataclasses.fields(NetworkConfig)
     ]
