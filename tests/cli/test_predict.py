@@ -265,3 +265,10 @@ def test_several_timelines_do_not_fit_one_file(run: Any, folder: Path) -> None:
         code, _, err = run(folder, "--timeline", *words)
         assert code == 2
         assert "for 3 recordings" in err
+
+
+def test_a_format_that_contradicts_the_suffix_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "answers.csv"
+    assert cli.main(["predict", str(tmp_path), "--format", "json", "-o", str(output)]) == 2
+    assert f"format: got json with --output {output}, expected csv" in capsys.readouterr().err
+    assert not output.exists()

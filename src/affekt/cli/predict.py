@@ -145,6 +145,9 @@ def _check(
         faults.append(Fault("format", layout, f"one of {', '.join(LISTS)}", remedy))
     if timeline and segments is not None:
         faults.append(Fault("segments", "--timeline with them", "one of the two"))
+    stated = output.suffix.lower().removeprefix(".") if output is not None and not timeline else ""
+    if layout in LISTS and stated in LISTS and layout != stated:
+        faults.append(Fault("format", f"{layout} with --output {output}", stated, "leave --format out"))
     if layout == "table" and output is not None:
         faults.append(Fault("format", "table with --output", "a format for files", "leave --format out"))
     if min_confidence is not None and not 0 <= min_confidence <= 1:
@@ -201,6 +204,8 @@ def _speakers(requests: Sequence[Request]) -> list[str]:
     more = f", and {len(counts) - 5} more" if len(counts) > 5 else ""
     plural = "s" if len(counts) != 1 else ""
     print(f"affekt: note: adapted to {len(counts)} speaker{plural} ({rule}): {named}{more}", file=sys.stderr)
+    if len(counts) == 1:
+        print("affekt: note: if these are several people, give a folder per speaker", file=sys.stderr)
     return speakers
 
 

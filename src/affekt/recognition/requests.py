@@ -74,7 +74,7 @@ def speakers_of(requests: Sequence[Request]) -> tuple[list[str], str]:
     if any("speaker" in (request.row or ()) for request in requests):
         return [(request.row or {}).get("speaker", "") for request in requests], "the column speaker"
     folders = [str(Path(request.name).parent) for request in requests]
-    rule = "a folder per speaker" if len(set(folders)) > 1 else "all recordings are of one speaker"
+    rule = "a folder per speaker" if len(set(folders)) > 1 else "taken as one speaker"
     return folders, rule
 
 
