@@ -582,7 +582,7 @@ def test_a_full_server_and_one_whose_replicas_hang_say_when_to_come_again(
     content = (recordings / "r00.wav").read_bytes()
     expected = Recognizer(small_model.read_bytes(), "small", threads=1).predict(content).probabilities
     with serving(replicas=1, predictions=2) as (_, client), ThreadPoolExecutor(2) as pool:
-        admission = client.app.state.engine.predictions
+        admission = client.app.state.service.predictions
         (replica,) = replicas_on(head.head_node)
         os.kill(replica, signal.SIGSTOP)
         try:
