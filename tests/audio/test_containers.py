@@ -211,3 +211,10 @@ def test_damaged_packets_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     data[at : at + 1_500] = np.random.default_rng(0).bytes(1_500)
     assert len(audio.load(bytes(data))) > 8 * RATE_HZ
     assert "damaged packet" in caplog.text or "breaks off" in caplog.text
+
+
+def test_a_seek_before_the_beginning_fails_by_a_number() -> None:
+    """FFmpeg asks for such positions in damaged files; PyAV would print a traceback of an exception."""
+    stream = containers._ForFFmpeg(io.BytesIO(b"four"))
+    assert stream.seek(-5, io.SEEK_END) == -1
+    assert (stream.seek(2), stream.read(), stream.tell()) == (2, b"ur", 4)

@@ -7,6 +7,7 @@ the format (:mod:`affekt.audio.signatures`) and does not guess it: a hostile fil
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -69,7 +70,7 @@ def opened(stream: BinaryIO, kind: Kind, name: str) -> Iterator[ContainerDecoder
     av = _av()
     try:
         container = av.open(
-            stream,
+            _ForFFmpeg(stream),
             format=kind.demuxer,
             container_options=dict(OPTIONS),
             metadata_errors="replace",
@@ -84,6 +85,24 @@ def opened(stream: BinaryIO, kind: Kind, name: str) -> Iterator[ContainerDecoder
             )
             raise AudioError(name, got=what, expected="audio", remedy="leave it out")
         yield ContainerDecoder(container, kind, name)
+
+
+class _ForFFmpeg:
+    """A stream whose impossible seeks fail by a number, as FFmpeg expects.
+
+    Damaged files ask for positions before the beginning. An exception would be raised in a callback from C, which
+    prints it and goes on.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.read, self.tell, self.seekable = stream.read, stream.tell, stream.seekable
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
 
 def _open_nothing(address: str, flags: int, options: dict[str, str]) -> BinaryIO:
