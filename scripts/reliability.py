@@ -69,7 +69,7 @@ def fuzz(facts: dict[str, Any]) -> Iterator[str]:
     yield from table(("target", "inputs", "refused", "slowest", "time", "findings", "mended"), rows)
     yield ""
     yield "Mended: what an earlier run of the target found, and this one, of later code, did not; each has a test in"
-    yield "tests/test_fuzz.py."
+    yield "tests/test_fuzz.py or beside the tests of its module."
     for row in facts["targets"]:
         yield from (f"* {row['target']}: {name}" for name in row.get("mended", ()))
     yield ""
