@@ -22,7 +22,7 @@ from affekt.export.onnx_file import Pipeline
 from affekt.recognition.recognizer import Recognizer
 from benchmarks import openvino_peer
 from benchmarks.setting import encoder_pipeline, noise, paper_pipeline
-from benchmarks.worker import serve
+from benchmarks.worker import claim_output, serve
 
 IN_A_ROW = 8
 """Clips of a row, which follow each other at once."""
@@ -130,10 +130,11 @@ WAYS: dict[str, Callable[[Path, int], Work]] = {
 
 
 def main() -> None:
+    answers = claim_output()  # NNCF prints while it quantizes
     way, threads, folder = sys.argv[1:]
     work = WAYS[way](Path(folder), int(threads))
     with threadpool_limits(1, "blas"):  # librosa's, which would only get into the network's way
-        serve({"recognize": work, "row": lambda: [work() for _ in range(IN_A_ROW)]}, {})
+        serve({"recognize": work, "row": lambda: [work() for _ in range(IN_A_ROW)]}, {}, answers)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from tempfile import TemporaryFile
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 
 class Worker:
@@ -65,10 +65,16 @@ class Worker:
         return answer
 
 
-def serve(works: Mapping[str, Callable[[], object]], facts: Mapping[str, Any]) -> None:
-    """Do what is asked for, line by line, until standard input ends."""
+def claim_output() -> TextIO:
+    """Keep standard output for answers: libraries print to standard error from now on. Call it before they are used."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries print here
+    os.dup2(2, 1)
+    return answers
+
+
+def serve(works: Mapping[str, Callable[[], object]], facts: Mapping[str, Any], answers: TextIO | None = None) -> None:
+    """Do what is asked for, line by line, until standard input ends; `answers` is from :func:`claim_output`."""
+    answers = answers or claim_output()
     print(json.dumps(facts), file=answers, flush=True)
     for line in sys.stdin:
         start = perf_counter()
