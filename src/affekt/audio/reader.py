@@ -32,7 +32,7 @@ TOLERANCE_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a file's header says; only decoding shows whether it is true.
+    """Facts from a file's header; only decoding verifies them.
 
     Attributes:
         sample_rate_hz: rate of the recording.

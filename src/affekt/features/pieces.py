@@ -22,7 +22,7 @@ SMALLEST_POSTERIOR = 1e-30  # so that its logarithm is finite
 
 @dataclass(frozen=True)
 class Segments:
-    """How utterances are cut for training, and how posteriors of pieces are combined at test time.
+    """Cutting of utterances for training, and combination of the pieces' posteriors at test time.
 
     An utterance is cut into the smallest number of equal pieces that are no longer than `seconds`.
 

@@ -244,7 +244,7 @@ class Cosines(NamedTuple):
 
 
 def mean_cosines(embeddings: Num[Numbers, "utterances features"], labels: Int[Integers, " utterances"]) -> Cosines:
-    """How far the features of a class point the same way, and those of different classes apart.
+    """Cosine similarity of features within classes and between classes.
 
     The sum over the ordered pairs of a set is |sum u|^2 - sum |u|^2, so no pair is visited. 0 where there is none.
 

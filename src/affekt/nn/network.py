@@ -60,7 +60,7 @@ class NetworkConfig:
 
 
 class Output(NamedTuple):
-    """What the network says about a batch.
+    """Output of a network for a batch.
 
     Attributes:
         scores: logits W f + b ("linear" head), or the cosines of f and the rows of W ("cosine").

@@ -33,7 +33,7 @@ MOST_WEIGHT = 100.0
 
 @dataclass(frozen=True)
 class Shift:
-    """What sets a voice apart, and how much of it is taken out.
+    """Offset of a voice from the training speakers, and the share of it that is removed.
 
     Attributes:
         vector: [features], taken from each embedding.

@@ -26,7 +26,7 @@ Precision = Literal["float32", "int8"]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What users of a model need to know, and what the recognizer needs to run it.
+    """Facts about a model for its users, and the settings that the recognizer needs to run it.
 
     Attributes:
         labels: class names, in the order of the probabilities.

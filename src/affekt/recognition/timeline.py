@@ -43,7 +43,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TimelineConfig:
-    """How a timeline is made.
+    """Settings of a timeline.
 
     Attributes:
         window_seconds: what the model hears at a time; None: 3 s, or the whole clip for a model that fills recordings

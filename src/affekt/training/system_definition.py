@@ -1,4 +1,4 @@
-"""What a system is: a network, a loss and the features they read, under one name."""
+"""Definition of a system: a network, a loss and the features they read, under one name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a network is fitted: the settings of a training and of its augmentation. Imports neither torch nor numpy."""
+"""Settings of a training and of its augmentation. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MASK_FIELDS = ("time_masks", "time_mask_frames", "mel_masks", "mel_mask_bands")
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How far each variation goes; 0 switches it off. All are drawn anew for each utterance and batch.
+    """Strength of each variation; 0 switches it off. All are drawn anew for each utterance and batch.
 
     Attributes:
         gain_db: change of loudness, uniform within +- this.
@@ -81,7 +81,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a network is fitted; the defaults are the paper's (section 4.1, "Implementation Details").
+    """Settings of a training; the defaults are the paper's (section 4.1, "Implementation Details").
 
     Attributes:
         batch_size: utterances per step (not stated in the paper).

@@ -1,4 +1,4 @@
-"""Who speaks, and what an emotion does to the voice.
+"""Synthetic speakers, and the effect of an emotion on their voices.
 
 A *delivery* says how one utterance departs from the average neutral voice, in parameters of production. The directions
 in :data:`EMOTIONS` are those on which the reviews agree; the sizes are ours. Sources:
