@@ -57,8 +57,8 @@ def experiment(
     Args:
         manifest: utterances, as `affekt prepare` writes them (CSV or Parquet).
         out: run directory. An existing run is resumed; finished jobs are not repeated.
-        systems: names, groups (headline, table1, table2, integration, study, poolings, encoder,
-            encoder-table2) or TOML files, separated by commas.
+        systems: names, groups (headline, table1, table2, integration, study, poolings,
+            encoder-headline, encoder-study) or TOML files, separated by commas.
         protocol: random (the paper's), speaker, session, loso, corpus or text; or a file of folds, such as another
             run's folds.json; or a folder of EmoBox lists.
         folds: number of folds, for the protocols random and speaker.
