@@ -87,8 +87,8 @@ IEMOCAP_STEPS = 95
 RECIPES: Mapping[str, Recipe] = {
     "paper": Recipe(),
     "paper-steps": Recipe("paper-steps", TrainConfig(steps_per_epoch=IEMOCAP_STEPS)),
-    "encoder": Recipe(  # the paper's, but for a higher rate: the states of a frozen encoder need no slow start
-        "encoder", TrainConfig(learning_rate=3e-3, max_epochs=100, bucketed=True)
+    "encoder": Recipe(  # the rate: by validation parts of EmoDB and CREMA-D (docs/study-plan.md)
+        "encoder", TrainConfig(learning_rate=1e-3, max_epochs=60, bucketed=True)
     ),
     "quick": Recipe(  # for a first look: an order of magnitude fewer steps than the paper's
         "quick",
