@@ -71,6 +71,34 @@ def test_export_from_a_run(run_directory: Path, tmp_path: Path, capsys: pytest.C
     assert (card.temperature, card.provenance["system"]["name"]) == (1.3, "small")
 
 
+def test_earlier_models_and_measures_are_never_replaced_unasked(
+    run_directory: Path, small_model: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("m.onnx", "e.csv", "r.svg")
+    for name in names:
+        (tmp_path / name).write_text("a day of work")
+    runs = (
+        ("export", run_directory, "-o", tmp_path / "m.onnx"),
+        ("evaluate", small_model, manifest, "-o", tmp_path / "e.csv", "--diagram", tmp_path / "r.svg"),
+    )
+    for words, lines in zip(runs, (1, 2), strict=True):
+        code, out, err = call(capsys, *words)
+        assert (code, out) == (2, "")
+        refused = "got an existing file, expected a new one; choose another name, or replace it with --force"
+        assert err.count(refused) == len(err.splitlines()) == lines
+        assert all((tmp_path / name).read_text() == "a day of work" for name in names[-lines:])
+        assert call(capsys, *words, "--force")[0] in (0, 1)
+    assert all((tmp_path / name).read_bytes() != b"a day of work" for name in names)
+
+
+def test_a_model_is_not_exported_onto_its_checkpoint(run_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = run_directory / "model.safetensors"
+    before = checkpoint.read_bytes()
+    code, _, err = call(capsys, "export", checkpoint, "-o", checkpoint, "--force")
+    assert (code, "the input would be overwritten" in err) == (2, True)
+    assert checkpoint.read_bytes() == before
+
+
 def test_export_in_8_bits(
     run_directory: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,6 +139,45 @@ def test_cut_off_lists_are_continued(
     assert ("note: resumed after" in err) == (b"\n" in kept)
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["-o", "a.csv"], "continue it with --resume, or replace it with --force"),
+        (["-o", "a.jsonl"], "continue it with --resume, or replace it with --force"),
+        (["-o", "a.csv", "--adapt", "speaker"], "choose another name, or replace it with --force"),
+        (["-o", "a.json"], "choose another name, or replace it with --force"),
+        (["--embeddings", "e.npy"], "choose another name, or replace it with --force"),
+        (["-o", "new.csv", "--resume", "--embeddings", "e.npy"], "choose another name"),
+        (["--timeline", "-o", "a.json"], "choose another name, or replace it with --force"),
+        (["--timeline", "-o", "out"], "choose another name, or replace it with --force"),
+    ],
+)
+def test_earlier_answers_are_never_replaced_unasked(
+    run: Run, folder: Path, words: list[str], remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused in one line before the model is loaded; --force replaces them."""
+    (folder / "out").mkdir()
+    names = ("a.csv", "a.jsonl", "a.json", "e.npy", "out/x.json")
+    for name in names:
+        (folder / name).write_text("an hour of work\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(Recognizer, "load", lambda *_, **__: pytest.fail("work has started"))
+        code, out, err = run("one/x.wav", *words)
+    assert (code, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if "error" in line]
+    assert line.endswith(f": got an existing file, expected a new one; {remedy}")
+    assert all((folder / name).read_text() == "an hour of work\n" for name in names)
+    if "--force" in remedy and "--adapt" not in words:
+        assert run("one/x.wav", *words, "--force")[0] == 0
+        written = Path("out/x.json" if words[-1] == "out" else words[-1])
+        assert [name for name in names if (folder / name).read_bytes() != b"an hour of work\n"] == [written.as_posix()]
+
+
+def test_resume_and_force_contradict_each_other(run: Run, folder: Path) -> None:
+    code, _, err = run("one/x.wav", "-o", "a.csv", "--resume", "--force")
+    assert (code, "force: got --resume with it" in err) == (2, True)
+
+
 def test_a_list_of_others_is_not_continued(run: Run, folder: Path) -> None:
     run("one/x.wav", "-o", "a.csv")
     before = (folder / "a.csv").read_bytes()

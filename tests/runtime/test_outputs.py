@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from affekt.errors import ConfigError
-from affekt.runtime.outputs import outputs_under, refuse_overwriting, refuse_sharing
+from affekt.runtime.outputs import outputs_under, refuse_overwriting, refuse_replacing, refuse_sharing
 
 
 @pytest.fixture
@@ -55,6 +55,23 @@ def test_suffixes_of_recordings_are_refused(table: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         refuse_overwriting(["a.wav", "b.MP3", "c.csv", "d.webm"], [])
     assert [fault.what for fault in caught.value.faults] == ["output a.wav", "output b.MP3", "output d.webm"]
+
+
+def test_outputs_that_exist_are_refused_unless_forced(table: Path) -> None:
+    (table.parent / "b.csv").write_text("b")
+    with pytest.raises(ConfigError) as caught:
+        refuse_replacing([table, "new.csv", None, table.parent, Path("b.csv")])
+    assert [fault.what for fault in caught.value.faults] == [f"output {table}", "output b.csv"]
+    assert str(caught.value.faults[1]) == (
+        "output b.csv: got an existing file, expected a new one; choose another name, or replace it with --force"
+    )
+    refuse_replacing([table, "b.csv"], force=True)
+
+
+def test_empty_files_and_devices_may_be_written(table: Path) -> None:
+    """Nothing is lost by that: a program makes an empty file to reserve its name."""
+    Path("empty.csv").touch()
+    refuse_replacing(["empty.csv", os.devnull])
 
 
 def test_inputs_that_share_an_output_are_refused() -> None:

@@ -13,7 +13,7 @@ from affekt.cli.framework.arguments import Option
 from affekt.errors import ConfigError, gathered
 from affekt.runtime.atomic_files import atomic_write, write_bytes
 from affekt.runtime.logs import say
-from affekt.runtime.outputs import refuse_overwriting
+from affekt.runtime.outputs import refuse_overwriting, refuse_replacing
 
 if TYPE_CHECKING:
     from affekt.recognition.evaluation import Evaluation
@@ -34,6 +34,7 @@ def evaluate(
     min_confidence: float | None = None,
     jobs: int | None = None,
     seed: int = 0,
+    force: bool = False,
 ) -> int:
     """Measure a model on a manifest: WA, UA, per class, calibration, with intervals over speakers.
 
@@ -49,12 +50,13 @@ def evaluate(
         min_confidence: predictions below this confidence count as unsure; by default the model's own threshold.
         jobs: number of recordings to work on at a time; by default one per core.
         seed: seed of the bootstrap.
+        force: replace files that exist already, instead of refusing to.
     """
     from affekt.data.manifest import Manifest
     from affekt.recognition.evaluation import as_text
     from affekt.recognition.evaluation import evaluate as evaluate_model
 
-    _check_outputs(output, diagram, [manifest, model])
+    _check_outputs(output, diagram, [manifest, model], force)
     evaluation = evaluate_model(_recognizer(model, jobs), Manifest.read(manifest), min_confidence)
     for fault in gathered(fault for failure in evaluation.failures for fault in failure.error.faults):
         say(f"failed: {fault}")
@@ -70,12 +72,13 @@ def evaluate(
     return int(bool(evaluation.failures))
 
 
-def _check_outputs(output: Path | None, diagram: Path | None, inputs: list[str | Path]) -> None:
-    """Refuse other suffixes, and outputs onto an input."""
+def _check_outputs(output: Path | None, diagram: Path | None, inputs: list[str | Path], force: bool) -> None:
+    """Refuse other suffixes, outputs onto an input, and outputs that exist."""
     for name, path, suffixes in (("output", output, OUTPUTS), ("diagram", diagram, DIAGRAMS)):
         if path is not None and path.suffix not in suffixes:
             raise ConfigError(name, got=repr(str(path)), expected=f"a name ending in {', '.join(suffixes)}")
     refuse_overwriting([output, diagram], inputs)
+    refuse_replacing([output, diagram], force)
 
 
 def _left_out(evaluation: Evaluation) -> str:

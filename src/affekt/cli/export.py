@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from affekt.cli.framework.arguments import Option
 from affekt.errors import AudioError, ConfigError
 from affekt.recognition.card import UNSURE_BELOW, ModelCard, Precision
+from affekt.runtime.outputs import refuse_overwriting, refuse_replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ def export(
     unsure_below: float = UNSURE_BELOW,
     license: str | None = None,
     seed: int = 0,
+    force: bool = False,
 ) -> int:
     """Write a trained model as one ONNX file: raw waveform in, calibrated probabilities out.
 
@@ -39,10 +41,13 @@ def export(
         unsure_below: predictions with a lower confidence are marked unsure.
         license: license of the weights; by default that of the checkpoint.
         seed: seed of the random draw.
+        force: replace a file that exists already, instead of refusing to.
     """
     from affekt.export.onnx_file import export_checkpoint
     from affekt.training.checkpoint import Checkpoint
 
+    refuse_overwriting([output], [checkpoint, calibrate])
+    refuse_replacing([output], force)
     waveforms = [] if calibrate is None else _waveforms(calibrate, recordings, seed)
     chosen = Checkpoint.load(find_checkpoint(checkpoint))
     precision: Precision = "int8" if int8 else "float32"

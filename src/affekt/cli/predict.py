@@ -14,7 +14,7 @@ from affekt.errors import ConfigError, Fault
 from affekt.recognition.bulk import Voices, recognition, timelines
 from affekt.recognition.prediction import Failure, Prediction
 from affekt.recognition.requests import Channels, Request, find_requests, speakers_of, turn_requests
-from affekt.runtime.outputs import refuse_overwriting
+from affekt.runtime.outputs import refuse_overwriting, refuse_replacing
 from affekt.runtime.ray_cluster import RayCluster
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def predict(
     format: Layout | None = None,
     output: Annotated[Path | None, Option("-o")] = None,
     resume: bool = False,
+    force: bool = False,
     embeddings: Path | None = None,
     min_confidence: float | None = None,
     channels: Channels = "mix",
@@ -61,6 +62,7 @@ def predict(
         format: table, json, jsonl or csv. With `--timeline` also audacity, textgrid, rttm, srt, vtt, html or png.
         output: write there instead of printing: a file whose suffix states the format, or a folder for timelines.
         resume: continue a partly written csv or jsonl file; recordings that are in it are not recognized again.
+        force: replace files that exist already, instead of refusing to.
         embeddings: also write the embeddings, float32 [recordings, features], to this .npy file; NaN where one failed.
         min_confidence: mark predictions below this as unsure; by default the model's threshold.
         channels: the mean of all channels, one of them, or one answer for each.
@@ -77,12 +79,14 @@ def predict(
         ray: with `--engine ray`: the cluster.
     """
     _check(paths, segments, format, output, min_confidence, jobs, timeline)
-    _check_files(output, resume, embeddings, timeline)
+    _check_files(output, resume, force, embeddings, timeline)
     _check_engine(engine, ray, paths, jobs, timeline)
     _check_adaptation(adapt, baseline, engine, resume)
     requests, own = _requests(paths, segments, channels)
     inputs = [segments, model, *baseline, *(request.name for request in requests)]
     refuse_overwriting([output, embeddings], inputs)
+    if not force:
+        _refuse_replacing(None if timeline else output, format, embeddings, resume, adapt is None)
     speakers = _speakers(requests) if adapt else None
     voices = Voices(tuple(map(str, baseline)), None if speakers is None else tuple(speakers))
     told = _Told()
@@ -91,8 +95,8 @@ def predict(
 
         cut = (window_seconds, hop_seconds, activity)
         items = [request.item for request in requests]
-        answers = timelines(_load(model, jobs), items, min_confidence, cut, voices)
-        deliver_timelines(told.usable(answers), format, output, requests)
+        answers = _timelines(model, jobs, items, min_confidence, cut, voices)
+        deliver_timelines(told.usable(answers), format, output, requests, force)
     else:
         listed = _List(requests, own, channels, format, output, resume)
         options = {"min_confidence": min_confidence, "first": first}
@@ -158,11 +162,12 @@ def _check(
         raise ConfigError.of(faults)
 
 
-def _check_files(output: Path | None, resume: bool, embeddings: Path | None, timeline: bool) -> None:
+def _check_files(output: Path | None, resume: bool, force: bool, embeddings: Path | None, timeline: bool) -> None:
     """Options of files that contradict each other."""
     odd = (
         ("resume", resume and output is None, "no --output", "--output with a csv or jsonl file"),
         ("resume", resume and timeline, "--timeline with it", "a list of answers"),
+        ("force", resume and force, "--resume with it", "one of the two"),
         ("embeddings", embeddings is not None and timeline, "--timeline with them", "a list of answers"),
         ("embeddings", bool(embeddings and embeddings.suffix != ".npy"), str(embeddings), "a file ending in .npy"),
     )
@@ -214,6 +219,30 @@ def _requests(paths: Sequence[str], segments: Path | None, channels: Channels) -
     if segments is not None:
         return turn_requests(segments, paths, channels)
     return find_requests(paths, channels, lambda text: print(f"affekt: note: {text}", file=sys.stderr)), ()
+
+
+def _refuse_replacing(
+    output: Path | None, layout: str | None, embeddings: Path | None, resume: bool, resumable: bool
+) -> None:
+    """Refuse files of earlier answers, unless they are resumed."""
+    refuse_replacing([embeddings], remedy="choose another name" if resume else "")
+    if output is not None and not resume:
+        from affekt.recognition.listing import RESUMED, layout_of
+
+        resumable = resumable and layout_of(output, layout) in RESUMED
+        refuse_replacing([output], remedy="continue it with --resume, or replace it with --force" * resumable)
+
+
+def _timelines(
+    model: Path | None,
+    jobs: int | None,
+    items: Sequence[Any],
+    min_confidence: float | None,
+    cut: tuple[float | None, float | None, str],
+    voices: Voices,
+) -> Iterator[Timeline | Failure]:
+    """The timelines; the model is loaded for the first of them, after all checks of the outputs."""
+    yield from timelines(_load(model, jobs), items, min_confidence, cut, voices)
 
 
 def _load(model: Path | None, jobs: int | None) -> Recognizer:

@@ -13,7 +13,7 @@ from affekt.cli.framework.arguments import Option
 from affekt.data.labels import label_set
 from affekt.data.manifest import is_manifest
 from affekt.errors import ConfigError
-from affekt.runtime.outputs import refuse_overwriting
+from affekt.runtime.outputs import refuse_overwriting, refuse_replacing
 
 if TYPE_CHECKING:
     from affekt.data.corpora.release import Note
@@ -34,6 +34,7 @@ def prepare(
     pattern: str | None = None,
     table: str | None = None,
     column: str | None = None,
+    force: bool = False,
 ) -> int:
     """Read a corpus into a manifest: labels, speakers, texts, and notes on every irregularity.
 
@@ -49,10 +50,12 @@ def prepare(
             `(?P<speaker>[^/_]+)_`.
         table: for `audformat`: table with the labels.
         column: for `audformat`: column with the labels.
+        force: replace a manifest that exists already, instead of refusing to.
     """
     if output.suffix not in SUFFIXES:
         raise ConfigError("output", got=repr(str(output)), expected=f"a name ending in {' or '.join(SUFFIXES)}")
     _refuse_input(output, root)
+    refuse_replacing([output], force)
     chosen = label_set(labels) if labels is not None else None
     given = {"columns": columns, "audio": audio, "pattern": pattern, "table": table, "column": column}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -20,6 +20,8 @@ from affekt.recognition.prediction import NO_SPEECH, Failure, Prediction
 
 ListLayout = Literal["table", "json", "jsonl", "csv"]
 LISTS: tuple[ListLayout, ...] = get_args(ListLayout)
+RESUMED: tuple[ListLayout, ...] = ("csv", "jsonl")
+"""Layouts whose files can be continued."""
 FILES: dict[str, ListLayout] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl"}
 """Layouts by the suffix of a file."""
 GIVEN = "given."
@@ -181,7 +183,7 @@ def finished_rows(path: Path, layout: ListLayout) -> list[dict[str, Any]] | None
     Raises:
         ConfigError: a layout that cannot be continued, or a file of anything else.
     """
-    if layout not in ("csv", "jsonl"):
+    if layout not in RESUMED:
         got, expected = f"the format {layout}", "csv or jsonl, whose lines can be continued"
         raise ConfigError("resume", got=got, expected=expected)
     if not path.exists():

@@ -1,4 +1,5 @@
-"""Checks of output paths, made before anything is written: no input is overwritten, and no two inputs share an output.
+"""Checks of output paths, made before anything is written: no input and no earlier output is overwritten, and no two
+inputs share an output.
 
 >>> refuse_overwriting([Path("answers.csv")], inputs=[Path("call.wav")])
 >>> found = [(Path("calls"), Path("calls/a/x.wav")), (Path("calls"), Path("calls/b/x.wav"))]
@@ -39,6 +40,23 @@ def refuse_overwriting(outputs: Iterable[str | Path | None], inputs: Iterable[st
     """
     read = {key: str(path) for path in inputs if _is_file(path) for key in _keys(Path(str(path)))}
     faults = [fault for output in outputs if _is_file(output) for fault in _faults(Path(str(output)), read)]
+    if faults:
+        raise ConfigError.of(faults)
+
+
+def refuse_replacing(outputs: Iterable[str | Path | None], force: bool = False, remedy: str = "") -> None:
+    """Refuse outputs that exist already, unless they may be replaced. Call it before any work starts.
+
+    Args:
+        outputs: files to write; None, standard output, folders, devices and empty files are passed over.
+        force: replace them.
+        remedy: what to do instead; by default to choose another name or add `--force`.
+
+    Raises:
+        ConfigError: all such outputs at once.
+    """
+    remedy = remedy or "choose another name, or replace it with --force"
+    faults = [] if force else [_existing(Path(path), remedy) for path in outputs if path and _holds_something(path)]
     if faults:
         raise ConfigError.of(faults)
 
@@ -105,6 +123,15 @@ def outputs_under(folder: Path, inputs: Sequence[tuple[Path, Path]], suffix: str
 
 def _is_file(path: str | Path | None) -> bool:
     return path is not None and str(path) != "-" and not Path(path).is_dir()
+
+
+def _holds_something(path: str | Path) -> bool:
+    path = Path(path)
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _existing(output: Path, remedy: str) -> Fault:
+    return Fault(f"output {output}", "an existing file", "a new one", remedy)
 
 
 def _keys(path: Path) -> Iterator[object]:

@@ -56,10 +56,10 @@ def test_options_reach_the_reader_and_no_other(
     root = release("sad/kim_1.wav", "angry/lee_2.wav")
     assert prepare("folders", root, output=tmp_path / "m.csv", pattern=r"(?P<speaker>[^/_]+)_") == 0
     assert "2 utterances, 2 speakers" in capsys.readouterr().out
-    assert prepare("folders", root, output=tmp_path / "m.csv") == 0
+    assert prepare("folders", root, output=tmp_path / "m.csv", force=True) == 0
     assert "2 utterances, unknown speakers" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="options: got pattern"):
-        prepare("emodb", root, output=tmp_path / "m.csv", pattern="x")
+        prepare("emodb", root, output=tmp_path / "new.csv", pattern="x")
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:

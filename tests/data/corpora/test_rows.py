@@ -278,9 +278,14 @@ class TestNothingIsOverwritten:
         assert "a file of the corpus" in capsys.readouterr().err
         assert votes.read_bytes() == before
 
-    def test_an_earlier_manifest_in_the_release_is(self, release: Make) -> None:
+    def test_an_earlier_manifest_is_written_if_forced(self, release: Make, capsys: pytest.CaptureFixture[str]) -> None:
         root = release("AudioWAV/1001_DFA_ANG_XX.wav")
-        for _ in range(2):
-            assert main(["prepare", "crema-d", str(root), "-o", str(root / "m.csv")]) == 0
+        words = ["prepare", "crema-d", str(root), "-o", str(root / "m.csv")]
+        assert main(words) == 0
         table(root, "# root: .", *(root / "m.csv").read_text().splitlines(), name="m.csv")
-        assert main(["prepare", "crema-d", str(root), "-o", str(root / "m.csv")]) == 0
+        corrected = (root / "m.csv").read_bytes()
+        assert main(words) == 2
+        assert "m.csv: got an existing file, expected a new one; choose another name" in capsys.readouterr().err
+        assert (root / "m.csv").read_bytes() == corrected
+        assert main([*words, "--force"]) == 0
+        assert (root / "m.csv").read_bytes() != corrected

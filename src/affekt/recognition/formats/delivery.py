@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 from affekt.errors import ConfigError
 from affekt.recognition.prediction import Failure
 from affekt.recognition.requests import Request
-from affekt.runtime.outputs import outputs_under, refuse_overwriting
+from affekt.runtime.outputs import outputs_under, refuse_overwriting, refuse_replacing
 
 if TYPE_CHECKING:
     from affekt.recognition.timeline import Timeline
 
 
 def deliver_timelines(
-    timelines: Iterable[Timeline], layout: str | None, output: Path | None, requests: Sequence[Request]
+    timelines: Iterable[Timeline],
+    layout: str | None,
+    output: Path | None,
+    requests: Sequence[Request],
+    force: bool = False,
 ) -> None:
     """Print timelines, or write each to its file.
 
@@ -28,12 +32,14 @@ def deliver_timelines(
             the output says, else a table, or JSON in a folder.
         output: a file for one timeline, or a folder; None: standard output.
         requests: all that was asked for, which name the files in a folder.
+        force: replace files that exist already.
 
     Raises:
-        ConfigError: a format or place that does not fit; nothing has been written then.
+        ConfigError: a format or place that does not fit, or a file that exists; nothing has been written then, and no
+            timeline computed.
     """
     if output is not None:
-        _write_timelines(timelines, layout, output, requests)
+        _write_timelines(timelines, layout, output, requests, force)
     elif layout in (None, "table"):
         for timeline in timelines:
             print(timeline, flush=True)
@@ -78,7 +84,7 @@ def _print_one(timelines: Iterable[Timeline], layout: str, count: int) -> None:
 
 
 def _write_timelines(
-    timelines: Iterable[Timeline], layout: str | None, output: Path, requests: Sequence[Request]
+    timelines: Iterable[Timeline], layout: str | None, output: Path, requests: Sequence[Request], force: bool
 ) -> None:
     from affekt.recognition.formats import FORMATS, of_suffix, write
 
@@ -91,6 +97,7 @@ def _write_timelines(
         raise ConfigError("format", got=name, expected=f"one of {', '.join(FORMATS)} with --output")
     places = [output] * len(requests) if is_file else _places(output, requests, FORMATS[name].suffix)
     refuse_overwriting(places, [request.name for request in requests])
+    refuse_replacing(dict.fromkeys(places), force)
     by_name = {_key(request): place for request, place in zip(requests, places, strict=True)}
     for timeline in timelines:
         path = by_name[timeline.source, timeline.channel]
