@@ -207,6 +207,7 @@ def test_the_table_fits_the_terminal(
     run: Run, folder: Path, babble: Any, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     long = folder / "recordings of a very long project name" / "interview with the seventeenth speaker.wav"
     long.parent.mkdir()
     soundfile.write(long, babble(1.0), RATE)
@@ -216,6 +217,16 @@ def test_the_table_fits_the_terminal(
     assert line.split("  ")[0].endswith(".wav")
     assert "unsure" in line
     assert "%" in line
+
+
+def test_nothing_is_cut_through_a_pipe(run: Run, folder: Path, babble: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    long = folder / "recordings of a very long project name" / "interview with the seventeenth speaker.wav"
+    long.parent.mkdir()
+    soundfile.write(long, babble(1.0), RATE)
+    head, line = run(long)[1].splitlines()
+    assert line.startswith(f"{long}  ")
+    assert head.split()[-4:] == ["angry", "happy", "neutral", "sad"]
 
 
 TURNS = "path;speaker;start;end;label\n../one/x.wav;A;0,1;0,4;mine\n../one/y.wav;B;0:00.2;;\n"

@@ -55,6 +55,11 @@ def test_nothing_is_cut_off_at_80_columns(summary: dict[str, Any]) -> None:
     assert max(map(len, printed(summary).splitlines())) <= 80
 
 
+def test_a_pipe_shows_names_of_any_length(summary: dict[str, Any]) -> None:
+    name = "a-system-of-a-very-long-name-" * 3
+    assert name in printed(summary | {"systems": {name: summary["systems"]["baseline"]}})
+
+
 def test_synthetic_audio_is_called_so(summary: dict[str, Any]) -> None:
     assert "SYNTHETIC AUDIO: says nothing about real speech" in printed(summary | {"synthetic": True})
 

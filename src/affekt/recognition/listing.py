@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,8 @@ class AnswerWriter:
         file: where to.
         layout: how.
         labels: class names of the model.
-        sources: names of all recordings to come, which set the width of the terminal's first column.
+        sources: names of all recordings to come, which set the width of the table's first column; on a terminal they
+            are shortened to fit.
         own: names of the columns that rows bring from a table of segments.
         channels: whether answers differ by channel.
         failures: whether failed recordings are listed too, with an `error`; CSV always lists them.
@@ -64,7 +66,8 @@ class AnswerWriter:
         """Write what comes before the first answer."""
         self._written = self.continued or 0
         if self.layout == "table":
-            self._table = _Table(self.labels, self.sources, self.channels)
+            room = shutil.get_terminal_size((80, 24)).columns if self.file.isatty() else sys.maxsize
+            self._table = _Table(self.labels, self.sources, self.channels, room)
             self._print(self._table.head())
         elif self.layout == "csv" and self.continued is None:
             print_csv(self._columns(), (), self.file)
@@ -110,10 +113,9 @@ class AnswerWriter:
 
 
 class _Table:
-    """A table that fits the terminal: long sources are shortened in the middle."""
+    """A table that fits the columns of a terminal: long sources are shortened in the middle."""
 
-    def __init__(self, labels: Sequence[str], sources: Sequence[str], channels: bool) -> None:
-        room = shutil.get_terminal_size((80, 24)).columns
+    def __init__(self, labels: Sequence[str], sources: Sequence[str], channels: bool, room: int) -> None:
         self._labels = labels
         self._columns = [(label, max(len(label), 5)) for label in labels]
         self._label_width = max(len(NO_SPEECH), *map(len, labels))

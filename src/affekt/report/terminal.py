@@ -12,6 +12,7 @@ from rich.text import Text
 from affekt.report import numbers
 
 VERDICTS = {"larger": "better", "smaller": "worse", "not shown": "not shown", "not tested": "not tested"}
+UNLIMITED = 100_000  # columns
 SYNTHETIC = "SYNTHETIC AUDIO: says nothing about real speech"
 
 
@@ -20,7 +21,7 @@ def print_table(summary: Mapping[str, Any], console: Console | None = None) -> N
 
     Args:
         summary: from :func:`affekt.results.summarize`.
-        console: by default standard output.
+        console: by default standard output. Names of systems are cut to the width of a terminal, but not in a pipe.
     """
     jobs, bootstrap = summary["jobs"], summary["bootstrap"]
     lines = [Text(summary["protocol_line"], style="bold")]
@@ -34,7 +35,11 @@ def print_table(summary: Mapping[str, Any], console: Console | None = None) -> N
         f"Δ UA: above {summary['baseline']}, in points, mean over folds, [{level} of the corrected t-test]. "
         "p: of the same test, Holm-corrected; not shown: no difference shown."
     )
-    (console or Console()).print(Group(*lines, "", _table(summary), "", Text(note, style="dim")))
+    console, table = console or Console(), _table(summary)
+    if not console.is_terminal:
+        unlimited = console.options.update(width=UNLIMITED)
+        console.width = max(console.width, console.measure(table, options=unlimited).maximum)
+    console.print(Group(*lines, "", table, "", Text(note, style="dim")))
 
 
 def _table(summary: Mapping[str, Any]) -> Table:
