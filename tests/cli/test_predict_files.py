@@ -401,6 +401,25 @@ def test_each_channel_has_an_answer(run: Run, call: Path, small_model: Path, mon
     assert len(rows_of(run("-", "--channels", "each", "--format", "csv")[1])) == 2
 
 
+def test_silence_is_no_failure(run: Run, folder: Path) -> None:
+    """Alone and in a list, as a timeline and in one channel; a file without samples stays a failure."""
+    soundfile.write("quiet.wav", np.zeros(RATE), RATE)
+    soundfile.write("half.wav", np.stack([np.zeros(8_000), np.sin(np.arange(8_000))], 1), RATE)
+    code, out, err = run("quiet.wav")
+    assert (code, out.splitlines()[1].split(), err) == (0, ["quiet.wav", "1.00", "no", "speech", "silent"], "")
+    code, out, err = run("quiet.wav", "one/x.wav", "--format", "csv")
+    assert (code, rows_of(out)[0]["reason"], err) == (0, "silence", "")
+    code, out, err = run("quiet.wav", "--timeline")
+    assert (code, out, err) == (0, "quiet.wav: 0.0 s of speech in 1.0 s (silence)\n", "")
+    code, out, err = run("half.wav", "--channels", "each", "--format", "csv")
+    assert (code, [row["reason"] == "silence" for row in rows_of(out)], err) == (0, [True, False], "")
+    code, _, _ = run("quiet.wav", "one/x.wav", "--embeddings", "e.npy")
+    assert (code, np.isnan(np.load("e.npy")).any(1).tolist()) == (0, [True, False])
+    soundfile.write("empty.wav", np.zeros(0), RATE)
+    code, _, err = run("empty.wav")
+    assert (code, "failed: empty.wav: got no samples" in err) == (1, True)
+
+
 def test_timelines_of_channels_are_files_of_their_own(run: Run, call: Path) -> None:
     assert run(call, "--channels", "each", "--timeline", "--format", "textgrid", "-o", "out")[0] == 0
     names = sorted(path.name for path in Path("out").iterdir())

@@ -57,7 +57,7 @@ def test_a_line_every_hop(run: Any, small_model: Path, babble: Any) -> None:
 def test_lines_for_people(run: Any, babble: Any) -> None:
     code, out, _ = run(pcm(np.concatenate([np.zeros(RATE), babble(1.0)])), "-")
     first, second = out.splitlines()
-    assert (code, first.split()) == (0, ["1.00", "s", "no", "speech"])
+    assert (code, first.split()) == (0, ["1.00", "s", "no", "speech", "(silence)"])
     assert second.split()[:2] == ["2.00", "s"]
     assert "neutral 0." in second
 

@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 
 from affekt import cli
 from affekt.data.manifest import Manifest
-from affekt.errors import ConfigError
+from affekt.errors import ConfigError, Fault
 from affekt.experiments.fine_tuning import fine_tune, fit_output_layer
 from affekt.export.onnx_file import Description, export
 from affekt.export.pipeline import Pipeline
@@ -113,6 +113,17 @@ def test_fine_tuning_learns_a_new_class_set_and_says_what_it_heard(
     assert json.loads((tmp_path / "out/validation.json").read_text())["ua"] == 1.0
     again = fine_tune(manifest, tmp_path / "two", model=model, penalty=0.01, cache=tmp_path / "cache")
     assert again.path.read_bytes() == tuned.path.read_bytes()
+
+
+def test_silent_recordings_are_left_out_and_named(model: Path, manifest: Manifest, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "0-0-angry.wav", np.zeros(16_000), 16_000)
+    named: list[Fault] = []
+    tuned = fine_tune(manifest, tmp_path / "out", model=model, cache=tmp_path / "cache", on_left_out=named.extend)
+    assert tuned.measures["utterances"] == len(manifest) - 1
+    assert tuned.left_out == tuple(named)
+    assert [str(fault) for fault in named] == [
+        f"{tmp_path / '0-0-angry.wav'}: got silence (no sample above -80 dB), expected speech"
+    ]
 
 
 def test_a_class_with_one_recording_is_refused(model: Path, manifest: Manifest, tmp_path: Path) -> None:

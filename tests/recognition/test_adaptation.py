@@ -187,7 +187,7 @@ def test_adapted_recognizers_can_do_everything(recognizer: Recognizer, voices: l
 
 def test_lists_of_several_speakers(recognizer: Recognizer, voices: list[Any]) -> None:
     """Each is adapted by its own recordings; order is kept, and failures fail alone."""
-    sources: list[Any] = [*voices, np.zeros(RATE, np.float32)]
+    sources: list[Any] = [*voices, np.zeros(160, np.float32)]
     speakers = ["a", "b", "a", "b", "a", "b"]
     answers = list(recognizer.predict_many(sources, sample_rate_hz=RATE, speakers=speakers))
     assert isinstance(answers[5], Failure)

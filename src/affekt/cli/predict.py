@@ -63,7 +63,8 @@ def predict(
         output: write there instead of printing: a file whose suffix states the format, or a folder for timelines.
         resume: continue a partly written csv or jsonl file; recordings that are in it are not recognized again.
         force: replace files that exist already, instead of refusing to.
-        embeddings: also write the embeddings, float32 [recordings, features], to this .npy file; NaN where one failed.
+        embeddings: also write the embeddings, float32 [recordings, features], to this .npy file; NaN where one
+            failed or is silent.
         min_confidence: mark predictions below this as unsure; by default the model's threshold.
         channels: the mean of all channels, one of them, or one answer for each.
         first: only the first 7.5 s (the model's clip) are analyzed.

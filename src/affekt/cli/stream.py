@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from affekt.audio.raw import RawGuard
 from affekt.errors import ConfigError
-from affekt.recognition.prediction import NO_SPEECH, Prediction
+from affekt.recognition.prediction import NO_SPEECH, SILENCE, Prediction
 from affekt.recognition.recognizer import Recognizer
 
 Floats = NDArray[np.float32]
@@ -131,7 +131,7 @@ def _line(prediction: Prediction) -> str:
     probabilities = "  ".join(f"{label} {value:.2f}" for label, value in prediction.probabilities.items())
     start = f"{prediction.end_seconds:8.2f} s  {prediction.label:<12}"
     if prediction.label == NO_SPEECH:
-        return start.rstrip()
+        return start.rstrip() + f" ({SILENCE})" * prediction.silent
     return f"{start}{prediction.confidence:<5.0%}{'unsure' if prediction.unsure else '':<8}{probabilities}"
 
 

@@ -137,7 +137,7 @@ def fine_tune(
 
     Raises:
         ConfigError: `out` holds a model, labels that cannot be learned, or a model without a linear output layer.
-        AudioError: no recording can be decoded.
+        AudioError: no recording can be used.
     """
     path = Path(out) / MODEL
     if path.exists() and not force:
@@ -148,13 +148,11 @@ def fine_tune(
     start = recognizer.output_layer
     manifest, classes = _labeled(manifest, labels)
     store = WaveformStore.open(manifest, cache, recognizer.card.sample_rate_hz)
-    if not store.usable.any():
-        raise AudioError.of(store.failures)
-    on_left_out(store.failures)
-    manifest, store_used = manifest.where(store.usable), store.where(store.usable)
+    embeddings, heard, failures = _embed(recognizer, store, manifest)
+    on_left_out(failures)
+    manifest, store_used = manifest.where(heard), store.where(heard)
     numbers = np.array([classes.index(label) for label in manifest.labels], np.int64)
     _check_counts(numbers, classes)
-    embeddings = _embed(recognizer, store_used)
     first = _for_classes(start, recognizer.labels, classes)
     known = set(classes) <= set(recognizer.labels)
     measures, line = _cross_validate(embeddings, numbers, _speakers(manifest), first, penalty, seed, known)
@@ -169,9 +167,9 @@ def fine_tune(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, with_output_layer(recognizer.content, layer, card))
-    report = {**measures, "folds": line, "left_out": [str(fault) for fault in store.failures]}
+    report = {**measures, "folds": line, "left_out": [str(fault) for fault in failures]}
     write_bytes(path.parent / VALIDATION, (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
-    return FineTuned(path, measures, line, tuple(store.failures))
+    return FineTuned(path, measures, line, failures)
 
 
 def _labeled(manifest: Manifest, labels: LabelSet | None) -> tuple[Manifest, tuple[str, ...]]:
@@ -197,10 +195,25 @@ def _check_counts(numbers: Classes, classes: Sequence[str]) -> None:
         raise ConfigError.of(faults)
 
 
-def _embed(recognizer: Recognizer, store: WaveformStore) -> Embeddings:
-    """Embeddings of all recordings, each of the whole recording."""
-    rate = recognizer.card.sample_rate_hz
-    return np.stack([recognizer.embed(store[row], rate) for row in range(len(store))])
+def _embed(
+    recognizer: Recognizer, store: WaveformStore, manifest: Manifest
+) -> tuple[Embeddings, NDArray[np.bool_], tuple[Fault, ...]]:
+    """Embeddings of the recordings that have one, which they are, and why the others have none.
+
+    Raises:
+        AudioError: none has an embedding.
+    """
+    rate, paths = recognizer.card.sample_rate_hz, manifest.audio_paths()
+    found, heard, faults = [], np.zeros(len(store), np.bool_), list(store.failures)
+    for row in np.flatnonzero(store.usable).tolist():
+        try:
+            found.append(recognizer.embed(store[row], rate))
+            heard[row] = True
+        except AudioError as error:  # silent, or too short
+            faults += [replace(fault, what=str(paths[row])) for fault in error.faults]
+    if not found:
+        raise AudioError.of(faults)
+    return np.stack(found), heard, tuple(faults)
 
 
 def _for_classes(start: OutputLayer, known: Sequence[str], classes: Sequence[str]) -> OutputLayer:

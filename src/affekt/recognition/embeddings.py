@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 
 
 def write_embeddings(recognizer: Recognizer, items: Sequence[Item | Failure], path: Path) -> None:
-    """Write one row per item, in order: float32 [items, features], NaN for items that cannot be used.
+    """Write one row per item, in order: float32 [items, features], NaN for items that are silent or cannot be used.
 
     Args:
         recognizer: the model.

@@ -135,7 +135,7 @@ class _Table:
         source = shortened(answer.source, self._width - len(channel)) + channel
         seconds = f"{answer.end_seconds - answer.start_seconds:.2f}"
         spoken = answer.label != NO_SPEECH
-        unsure = "unsure" if answer.unsure and spoken else ""
+        unsure = ("unsure" if spoken else "silent" if answer.silent else "") if answer.unsure else ""
         rest = self._rest(seconds, answer.label, f"{answer.confidence:.0%}" if spoken else "", unsure)
         values = "".join(f"  {answer.probabilities[label]:>{width}.3f}" for label, width in self._columns)
         return f"{source:<{self._width}}{rest}{values if spoken else ''}".rstrip()

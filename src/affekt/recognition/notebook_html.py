@@ -17,7 +17,7 @@ import numpy as np
 
 from affekt.errors import AffektError
 from affekt.recognition.formats.picture import colors, to_svg
-from affekt.recognition.prediction import NO_SPEECH, Prediction
+from affekt.recognition.prediction import NO_SPEECH, SILENCE, Prediction
 from affekt.recognition.timeline import Timeline
 
 PLAYABLE = (".wav", ".mp3", ".ogg", ".oga", ".opus", ".flac", ".m4a", ".webm")
@@ -51,7 +51,7 @@ def _headline(prediction: Prediction) -> str:
     source = html.escape(Path(prediction.source).name)
     times = f"{prediction.start_seconds:.1f}–{prediction.end_seconds:.1f} s"
     if prediction.label == NO_SPEECH:
-        answer = "no speech"
+        answer = f"{NO_SPEECH} ({SILENCE})" if prediction.silent else NO_SPEECH
     else:
         answer = f"{html.escape(prediction.label)} {100 * prediction.confidence:.0f} %"
     doubt = f" <span>unsure: {html.escape(prediction.reason or '')}</span>" if prediction.unsure else ""

@@ -23,6 +23,8 @@ CHUNK_RECORDINGS = 16
 """Recordings of a long list that are decoded, sorted by length and recognized together."""
 NO_SPEECH = "no speech"
 """The label where nobody speaks, and the reason why there is no emotion."""
+SILENCE = "silence"
+"""The reason where no sample is above -80 dB of full scale."""
 LOW_CONFIDENCE = "low confidence"
 UNLIKE_TRAINING = "unlike the training speech"
 """Reasons why a prediction is unsure."""
@@ -40,7 +42,7 @@ class Prediction:
         source: the file, or what else was heard.
         start_seconds, end_seconds: the part that was heard.
         truncated: the recording goes on, but only its first clip was asked for.
-        reason: None, :data:`NO_SPEECH`, :data:`UNLIKE_TRAINING` or :data:`LOW_CONFIDENCE`.
+        reason: None, :data:`NO_SPEECH`, :data:`SILENCE`, :data:`UNLIKE_TRAINING` or :data:`LOW_CONFIDENCE`.
         speech: probability that somebody speaks; None where the model does not estimate it.
         channel: `left` or `right`, or the channel's number from 1; None: the mean of all channels.
         model: name, version and content hash of the model.
@@ -111,6 +113,11 @@ class Prediction:
         return cls(NO_SPEECH, 0.0, nothing, True, source, start_seconds, end_seconds, reason=NO_SPEECH)
 
     @property
+    def silent(self) -> bool:
+        """Whether there is no speech because there is no sound."""
+        return self.reason == SILENCE
+
+    @property
     def marked_label(self) -> str:
         """The label, with ` ?` behind it where it is unsure, for formats without a place for that."""
         return f"{self.label} ?" if self.unsure and self.label != NO_SPEECH else self.label
@@ -142,6 +149,7 @@ class Prediction:
     def __repr__(self) -> str:
         answer = repr(self.label) if self.label == NO_SPEECH else f"{self.label!r}, {self.confidence:.2f}"
         doubt = f", unsure: {self.reason}" if self.unsure and self.label != NO_SPEECH else ""
+        doubt = f" ({SILENCE})" if self.silent else doubt
         return f"<Prediction {self.source!r}, {self.start_seconds:.1f}-{self.end_seconds:.1f} s: {answer}{doubt}>"
 
     def _repr_html_(self) -> str:
@@ -154,7 +162,11 @@ class Prediction:
         named = ", ".join(f"{label} {value:.2f}" for label, value in self.probabilities.items())
         other = self.reason not in (None, LOW_CONFIDENCE)
         doubt = (f" unsure, {self.reason}" if other else " unsure") if self.unsure and self.label != NO_SPEECH else ""
-        certainty = "" if self.label == NO_SPEECH else f" {100 * self.confidence:.0f} %{doubt} ({named})"
+        certainty = (
+            f" ({SILENCE})" * self.silent
+            if self.label == NO_SPEECH
+            else f" {100 * self.confidence:.0f} %{doubt} ({named})"
+        )
         return f"{self.source}: {self.label}{certainty}"
 
 
@@ -276,6 +288,18 @@ def judged(
         if outlier is not None and card.outlier_above is not None and outlier > card.outlier_above:
             prediction = replace(prediction, unsure=True, reason=UNLIKE_TRAINING)
     return replace(prediction, speech=speech, model=model.identity, adapted=model.assumption)
+
+
+def without_speech(model: Model, source: str, start_seconds: float, end_seconds: float, silent: bool) -> Prediction:
+    """A model's answer where nobody speaks, without a run of the model.
+
+    Args:
+        model: which is named in the answer.
+        source, start_seconds, end_seconds: what was heard.
+        silent: whether there is no sound at all, which is then the reason.
+    """
+    prediction = Prediction.no_speech(model.labels, source, start_seconds, end_seconds)
+    return replace(prediction, model=model.identity, reason=SILENCE if silent else NO_SPEECH)
 
 
 def identity_of(name: str, version: str, content: bytes) -> str:

@@ -24,7 +24,14 @@ from affekt.recognition.adaptation import parameters_of
 from affekt.recognition.batches import batches_of
 from affekt.recognition.bulk import predict_in_processes, predict_on_ray, processes_for
 from affekt.recognition.loaded_model import LoadedModel, map_in_order
-from affekt.recognition.prediction import CHUNK_RECORDINGS, Failure, Model, Prediction, Recognized
+from affekt.recognition.prediction import (
+    CHUNK_RECORDINGS,
+    Failure,
+    Model,
+    Prediction,
+    Recognized,
+    without_speech,
+)
 from affekt.recognition.sources import (
     SHORTEST_SECONDS,
     Channel,
@@ -34,14 +41,15 @@ from affekt.recognition.sources import (
     blocks_of,
     channel_of,
     check_end,
-    check_waveform,
+    check_length,
     clips_of,
+    is_silent,
     load,
     name_of,
     placed,
     segment_of,
 )
-from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline, whole_answer
+from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline
 from affekt.runtime.ordered_map import chunks
 
 if TYPE_CHECKING:
@@ -134,10 +142,10 @@ class Recognizer(LoadedModel):
             first: hear only the first `card.clip_seconds`.
 
         Returns:
-            The prediction, with the times that were heard.
+            The prediction, with the times that were heard. Silence is no speech, with the reason `silence`.
 
         Raises:
-            AudioError: nothing that can be decoded, no samples, silence, less than 0.1 s; for arrays also a wrong shape
+            AudioError: nothing that can be decoded, no samples, less than 0.1 s; for arrays also a wrong shape
                 or type, values that are not finite, or no rate; times out of range.
             ConfigError: a threshold that is no number from 0 to 1, or no such channel.
         """
@@ -223,17 +231,22 @@ class Recognizer(LoadedModel):
             float32 [features].
 
         Raises:
-            AudioError: as for :meth:`predict`.
+            AudioError: as for :meth:`predict`, and silence.
         """
         segment = segment_of(source, start_seconds, end_seconds, channel)
         clip, rest = self._opened(segment, _Options(sample_rate_hz, 0.0, first=False))
+        if is_silent(clip) and rest is None:
+            raise _silence(segment)
         if rest is None:
             return np.asarray(self.probabilities([clip]).embeddings[0])
-        total, samples = np.zeros(0), 0
+        total, samples, silent = np.zeros(0), 0, True
         for part in clips_of(rest, self.card.clip_samples):
+            silent = silent and is_silent(part)
             if not samples or len(part) >= SHORTEST_SECONDS * self.card.sample_rate_hz:
                 weighted = len(part) * self.probabilities([part]).embeddings[0].astype(np.float64)
                 total, samples = total + weighted if samples else weighted, samples + len(part)
+        if silent:
+            raise _silence(segment)
         return np.asarray(total / samples, np.float32)
 
     def speech_embeddings(self, source: Source, sample_rate_hz: int | None = None) -> Floats:
@@ -252,12 +265,13 @@ class Recognizer(LoadedModel):
         size = min(round(SPEECH_SECONDS * self.card.sample_rate_hz), self.card.clip_samples)
         shortest = SHORTEST_SECONDS * self.card.sample_rate_hz
         parts = [clip] if rest is None else (part for part in clips_of(rest, size) if len(part) >= shortest)
+        heard = (part for part in parts if not is_silent(part))
         below, found = self.card.speech_below, []
-        for batch in chunks(parts, WINDOWS_AT_ONCE):
+        for batch in chunks(heard, WINDOWS_AT_ONCE):
             answer = self._beside_others(batch)
             spoken = slice(None) if answer.speech is None or below is None else answer.speech >= below
             found.append(answer.embeddings[spoken])
-        return np.concatenate(found)
+        return np.concatenate(found) if found else np.empty((0, 0), np.float32)
 
     def timeline(
         self,
@@ -280,7 +294,7 @@ class Recognizer(LoadedModel):
             Windows, segments and the overall answer. Times count from `start_seconds`.
 
         Raises:
-            AudioError: as for :meth:`predict`, but recordings may be silent.
+            AudioError: as for :meth:`predict`, but recordings may be short.
             ConfigError: windows that the model cannot take.
         """
         segment = segment_of(source, start_seconds, end_seconds, channel)
@@ -358,14 +372,14 @@ class Recognizer(LoadedModel):
             waveform = held[0] if len(held) == 1 else np.concatenate([np.empty(0, np.float32), *held])
         if len(waveform) <= clip:
             check_end(segment, len(waveform) / rate)
-        check_waveform(waveform, rate, name_of(segment))
+        check_length(waveform, rate, name_of(segment))
         return waveform, None
 
     def _whole(self, segment: Segment, blocks: Iterator[Floats], options: _Options, model: Model) -> Prediction:
         """The answer for a recording that is longer than a clip."""
         timeline = make_timeline(model, blocks, name_of(segment), options.unsure_below)
         check_end(segment, timeline.duration_seconds)
-        return placed(whole_answer(timeline), segment)
+        return placed(timeline.overall, segment)
 
     def _recognize_chunk(self, sources: Sequence[Source], options: _Options) -> list[Prediction | Failure]:
         answers: dict[int, Prediction | Failure] = {}
@@ -389,15 +403,24 @@ class Recognizer(LoadedModel):
     def _predictions(
         self, waveforms: Sequence[Floats], segments: Sequence[Segment], run: Run, options: _Options
     ) -> list[Prediction]:
-        """One prediction for each waveform of a batch, of which at most a clip is heard."""
+        """One prediction for each waveform of a batch, of which at most a clip is heard; the model hears no silence."""
         rate, clip = self.card.sample_rate_hz, self.card.clip_samples
-        answers = run([waveform[:clip] for waveform in waveforms])
+        clips = [waveform[:clip] for waveform in waveforms]
+        sounding = [part for part in clips if not is_silent(part)]
+        answers = iter(run(sounding).rows() if sounding else ())
         predictions = []
-        for index, (waveform, segment) in enumerate(zip(waveforms, segments, strict=True)):
-            seconds = min(len(waveform), clip) / rate
-            answer = answers.prediction(index, self, options.unsure_below, name_of(segment), 0.0, seconds)
+        for part, waveform, segment in zip(clips, waveforms, segments, strict=True):
+            name, seconds = name_of(segment), len(part) / rate
+            if is_silent(part):
+                answer = without_speech(self, name, 0.0, seconds, silent=True)
+            else:
+                answer = next(answers).prediction(0, self, options.unsure_below, name, 0.0, seconds)
             predictions.append(replace(placed(answer, segment), truncated=len(waveform) > clip))
         return predictions
+
+
+def _silence(segment: Segment) -> AudioError:
+    return AudioError(name_of(segment), got="silence (no sample above -80 dB)", expected="speech")
 
 
 class _Alone:

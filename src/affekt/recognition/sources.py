@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affekt import audio
+from affekt.audio.channels import SILENT_PEAK
 from affekt.data.times import parse_seconds
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.recognition.prediction import Prediction
@@ -37,8 +38,6 @@ BLOCK_SECONDS = 10.0
 """Long recordings are read in blocks of this length."""
 SHORTEST_SECONDS = 0.1
 """Shorter recordings get no answer."""
-QUIETEST_PEAK = 1e-4
-"""-80 dB of full scale: below it a recording counts as silent."""
 END_TOLERANCE_SECONDS = 0.1
 """How far past a recording's end a segment may end, since tables round times."""
 MOST_CHANNELS = 16
@@ -185,8 +184,8 @@ def clips_of(blocks: Iterator[Floats], samples: int) -> Iterator[Floats]:
         yield held
 
 
-def check_waveform(waveform: Floats, rate_hz: int, source: str) -> None:
-    """Refuse a recording that is too short or silent.
+def check_length(waveform: Floats, rate_hz: int, source: str) -> None:
+    """Refuse a recording that is too short.
 
     Raises:
         AudioError: it is.
@@ -194,17 +193,15 @@ def check_waveform(waveform: Floats, rate_hz: int, source: str) -> None:
     if len(waveform) < SHORTEST_SECONDS * rate_hz:
         got, expected = f"{1_000 * len(waveform) / rate_hz:.0f} ms", f"at least {1_000 * SHORTEST_SECONDS:.0f} ms"
         raise AudioError(source, got=got, expected=expected)
-    check_peak(float(np.abs(waveform).max()), source)
 
 
-def check_peak(peak: float, source: str) -> None:
-    """Refuse a silent recording, given its largest absolute sample.
+def is_silent(waveform: Floats) -> bool:
+    """Whether no sample is above -80 dB of full scale.
 
-    Raises:
-        AudioError: silence.
+    >>> is_silent(np.float32([0, 9e-5])), is_silent(np.float32([0, -2e-4]))
+    (True, False)
     """
-    if peak < QUIETEST_PEAK:
-        raise AudioError(source, got="silence (no sample above -80 dB)", expected="speech")
+    return float(np.abs(waveform).max(initial=0.0)) < SILENT_PEAK
 
 
 def check_end(segment: Segment, heard_seconds: float) -> None:

@@ -18,7 +18,8 @@ from affekt.audio.voice_activity import detector
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.recognition.adaptation import MOST_WEIGHT, SpeakerEstimate
 from affekt.recognition.output_layer import OutputLayer
-from affekt.recognition.prediction import NO_SPEECH, Model, Prediction
+from affekt.recognition.prediction import NO_SPEECH, Model, Prediction, without_speech
+from affekt.recognition.sources import is_silent
 
 Floats = NDArray[np.float32]
 
@@ -108,10 +109,11 @@ class Stream:
             yield self._answer()
 
     def _answer(self) -> Prediction:
-        labels, end = self._model.labels, self._samples / self._rate
+        end = self._samples / self._rate
         start = end - len(self._heard) / self._rate
-        if not len(self._active) or self._active.mean() < SPEECH_SHARE:
-            return replace(Prediction.no_speech(labels, self._source, start, end), model=self._model.identity)
+        silent = is_silent(self._heard)
+        if silent or not len(self._active) or self._active.mean() < SPEECH_SHARE:
+            return without_speech(self._model, self._source, start, end, silent)
         answer = self._model.probabilities([self._heard])
         prediction = answer.prediction(0, self._model, self._unsure_below, self._source, start, end)
         if self._speaker is None or prediction.label == NO_SPEECH:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from affekt.errors import AudioError, ConfigError, Fault
 from affekt.recognition.card import ModelCard
-from affekt.recognition.prediction import Model, Prediction, to_frame
+from affekt.recognition.prediction import SILENCE, Model, Prediction, to_frame, without_speech
 from affekt.recognition.segmentation import (
     Answers,
     Part,
@@ -31,7 +31,7 @@ from affekt.recognition.segmentation import (
     prediction_of,
     segment_of,
 )
-from affekt.recognition.sources import QUIETEST_PEAK, SHORTEST_SECONDS, check_peak
+from affekt.recognition.sources import SHORTEST_SECONDS, is_silent
 from affekt.recognition.windows import SpeechWindows
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ class Timeline:
             for segment in self.segments
         ]
         spoken = sum(self.seconds.values())
-        return "\n".join([f"{self.source}: {spoken:.1f} s of speech in {self.duration_seconds:.1f} s", *lines])
+        head = f"{self.source}: {spoken:.1f} s of speech in {self.duration_seconds:.1f} s"
+        return "\n".join([head + f" ({SILENCE})" * self.overall.silent, *lines])
 
     def _named(self, values: Floats) -> dict[str, float]:
         return dict(zip(self.labels, values.tolist(), strict=True))
@@ -201,7 +202,8 @@ def make_timeline(
         answers.append(answer)
     if not recording.samples:
         raise AudioError(source, got="no samples", expected="audio")
-    duration = recording.samples / rate
+    duration, envelope = recording.samples / rate, recording.envelope()
+    silent = is_silent(envelope)
     timeline = Timeline(
         source=source,
         duration_seconds=duration,
@@ -210,11 +212,11 @@ def make_timeline(
         starts_seconds=recording.starts.values() / rate,
         probabilities=answers.columns("probabilities"),
         segments=(),
-        envelope=recording.envelope(),
-        overall=replace(Prediction.no_speech(model.labels, source, 0.0, duration), model=model.identity),
+        envelope=envelope,
+        overall=without_speech(model, source, 0.0, duration, silent),
         ends_seconds=recording.ends.values() / rate,
     )
-    parts = _parts(timeline, answers, recording, model.card.speech_below)
+    parts = [] if silent else _parts(timeline, answers, recording, model.card.speech_below)
     segments = tuple(segment_of(part, model, unsure_below, source) for part in parts)
     return replace(timeline, segments=segments, overall=_overall(timeline, parts, recording, model, unsure_below))
 
@@ -235,7 +237,7 @@ def _overall(
     """The answer for a whole recording: one run of the model if it fits, else the mean over its speech."""
     waveform, end = recording.beginning(), timeline.duration_seconds
     if waveform is not None:
-        if end < SHORTEST_SECONDS or np.abs(waveform).max() < QUIETEST_PEAK:
+        if end < SHORTEST_SECONDS or timeline.overall.silent:
             return timeline.overall
         return model.probabilities([waveform]).prediction(0, model, unsure_below, timeline.source, 0.0, end)
     if not parts:
@@ -243,13 +245,3 @@ def _overall(
     seconds = [part.end_seconds - part.start_seconds for part in parts]
     mean = mean_of([part.values for part in parts], seconds)
     return prediction_of(mean, model, unsure_below, timeline.source, 0.0, end)
-
-
-def whole_answer(timeline: Timeline) -> Prediction:
-    """The answer for a recording that is longer than a clip.
-
-    Raises:
-        AudioError: silence.
-    """
-    check_peak(float(timeline.envelope.max(initial=0)), timeline.source)
-    return timeline.overall

@@ -43,8 +43,8 @@ def problem(error: AffektError) -> dict[str, Any]:
     """The JSON body: the first fault, and the others under `also`.
 
     >>> from affekt.errors import AudioError
-    >>> problem(AudioError("recording", got="silence", expected="speech"))
-    {'what': 'recording', 'got': 'silence', 'expected': 'speech', 'remedy': '', 'also': []}
+    >>> problem(AudioError("recording", got="10 ms", expected="at least 100 ms"))
+    {'what': 'recording', 'got': '10 ms', 'expected': 'at least 100 ms', 'remedy': '', 'also': []}
     """
     first, *others = [{name: getattr(fault, name) for name in FAULT_FIELDS} for fault in error.faults]
     return first | {"also": others}

@@ -36,7 +36,7 @@ class PredictionAnswer(BaseModel):
     probabilities: dict[str, float] = Field(description="Every class; calibrated, they sum to 1")
     truncated: bool = Field(description="With `first`: the recording goes on past the model's clip")
     reason: str | None = Field(
-        None, description="Why it is unsure: no speech, unlike the training speech or low confidence"
+        None, description="Why it is unsure: no speech, silence, unlike the training speech or low confidence"
     )
     speech: float | None = Field(None, description="Probability that somebody speaks, where the model estimates it")
     model: str = Field("", description="Name, version and content hash of the model")

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from affekt import audio
 from affekt.errors import Fault
-from affekt.recognition.prediction import Prediction, Recognized
+from affekt.recognition.prediction import SILENCE, Prediction, Recognized, without_speech
 from affekt.recognition.recognizer import Recognizer
+from affekt.recognition.sources import is_silent
 from affekt.recognition.stream import Stream
-from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline, whole_answer
+from affekt.recognition.timeline import Timeline, TimelineConfig, make_timeline
 from affekt.serving.admission import AdmissionControl, UploadBudget
 from affekt.serving.batcher import Batcher
 from affekt.serving.deadline import PendingAnswer
@@ -92,7 +93,7 @@ class RecognitionService:
             RequestError: 422 too long a recording, 503 a wait beyond the limit or too much work.
         """
         if upload.baseline:
-            return await self.timeline(upload, min_confidence, TimelineConfig(), whole_answer, "/v1/predict")
+            return await self.timeline(upload, min_confidence, TimelineConfig(), _overall, "/v1/predict")
         card = self.recognizer.card
         pending, samples = PendingAnswer(self.limits.wait_seconds), 0
 
@@ -103,17 +104,22 @@ class RecognitionService:
             samples = len(waveform)
             if samples > card.clip_samples and not first:
                 pending.succeed(None)
+            elif is_silent(waveform[: card.clip_samples]):
+                pending.succeed(SILENCE)
             else:
                 self._batcher.submit(pending, waveform[: card.clip_samples])
 
         self._decoders.submit(pending.attempt, hear)
-        answer: Recognized | None = await pending.answer()
+        answer: Recognized | str | None = await pending.answer()
         if answer is None:
-            return await self.timeline(upload, min_confidence, TimelineConfig(), whole_answer, "/v1/predict")
+            return await self.timeline(upload, min_confidence, TimelineConfig(), _overall, "/v1/predict")
         seconds = min(samples, card.clip_samples) / card.sample_rate_hz
         self.metrics.audio_seconds.labels("/v1/predict").inc(seconds)
         threshold = card.unsure_below if min_confidence is None else min_confidence
-        prediction = answer.prediction(0, self.recognizer, threshold, upload.title, 0.0, seconds)
+        if isinstance(answer, str):
+            prediction = without_speech(self.recognizer, upload.title, 0.0, seconds, silent=True)
+        else:
+            prediction = answer.prediction(0, self.recognizer, threshold, upload.title, 0.0, seconds)
         return replace(prediction, truncated=samples > card.clip_samples)
 
     async def timeline(
@@ -182,6 +188,10 @@ class RecognitionService:
             if stop.is_set() or self._closing.is_set():
                 raise RequestError.because(503, Fault(Upload.name, got="a client that has disconnected"))
             yield block
+
+
+def _overall(timeline: Timeline) -> Prediction:
+    return timeline.overall
 
 
 def _titled(timeline: Timeline, title: str) -> Timeline:

@@ -47,7 +47,8 @@ function verdict(timeline, threshold) {
   const named = (name, text) => element("span", { className: "named" }, swatch(color(timeline.labels, name)), text);
   const aside = (...children) => element("span", { className: "sureness" }, ...children);
   if (label === "no speech") {
-    return { headline: ["No speech found"], explanation: ["The recording holds no speech. Is it the right file? Was the microphone on?"] };
+    const what = reason === "silence" ? "The recording is silent." : "The recording holds no speech.";
+    return { headline: ["No speech found"], explanation: [`${what} Is it the right file? Was the microphone on?`] };
   }
   const course = changes(timeline, named);
   if (unsure) {
