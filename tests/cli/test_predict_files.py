@@ -401,6 +401,25 @@ def test_each_channel_has_an_answer(run: Run, call: Path, small_model: Path, mon
     assert len(rows_of(run("-", "--channels", "each", "--format", "csv")[1])) == 2
 
 
+def test_failures_name_the_channel(run: Run, folder: Path) -> None:
+    """In lists of every format and as timelines; the channels of a recording could not be told apart."""
+    soundfile.write("short.wav", np.full((160, 2), 0.1), RATE)
+    words = ["short.wav", "one/x.wav", "--channels", "each"]
+    code, out, err = run(*words, "--format", "csv")
+    assert (code, [row["channel"] for row in rows_of(out)]) == (1, ["left", "right", ""])
+    expected = "got 10 ms, expected at least 100 ms"
+    assert err.splitlines() == [f"affekt: failed: short.wav [{side}]: {expected}" for side in ("left", "right")]
+    assert [row["error"] for row in rows_of(out)[:2]] == [
+        line.removeprefix("affekt: failed: ") for line in err.splitlines()
+    ]
+    run(*words, "-o", "a.json")
+    assert [row.get("channel") for row in json.loads(Path("a.json").read_text())] == ["left", "right", None]
+    code, _, err = run("one/x.wav", "--channels", "right", "--timeline")
+    assert (code, "failed: one/x.wav [right]: got 1 channel, expected a right channel" in err) == (1, True)
+    code, _, err = run("one/x.wav", "--channels", "right")
+    assert (code, "failed: one/x.wav [right]: got 1 channel, expected a right channel" in err) == (1, True)
+
+
 def test_silence_is_no_failure(run: Run, folder: Path) -> None:
     """Alone and in a list, as a timeline and in one channel; a file without samples stays a failure."""
     soundfile.write("quiet.wav", np.zeros(RATE), RATE)

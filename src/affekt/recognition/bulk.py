@@ -167,7 +167,7 @@ def _timeline(
     try:
         return recognizer.timeline(item, min_confidence=min_confidence, config=config)
     except AudioError as error:
-        return Failure(name_of(item), error)
+        return _failure(item, error)
 
 
 def processes_for(items: Sequence[Item], jobs: int) -> int:
@@ -201,7 +201,13 @@ def _single(recognizer: Recognizer, item: Item, options: Options) -> Iterator[An
     try:
         yield recognizer.predict(item, **options)
     except AudioError as error:
-        yield Failure(name_of(item), error)
+        yield _failure(item, error)
+
+
+def _failure(item: Item, error: AudioError) -> Failure:
+    from affekt.recognition.sources import failure_of
+
+    return failure_of(item, error)
 
 
 def _in_place(items: Iterable[Item | Failure], answers: Iterator[Answer]) -> Iterator[Answer]:

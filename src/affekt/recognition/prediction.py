@@ -177,14 +177,17 @@ class Failure:
     Attributes:
         source: the recording.
         error: what is wrong with it.
+        channel: `left` or `right`, or the channel's number from 1; None: the mean of all channels.
     """
 
     source: str
     error: AffektError
+    channel: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON holds them."""
-        return {"source": self.source, "error": str(self.error)}
+        """Plain values, as JSON holds them; `channel` only where one was asked for."""
+        values = {"source": self.source, "error": str(self.error)}
+        return values | ({"channel": self.channel} if self.channel else {})
 
     def __str__(self) -> str:
         return "; ".join(str(fault) for fault in self.error.faults)

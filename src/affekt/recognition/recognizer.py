@@ -43,6 +43,7 @@ from affekt.recognition.sources import (
     check_end,
     check_length,
     clips_of,
+    failure_of,
     is_silent,
     load,
     name_of,
@@ -394,7 +395,7 @@ class Recognizer(LoadedModel):
                 else:
                     answers[index] = self._whole(segments[index], rest, options, _Alone(self))
             except AudioError as error:
-                answers[index] = Failure(name_of(source), error)
+                answers[index] = failure_of(source, error)
         for batch in batches_of({index: len(waveform) for index, waveform in waveforms.items()}, self.card):
             clips, heard = [waveforms[index] for index in batch], [segments[index] for index in batch]
             answers |= zip(batch, self._predictions(clips, heard, self._beside_others, options), strict=True)

@@ -25,7 +25,7 @@ from affekt import audio
 from affekt.audio.channels import SILENT_PEAK
 from affekt.data.times import parse_seconds
 from affekt.errors import AudioError, ConfigError, Fault
-from affekt.recognition.prediction import Prediction
+from affekt.recognition.prediction import Failure, Prediction
 
 Floats: TypeAlias = NDArray[np.float32]
 Channel: TypeAlias = audio.Channels
@@ -224,6 +224,25 @@ def placed(prediction: Prediction, segment: Segment) -> Prediction:
         return prediction
     end = start + prediction.end_seconds
     return replace(prediction, start_seconds=start, end_seconds=end, channel=channel)
+
+
+def failure_of(item: Source, error: AudioError) -> Failure:
+    """Why a recording has no answer; the faults of one of its channels name it.
+
+    >>> print(failure_of(Segment("a.wav", channel="left"), AudioError("a.wav: end", got="9 s", expected="1 s")))
+    a.wav [left]: end: got 9 s, expected 1 s
+    """
+    source, channel = name_of(item), channel_of(item)
+    if channel is None:
+        return Failure(source, error)
+    faults = [replace(fault, what=_in_channel(fault.what, source, channel)) for fault in error.faults]
+    return Failure(source, AudioError.of(faults), channel)
+
+
+def _in_channel(what: str, source: str, channel: str) -> str:
+    if what == source or what.startswith(f"{source}:"):
+        return f"{source} [{channel}]{what.removeprefix(source)}"
+    return f"{what} [{channel}]"
 
 
 def encoded_of(source: Source) -> audio.Source | None:
