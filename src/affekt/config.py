@@ -16,7 +16,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from affekt.errors import AffektError, ConfigError, Fault
+from affekt.errors import AffektError, ConfigError, Fault, reason
 from affekt.runtime.atomic_files import atomic_write
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8-sig")
         tables = tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(str(path), got=error.strerror or str(error), expected="a TOML file") from error
+        raise ConfigError(str(path), got=reason(error), expected="a TOML file") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, endless digits; lists in lists in lists
         raise ConfigError(str(path), got=str(error), expected="TOML in UTF-8") from error
     _check_seal(text, path)

@@ -226,7 +226,7 @@ def test_text_named_wav(tmp_path: Path) -> None:
 
 def test_missing_empty_and_directory(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
-    for name, got in {"missing.wav": "no such file", "empty.wav": "an empty file", ".": "a directory"}.items():
+    for name, got in {"missing.wav": "No such file: ", "empty.wav": "an empty file", ".": "a directory"}.items():
         with pytest.raises(AudioError) as error:
             audio.probe(tmp_path / name)
         assert got in fault(error)

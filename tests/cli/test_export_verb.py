@@ -116,7 +116,7 @@ def test_exports_that_cannot_be(run_directory: Path, tmp_path: Path, capsys: pyt
         (tmp_path / "two" / name).mkdir(parents=True)
         (tmp_path / "two" / name / "model.safetensors").write_bytes(b"")
     for source, message in (
-        (tmp_path / "none", "got no such file"),
+        (tmp_path / "none", f"No such file: {tmp_path / 'none'}"),
         (tmp_path / "empty", "got no model.safetensors in it"),
         (tmp_path / "two", "got 2 checkpoints (a, b, ...), expected one"),
     ):
@@ -152,9 +152,9 @@ def test_evaluations_that_cannot_be(
     Manifest.from_rows([rows[0] | {"label": "sad"}], tmp_path).write(tmp_path / "gone.csv")
     for words, message in (
         ((small_model, tmp_path / "bored.csv"), "labels: got bored, expected some of the model's: angry"),
-        ((small_model, tmp_path / "gone.csv"), "none.wav: got no such file"),
+        ((small_model, tmp_path / "gone.csv"), f"No such file: {tmp_path / 'none.wav'}"),
         ((small_model, manifest, "--diagram", "r.txt"), "diagram: got 'r.txt'"),
-        ((tmp_path / "none.onnx", manifest), "got no such file"),
+        ((tmp_path / "none.onnx", manifest), f"No such file: {tmp_path / 'none.onnx'}"),
     ):
         code, _, err = call(capsys, "evaluate", *words)
         assert code == 2

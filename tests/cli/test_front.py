@@ -137,3 +137,32 @@ def test_fish_completes_values(capfd: pytest.CaptureFixture[str], tmp_path: Path
 def test_quotes_in_help_texts_survive() -> None:
     word = completion.Word(("--a",), help="the paper's [x]: y. More.")
     assert "the paper'\\''s (x)\\: y]" in completion.zsh({"v": "V."}, {"v": [word]})
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("predict none.wav", "failed: No such file: none.wav"),
+        ("predict none/", "failed: No such folder: none/"),
+        ("predict --segments none.csv", "error: No such file: none.csv"),
+        ("predict a.wav --model none.onnx", "error: No such file: none.onnx; `affekt export` writes models"),
+        ("evaluate bundled none.csv", "error: No such file: none.csv; `affekt prepare` writes manifests"),
+        ("prepare nemo none -o m.csv", "error: No such folder: none; the release is at "),
+        ("prepare table none.csv -o m.csv", "error: No such file: none.csv"),
+        ("train none.csv -o m", "error: No such file: none.csv; `affekt prepare` writes manifests"),
+        ("train none.csv -o m --recipe none.toml", "error: No such file: none.toml"),
+        (
+            "train none.csv -o m --encoder nowhere",
+            "error: No such folder: nowhere; the encoder is a folder with",
+        ),
+        ("report none", "error: No such folder: none; a run is a folder that `affekt experiment` made"),
+        ("export none.safetensors -o m.onnx", "error: No such file: none.safetensors; `affekt train` writes"),
+    ],
+)
+def test_paths_that_lead_nowhere_are_said_so(
+    words: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) == (1 if line.startswith("failed") else 2)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.replace(f"{tmp_path}/", "").startswith(f"affekt: {line}")

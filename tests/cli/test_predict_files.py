@@ -99,9 +99,9 @@ def test_lists_into_files(run: Run, folder: Path) -> None:
     assert lines == json.loads((folder / "deep/a.json").read_text())
     for found in (rows, lines):
         assert [row["source"] for row in found] == words
-    assert "no such file" in rows[1]["error"]
+    assert rows[1]["error"] == "No such file: missing.wav"
     assert (rows[1]["label"], rows[0]["error"]) == ("", "")
-    assert "no such file" in lines[1]["error"]
+    assert lines[1]["error"] == "No such file: missing.wav"
     printed = rows_of(run(*words, "--format", "csv")[1])
     assert printed == rows
 
@@ -284,7 +284,7 @@ def test_rttm_names_its_recording(run: Run, folder: Path) -> None:
     assert code == 1
     assert [(row["speaker"], row["end_seconds"]) for row in rows[:2]] == [("A", "0.2"), ("B", "0.45")]
     assert "z" in err
-    assert "no such file" in err
+    assert "No such file: one/z (x.rttm: line 4); name the recording" in err
     assert run("two/x.wav", "--segments", "one/x.rttm")[1].count("two/x.wav") == 2
 
 
@@ -361,7 +361,7 @@ def test_textgrids(run: Run, folder: Path, content: bytes) -> None:
         ("a.TextGrid", b"hello", "got no TextGrid"),
         ("a.TextGrid", LONG_GRID[:400].encode(), "breaks off"),
         ("a.csv", b"RIFF\0\0\0\0WAVE", "got no text"),
-        ("none.csv", None, "got no such file"),
+        ("none.csv", None, "No such file: none.csv"),
     ],
 )
 def test_files_that_are_no_tables(run: Run, folder: Path, name: str, content: bytes | None, message: str) -> None:

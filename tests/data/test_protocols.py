@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -455,8 +456,9 @@ def test_files_that_are_no_fold_files(tmp_path: Path, text: str, message: str) -
     (tmp_path / "bad.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ProtocolError, match="readable JSON"):
         make_folds(acted(), tmp_path / "bad.json")
-    with pytest.raises(ProtocolError, match="readable JSON"):
-        FoldPlan.read(tmp_path / "absent.json")
+    for read in (FoldPlan.read, partial(make_folds, acted())):
+        with pytest.raises(ProtocolError, match=r"No such file: .*absent\.json"):
+            read(tmp_path / "absent.json")
 
 
 def test_every_id_that_is_wrong_at_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -178,7 +179,7 @@ def test_failures_are_collected_and_the_rest_delivered(manifest: Manifest, tmp_p
     for _ in range(2):  # decoded, then read from the cache
         opened = WaveformStore.open(manifest, tmp_path / "cache")
         assert opened.usable.tolist() == [True, False, True, False, True, True, True]
-        assert [fault.what for fault in opened.failures] == [f"u1: {paths[1]}", f"u3: {paths[3]}"]
+        assert [fault.what for fault in opened.failures] == [f"u1: {paths[1]}", f"{paths[3]} (utterance u3)"]
         assert opened.failures[1].got == "no such file"
         assert (opened.lengths[1], opened.hashes[1]) == (0, "")
         np.testing.assert_array_equal(opened[4], audio.load(paths[4]))
@@ -211,7 +212,8 @@ def test_processes_write_the_same_cache(
     caches = [only_cache(tmp_path / name) for name in ("threads", "processes")]
     contents = [{path.name: path.read_bytes() for path in cache.iterdir()} for cache in caches]
     assert contents[0] == contents[1]
-    assert [fault.what.split(":")[0] for fault in opened.failures] == ["a-u1", "a-u3", "b-u1", "b-u3", "c-u1", "c-u3"]
+    named = [re.search(r"[abc]-u\d", fault.what) for fault in opened.failures]
+    assert [name and name[0] for name in named] == ["a-u1", "a-u3", "b-u1", "b-u3", "c-u1", "c-u3"]
 
 
 def test_a_missing_file_that_appears_is_decoded(manifest: Manifest, tmp_path: Path) -> None:
@@ -228,7 +230,9 @@ def test_all_failures_are_reported_if_nothing_can_be_decoded(tmp_path: Path) -> 
     for _ in range(2):
         with pytest.raises(AudioError) as error:
             WaveformStore.open(manifest, tmp_path / "cache")
-        assert [fault.what for fault in error.value.faults] == [f"a: {tmp_path}/a.wav", f"b: {tmp_path}/b.wav"]
+        assert [fault.what for fault in error.value.faults] == [
+            f"{tmp_path}/{name}.wav (utterance {name})" for name in "ab"
+        ]
 
 
 def test_files_that_change_meanwhile_are_refused(

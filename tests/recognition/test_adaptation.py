@@ -312,7 +312,7 @@ def test_options_of_adaptation_that_contradict(
         (["--adapt", "speaker", "--baseline", "anna/0.wav"], knowing_model, "baseline: got --adapt with it"),
         (["--adapt", "speaker", "--engine", "ray"], knowing_model, "engine: got ray with an adaptation"),
         (["--adapt", "speaker"], small_model, "no parameters of"),
-        (["--baseline", "missing.wav"], knowing_model, "missing.wav: got no such file"),
+        (["--baseline", "missing.wav"], knowing_model, "No such file: missing.wav"),
     ):
         assert cli.main(["predict", "anna/0.wav", *words, "--model", str(model)]) == 2
         assert message in capsys.readouterr().err

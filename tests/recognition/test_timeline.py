@@ -144,7 +144,7 @@ def test_short_recordings(recognizer: Recognizer, babble: Babble, samples: int) 
 def test_nothing_is_an_error(recognizer: Recognizer) -> None:
     with pytest.raises(AudioError, match="got no samples"):
         recognizer.timeline(np.empty(0, np.float32), RATE)
-    with pytest.raises(AudioError, match=r"nowhere\.wav: got no such file"):
+    with pytest.raises(AudioError, match=r"No such file: nowhere\.wav"):
         recognizer.timeline("nowhere.wav")
 
 

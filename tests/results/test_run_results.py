@@ -174,7 +174,7 @@ def test_large_files_may_be_left_out_but_not_unlisted(run: Path) -> None:
     assert "predictions.csv: got no hash in result.json" in message
     (run / JOB / "result.json").write_text(text)
     (run / JOB / "embeddings.npy").unlink()  # means over the other jobs would be other numbers
-    assert f"{JOB}/embeddings.npy: got no such file, expected the deep features of all jobs, or of none" in refusal(run)
+    assert f"{JOB}/embeddings.npy: got no file, expected the deep features of all jobs, or of none" in refusal(run)
     for path in run.glob("*/*/*/embeddings.npy"):
         path.unlink()
     assert Results.read(run).embeddings("focal", 1, 0) is None

@@ -411,8 +411,8 @@ def workers_of(parent: int) -> list[int]:
         (["--port", "99999"], "port: got 99999"),
         (["--workers", "0"], "workers: got 0"),
         (["--limits.streams", "0"], "limits: streams: got 0"),
-        (["--token-file", "absent.txt"], "token file absent.txt"),
-        (["--model", "absent.onnx"], "absent.onnx: got no such file"),
+        (["--token-file", "absent.txt"], "No such file: absent.txt"),
+        (["--model", "absent.onnx"], "No such file: absent.onnx"),
     ],
 )
 def test_invalid_options_are_one_line(

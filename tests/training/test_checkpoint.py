@@ -101,7 +101,7 @@ def test_a_cut_file_is_refused(saved: Path, keep: int) -> None:
 
 def test_no_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(CheckpointError, match="no such file"):
+        with pytest.raises(CheckpointError, match=f"No such file: {path}; `affekt train` writes checkpoints"):
             Checkpoint.load(path)
 
 

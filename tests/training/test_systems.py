@@ -153,7 +153,7 @@ def test_every_fault_of_every_file_and_name_at_once(tmp_path: Path) -> None:
     lines = [str(fault) for fault in raised.value.faults]
     expected = [f"{path}: {fault}" for fault in FAULTS]
     expected += ["system: got 'nix', expected a group (headline, table2", "system baseline: got two that differ"]
-    expected += [f"{files[1]}: got No such file", f"{files[2]}: got ", f"systems {files[3]}: got no table"]
+    expected += [f"No such file: {files[1]}", f"{files[2]}: got ", f"systems {files[3]}: got no table"]
     assert len(lines) == len(expected)
     for line, start in zip(lines, expected, strict=True):
         assert line.startswith(start)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from affekt.errors import AudioError
+from affekt.errors import AudioError, reason
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 
@@ -77,11 +77,8 @@ def open_regular(path: Path) -> io.BufferedReader:
     try:
         _check_regular(path, path.stat())
         return path.open("rb")
-    except FileNotFoundError as error:
-        raise AudioError(str(path), got="no such file", expected="an audio file") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(str(path), got=reason, expected="a readable audio file") from error
+        raise AudioError(str(path), got=reason(error), expected="a readable audio file") from error
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:

@@ -27,7 +27,7 @@ from affekt import __version__
 from affekt.cli.framework.calls import call
 from affekt.cli.framework.help_pages import HELP, front_page
 from affekt.config import is_run_config, read_toml
-from affekt.errors import AffektError, ConfigError, gathered
+from affekt.errors import NO_FILE, AffektError, ConfigError, Fault, gathered
 from affekt.runtime.logs import log_as, say
 
 
@@ -258,6 +258,8 @@ def _explain(error: Exception, verb: str) -> int:
         needed = VERBS[verb].extras if verb in VERBS else ()
         extras = needed if any(module in EXTRAS[name] for name in needed) else (extra,)
         return _say([f"error: {module} is not installed; {_install(extras)}"], MEND)
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return _say([f"error: {Fault(str(error.filename), NO_FILE)}"], MEND)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return _say([f"error: {place}{error.strerror or error}"], MEND)

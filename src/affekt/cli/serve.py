@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from affekt.errors import ConfigError
+from affekt.errors import ConfigError, reason
 from affekt.runtime.logs import LogFormat, log_as
 from affekt.runtime.ray_cluster import RayReplicas
 from affekt.serving.settings import TOKEN_VARIABLE, Limits, ServerSettings
@@ -75,4 +75,5 @@ def _token(path: Path | None) -> str | None:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"token file {path}", got=str(error), expected="a readable text file") from error
+        what = str(path) if isinstance(error, FileNotFoundError) else f"token file {path}"
+        raise ConfigError(what, got=reason(error), expected="a readable text file") from error

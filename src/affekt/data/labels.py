@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from affekt.errors import ConfigError, Fault
+from affekt.errors import ConfigError, Fault, reason
 
 EMOTIONS = (
     "angry",
@@ -191,7 +191,9 @@ def label_set(name_or_path: str | Path) -> LabelSet:
 def _read_label_set(path: Path) -> LabelSet:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, endless digits; lists in lists in lists
+    except OSError as error:
+        raise ConfigError(str(path), got=reason(error), expected="a TOML file with a label set") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, endless digits; lists in lists in lists
         raise ConfigError(f"label set {path}", got=str(error), expected="a readable TOML file") from error
     if isinstance(data.get("experiment"), dict) and isinstance(data.get("labels"), dict):
         data = data["labels"]  # the configuration of a run

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affekt.data.manifest_columns import COLUMNS
-from affekt.errors import ManifestError
+from affekt.errors import ManifestError, reason
 
 if TYPE_CHECKING:  # pandas takes long to import; functions import it, so that decoding can start before
     import pandas as pd
@@ -59,9 +59,12 @@ def read_table(path: Path) -> pd.DataFrame:
         table.attrs["root"] = root
     except ManifestError:
         raise
+    except FileNotFoundError as error:
+        remedy = "`affekt prepare` writes manifests"
+        raise ManifestError(str(path), got=reason(error), expected="a CSV or Parquet table", remedy=remedy) from error
     except (OSError, ValueError) as error:  # pandas' and pyarrow's parser errors, UnicodeDecodeError are ValueErrors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ManifestError(f"manifest {path}", got=reason, expected="a readable CSV or Parquet table") from error
+        got = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ManifestError(f"manifest {path}", got=got, expected="a readable CSV or Parquet table") from error
     return table
 
 

@@ -184,7 +184,8 @@ class _Clip:
         return Stretch(self.name, self.file.path, self.start_seconds, self.end_seconds, self.file.fault)
 
     def explain(self, fault: Fault) -> Fault:
-        return replace(fault, what=f"{self.name}: {self.file.path}")
+        fault = replace(fault, what=str(self.file.path))
+        return fault.at(f"utterance {self.name}" if fault.leads_nowhere else self.name)
 
 
 def _dump(entry: Entry) -> str:

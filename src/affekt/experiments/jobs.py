@@ -220,7 +220,7 @@ def run_jobs(
 
 def faults_of(job: TrainingJob, error: AffektError) -> list[Fault]:
     """The faults of an error, each with the name of the job."""
-    return [replace(fault, what=f"job {job.name}: {fault.what}") for fault in error.faults]
+    return [fault.at(f"job {job.name}") for fault in error.faults]
 
 
 def finish(experiment: Experiment) -> Results:

@@ -183,7 +183,7 @@ def _check_systems(systems: Sequence[System], classes: int) -> None:
             with seeded(0):
                 system.build(classes, [1] * classes)
         except AffektError as error:
-            faults += [replace(fault, what=f"system {system.name}: {fault.what}") for fault in error.faults]
+            faults += [fault.at(f"system {system.name}") for fault in error.faults]
     if faults:
         raise ConfigError.of(faults)
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affekt.errors import ConfigError, Fault
+from affekt.errors import NO_FOLDER, ConfigError, Fault
 from affekt.nn.blocks import frame_mask
 
 FOLDER_VARIABLE = "AFFEKT_ENCODER"
@@ -183,7 +183,7 @@ def encoder_folder(folder: str | Path | None = None) -> Path:
     path = Path(named)
     if not path.is_dir():
         expected = "a folder with config.json and model.safetensors"
-        raise ConfigError(f"encoder {path}", got="no such folder", expected=expected)
+        raise ConfigError(str(path), got=NO_FOLDER, expected=expected, remedy=f"the encoder is {expected}")
     return path
 
 

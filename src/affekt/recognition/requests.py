@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from affekt.errors import AudioError
+from affekt.errors import NO_FOLDER, AudioError
 from affekt.recognition.bulk import Item, name_of
 from affekt.recognition.prediction import Failure
 
@@ -123,6 +123,8 @@ def _found(paths: Iterable[str], note: Callable[[str], object]) -> Iterator[Requ
                 yield Request(match, Path(match).parent)
             if not matches:
                 yield _nothing(path, "a pattern that matches nothing")
+        elif path.endswith(os.sep):
+            yield _nothing(path, NO_FOLDER)
         elif Path(path).suffix.lower() in TABLES and Path(path).is_file():
             remedy = f"affekt predict --segments {path}"
             error = AudioError(path, got="a table of segments", expected="a recording", remedy=remedy)

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from affekt.errors import CheckpointError
+from affekt.errors import CheckpointError, reason
 from affekt.recognition.card import ModelCard
 from affekt.recognition.prediction import Recognized
 
@@ -77,8 +77,8 @@ def read_model(path: Path, bundled: bool) -> bytes:
         if bundled:
             got, remedy = "none in this installation", "pass an exported model: --model M.onnx"
             raise CheckpointError("bundled model", got=got, expected=str(path), remedy=remedy) from error
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        raise CheckpointError(f"model {path}", got=reason, expected="a file written by `affekt export`") from error
+        expected, remedy = "a file written by `affekt export`", "`affekt export` writes models"
+        raise CheckpointError(str(path), got=reason(error), expected=expected, remedy=remedy) from error
     if bundled:
         _verify(path, content)
     return content

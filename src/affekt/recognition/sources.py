@@ -233,8 +233,8 @@ def failure_of(item: Source, error: AudioError) -> Failure:
     a.wav [left]: end: got 9 s, expected 1 s
     """
     source, channel = name_of(item), channel_of(item)
-    if channel is None:
-        return Failure(source, error)
+    if channel is None or any(fault.leads_nowhere for fault in error.faults):
+        return Failure(source, error, channel)
     faults = [replace(fault, what=_in_channel(fault.what, source, channel)) for fault in error.faults]
     return Failure(source, AudioError.of(faults), channel)
 

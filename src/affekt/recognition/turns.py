@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from affekt.audio.folders import can_decode
 from affekt.data.times import parse_seconds
-from affekt.errors import AudioError, ConfigError
+from affekt.errors import NO_FILE, AudioError, ConfigError, reason
 from affekt.recognition.prediction import Failure
 from affekt.recognition.sources import Channel, Segment, segment_of
 
@@ -77,8 +77,7 @@ def read_turns(path: str | Path, recordings: Sequence[str] = (), channel: Channe
     try:
         content = path.read_bytes()
     except OSError as error:
-        got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        raise ConfigError(f"segments {path}", got=got, expected="a CSV, RTTM or TextGrid file") from error
+        raise ConfigError(str(path), got=reason(error), expected="a CSV, RTTM or TextGrid file") from error
     text = _decoded(content, path)
     readers = {".rttm": _rttm_rows, ".textgrid": _textgrid_rows}
     try:
@@ -115,12 +114,8 @@ def _turn(row: _Row, find: _Recordings, channel: Channel) -> Turn:
             end = (start or 0.0) + duration
         return Turn(segment_of(recording, start, end, channel), row.own)
     except AudioError as error:
-        faults = [fault if fault.what.startswith(row.where) else _at(fault, row.where) for fault in error.faults]
+        faults = [fault if fault.what.startswith(row.where) else fault.at(row.where) for fault in error.faults]
         return Turn(Failure(name, AudioError.of(faults)), row.own)
-
-
-def _at(fault: Any, where: str) -> Any:
-    return type(fault)(f"{where}: {fault.what}", fault.got, fault.expected, fault.remedy)
 
 
 def _seconds(value: Any, what: str) -> float | None:
@@ -166,7 +161,7 @@ class _Recordings:
             got = f"several recordings ({', '.join(path.name for path in candidates[:3])})"
             raise AudioError(f"recording {name!r}", got=got, expected="one", remedy="name it before --segments")
         remedy = "name the recording before --segments"
-        raise AudioError(str(beside), got="no such file", expected="an audio file", remedy=remedy)
+        raise AudioError(str(beside), got=NO_FILE, expected="an audio file", remedy=remedy)
 
 
 def _is_recording(path: Path) -> bool:

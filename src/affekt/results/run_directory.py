@@ -39,7 +39,7 @@ import tomli_w
 from filelock import FileLock
 
 from affekt.config import is_run_config, read_toml, sealed
-from affekt.errors import CheckpointError, ConfigError, Fault
+from affekt.errors import NO_FOLDER, CheckpointError, ConfigError, Fault
 from affekt.results.packed_tables import JobId, pack, unpack
 from affekt.runtime.atomic_files import write_bytes
 
@@ -185,7 +185,7 @@ class JobDirectory:
         path, content = self.path / name, self.read(name)
         if content is None:
             if name in NEEDED:
-                yield job_fault(path, "no such file", "the file that its result.json lists")
+                yield job_fault(path, "no file", "the file that its result.json lists")
         elif expected is None:
             yield job_fault(path, "no hash in result.json", "one for every file")
         elif (got := hashlib.sha256(content).hexdigest()) != expected:
@@ -245,6 +245,8 @@ class RunDirectory:
         path = self.path / CONFIG
         if not path.exists():
             expected = "a folder that `affekt experiment` made with -o"
+            if not self.path.exists():
+                raise ConfigError(str(self.path), got=NO_FOLDER, expected=expected, remedy=f"a run is {expected}")
             raise ConfigError(f"run {self.path}", got="no config.toml", expected=expected)
         experiment = read_toml(path).get("experiment")
         if not isinstance(experiment, dict):

@@ -177,7 +177,7 @@ class Results:
         directory = self.directory.job(JobKey(system, fold, seed))
         path, content = directory.path / HISTORY, directory.read(HISTORY)
         if content is None:
-            raise CheckpointError.of([job_fault(path, "no such file", "the file that its result.json lists")])
+            raise CheckpointError.of([job_fault(path, "no file", "the file that its result.json lists")])
         table = pd.read_csv(io.BytesIO(content))
         if missing := [name for name in HISTORY_COLUMNS if name not in table.columns]:
             raise CheckpointError.of([job_fault(path, f"no column {', '.join(missing)}", ", ".join(HISTORY_COLUMNS))])
@@ -274,7 +274,7 @@ def _missing_embeddings(directories: Sequence[JobDirectory]) -> list[Fault]:
     ]
     gone = [path for path in listed if not path.exists()]
     expected = "the deep features of all jobs, or of none"
-    return [job_fault(path, "no such file", expected) for path in gone] if len(gone) < len(listed) else []
+    return [job_fault(path, "no file", expected) for path in gone] if len(gone) < len(listed) else []
 
 
 def _read_predictions(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from affekt.errors import AffektError, ConfigError, Fault
+from affekt.errors import NO_FILE, AffektError, ConfigError, Fault
 from affekt.results.run_directory import CONFIG, Costs, RunDirectory
 from affekt.results.run_results import Results
 from affekt.results.summary import measure_jobs, summarize
@@ -89,7 +89,7 @@ class Planned:
         directory = RunDirectory(path)
         data = directory.read_config()
         if data is None:
-            raise ConfigError(str(path / CONFIG), got="no such file", expected="the plan of an experiment")
+            raise ConfigError(str(path / CONFIG), got=NO_FILE, expected="the plan of an experiment")
         corpus, protocol, recipe = (str(data["experiment"].get(name)) for name in ("corpus", "protocol", "recipe"))
         return cls(corpus, protocol, recipe, directory.read_costs())
 

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from affekt.errors import AffektError, CheckpointError, ConfigError
+from affekt.errors import NO_FILE, AffektError, CheckpointError, ConfigError
 from affekt.features.frontends import EncoderStates
 from affekt.features.log_mel import Normalizer
 from affekt.losses import Loss
@@ -164,7 +164,9 @@ def _describes(features: dict[str, Any], system: System) -> bool:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
-        raise _unusable(path, "no such file")
+        raise CheckpointError(
+            str(path), got=NO_FILE, expected="a checkpoint", remedy="`affekt train` writes checkpoints"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -47,7 +47,7 @@ from affekt.data.corpora.inspection import Progress, inspect
 from affekt.data.corpora.release import Corpus, Note, Release, Row, noted
 from affekt.data.labels import LabelSet, unusable_classes
 from affekt.data.manifest import Manifest
-from affekt.errors import ConfigError, CorpusError, Fault
+from affekt.errors import NO_FILE, NO_FOLDER, ConfigError, CorpusError, Fault
 
 __all__ = ["CORPORA", "Corpus", "Note", "Release", "find_corpus", "prepare"]
 
@@ -133,7 +133,9 @@ def _read(corpus: Corpus, root: Path, options: Mapping[str, Any]) -> Release:
         raise ConfigError(f"corpus {corpus.name}: options", got=", ".join(unknown), expected=expected)
     had = f"the release is at {corpus.page}" if corpus.page else ""
     if not (root.exists() or corpus.generated):
-        raise CorpusError(f"{corpus.name}: {root}", got="nothing there", expected=corpus.layout, remedy=had)
+        raise CorpusError(
+            str(root), got=NO_FILE if corpus.name == "table" else NO_FOLDER, expected=corpus.layout, remedy=had
+        )
     if root.is_file() and is_archive(root):
         raise CorpusError(f"{corpus.name}: {root}", got="an archive", remedy="unpack it first, and give the folder")
     release = corpus.read(root, **options)

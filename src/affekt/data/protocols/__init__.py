@@ -16,7 +16,7 @@ from affekt.data.protocols.emobox import read_emobox
 from affekt.data.protocols.fold_plan import FoldPlan
 from affekt.data.protocols.splits import SPLITS, Settings
 from affekt.data.protocols.utterances import Utterances
-from affekt.errors import ProtocolError
+from affekt.errors import NO_FILE, ProtocolError
 
 __all__ = ["RULES", "SPLITS", "Audit", "Finding", "Fold", "FoldPlan", "Rules", "audit", "make_folds"]
 
@@ -93,6 +93,8 @@ def _from_path(path: Path, manifest: Manifest, seed: int, hashes: Sequence[str] 
         folds = read_emobox(path, manifest, utterances, seed)
         return FoldPlan("emobox", seed, folds, audit(folds, utterances, "emobox"), adaptation)
     if not path.is_file():
+        if path.suffix or path.parent != Path():
+            raise ProtocolError(str(path), got=NO_FILE, expected="a fold file or folder of EmoBox lists")
         raise ProtocolError(
             "protocol", got=repr(str(path)), expected=f"{', '.join(SPLITS)}, or a fold file or folder of EmoBox lists"
         )

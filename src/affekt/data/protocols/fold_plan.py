@@ -11,7 +11,7 @@ from typing import Any
 from affekt.data.manifest import Manifest
 from affekt.data.protocols.audit import PARTS, RULES, UNKNOWN, Audit, Finding, Fold, audit
 from affekt.data.protocols.utterances import DUPLICATES, Utterances, refuse, some
-from affekt.errors import Fault, ProtocolError
+from affekt.errors import Fault, ProtocolError, reason
 from affekt.runtime import atomic_files
 
 FORMAT = 1
@@ -94,7 +94,9 @@ class FoldPlan:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, lists in lists in lists
+    except OSError as error:
+        raise ProtocolError(str(path), got=reason(error), expected="a fold file") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, lists in lists in lists
         raise ProtocolError(f"fold file {path}", got=str(error), expected="a readable JSON file") from error
 
 

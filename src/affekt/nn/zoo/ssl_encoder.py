@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affekt.errors import ConfigError
+from affekt.errors import NO_FOLDER, ConfigError
 from affekt.nn.blocks import frame_mask
 from affekt.nn.network import HEADS, Head, Output
 from affekt.nn.pooling import POOLINGS
@@ -86,7 +86,8 @@ class SSLEncoder(nn.Module):
             return
         what = f"network ssl: pretrained {self.pretrained}"
         if not Path(self.pretrained).is_dir():
-            raise ConfigError(what, got="no such folder", expected="config.json and model.safetensors in it")
+            expected = "a folder with config.json and model.safetensors"
+            raise ConfigError(self.pretrained, got=NO_FOLDER, expected=expected, remedy=f"`pretrained` is {expected}")
         try:
             loaded = self.model_class.from_pretrained(self.pretrained, local_files_only=True, use_safetensors=True)
             self.encoder.load_state_dict(loaded.state_dict())
