@@ -1,10 +1,11 @@
-"""Write the generated blocks of README.md: the output of `affekt predict`, and the table of results.
+"""Write the generated blocks of README.md: the output of `affekt predict`, the table of results, the study's headline.
 
     python scripts/readme.py            write them
     python scripts/readme.py --speech   write the synthetic recordings of examples/ first
     python scripts/readme.py --speed    measure the bundled model on this machine first, which should be idle
 
-Every figure is from results/, from the bundled model or from a command that is run here; a test compares the blocks.
+Every figure is from results/, from docs/study.md, which is made from results/, from the bundled model or from a command
+that is run here; a test compares the blocks.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from affekt.runtime.environment import environment
 REPOSITORY = Path(__file__).parents[1]
 README = REPOSITORY / "README.md"
 RESULTS = REPOSITORY / "results"
+STUDY = REPOSITORY / "docs" / "study.md"
+HEADLINE = "Table 2."
+"""Start of the caption of the study's headline table."""
 SPEED = RESULTS / "bundled" / "speed.json"
 CLIP_SECONDS, RUNS = 7.5, 41
 SPEECH = {"a": "synthetic-01-s01-happy-01", "b": "synthetic-04-s01-neutral-01", "c": "synthetic-04-s01-angry-01"}
@@ -57,7 +61,7 @@ def main() -> int:
     if "--speed" in sys.argv[1:]:
         write_bytes(SPEED, (json.dumps(measure_speed(), indent=1) + "\n").encode())
     text = README.read_text(encoding="utf-8")
-    for name, block in (("predict", prediction()), ("results", results())):
+    for name, block in (("predict", prediction()), ("results", results()), ("study", study())):
         text = replaced(text, name, block)
     write_bytes(README, text.encode())
     return 0
@@ -116,6 +120,34 @@ def results() -> str:
     if unseen:
         lines.append(f"| mean of the unseen corpora | {_mean(unseen)} | {_mean(adapted)} | |")
     return "\n".join([*lines, "", *_size_and_speed()])
+
+
+def study() -> str:
+    """The study's headline table: a row for each proposal, a column for each network and split."""
+    rows = headline(STUDY.read_text(encoding="utf-8"))
+    if not rows:
+        return "No proposal has been measured on three corpora yet."
+    columns = list(dict.fromkeys((row["Network"], row["Split"], row["Corpora"]) for row in rows))
+    titles = [f"{network}, {split} splits, {corpora} corpora" for network, split, corpora in columns]
+    lines = [f"| Gain in UA, points | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
+    for proposal in dict.fromkeys(row["Proposal"] for row in rows):
+        own = {(row["Network"], row["Split"], row["Corpora"]): row for row in rows if row["Proposal"] == proposal}
+        cells = [f"{own[key]['UA gain (points)']} {own[key]['Effect']}" if key in own else "" for key in columns]
+        lines.append(f"| {proposal} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def headline(page: str) -> list[dict[str, str]]:
+    """The rows of the study's headline table by column; none if the page has no such table.
+
+    >>> headline("Table 2. C.\\n\\n| a | b |\\n|---|---:|\\n| 1 | +0.1 \\\\[0, 1\\\\] |\\n\\nA note.\\n")
+    [{'a': '1', 'b': '+0.1 [0, 1]'}]
+    """
+    found = re.search(rf"^{re.escape(HEADLINE)}[^\n]*\n\n((?:\|[^\n]*\n)+)", page, re.MULTILINE)
+    if found is None:
+        return []
+    names, _, *rows = ([cell.strip() for cell in line.strip("| ").split(" | ")] for line in found[1].splitlines())
+    return [dict(zip(names, (re.sub(r"\\(.)", r"\1", cell) for cell in row), strict=True)) for row in rows]
 
 
 def _mean(rows: Mapping[str, Mapping[str, float]]) -> str:

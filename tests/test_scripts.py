@@ -11,24 +11,24 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 
+from affekt import cli
 from affekt.config import load
 from affekt.data.manifest import Manifest
-from affekt.errors import ConfigError
+from affekt.errors import AffektError, ConfigError
 from affekt.features.clips import Clips
-from affekt.report.markdown import render
-from affekt.report.study_text import describe_study
-from affekt.results import Results, summarize
+from affekt.results import Results, recipe_choice, summarize
 from affekt.results.ablation import REFERENCE, Ablation
-from affekt.results.run_directory import file_sha256
+from affekt.results.run_directory import file_sha256, result_digest
 from affekt.results.study import Study
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import SYSTEMS
 from affekt.training.train_config import TrainConfig
-from scripts import ablation, collect_results, page_examples
+from scripts import ablation, clip_length, collect_results, encoder_recipe, page_examples
 from scripts import study as study_script
 
 REPOSITORY = Path(__file__).parents[1]
@@ -37,23 +37,93 @@ REPOSITORY = Path(__file__).parents[1]
 # -------------------------------------------------------------------------------------------------------------- study
 
 
-def test_the_study_is_what_the_script_writes() -> None:
-    """docs/study.md, from results/ alone: nobody typed a figure into it. If it fails: python scripts/study.py."""
-    study, ablations = study_script.read(REPOSITORY / "results")
-    document = describe_study(study, ablations)
-    assert (REPOSITORY / "docs" / "study.md").read_text(encoding="utf-8") == render(document)
-    names = {panel.name for block in document.blocks for panel in getattr(block, "panels", ())}
-    assert {path.stem for path in (REPOSITORY / "docs" / "figures").glob("study-*.svg")} == names
+def test_the_study_is_what_the_script_writes(tmp_path: Path) -> None:
+    """docs/study.md and its pages, from results/ alone: nobody typed a figure. If it fails: python scripts/study.py."""
+    written = study_script.write(REPOSITORY / "results", tmp_path)
+    docs = REPOSITORY / "docs"
+    for path in written:
+        assert (docs / path.relative_to(tmp_path)).read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), path
+    for pattern in ("study/*.md", "study/figures/*.svg", "figures/study-*.svg"):
+        assert {path.name for path in docs.glob(pattern)} == {path.name for path in tmp_path.glob(pattern)}
 
 
 def test_the_study_takes_in_every_run(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     for name in ("b", "a"):
-        make_run(tmp_path / name, systems=("baseline",), folds=2, seeds=1)
-    (tmp_path / "bundled").mkdir()
-    (tmp_path / "bundled" / "config.toml").write_text("")
-    study, ablations = study_script.read(tmp_path)
+        make_run(tmp_path / "results" / name, systems=("baseline",), folds=2, seeds=1)
+    (tmp_path / "results" / "bundled").mkdir()
+    (tmp_path / "results" / "bundled" / "config.toml").write_text("")
+    study, ablations, choice = study_script.read(tmp_path / "results")
     assert [run.results.path.name for run in study.runs] == ["a", "b"]
     assert ablations == []
+    assert choice.chosen is None
+
+
+def test_pages_of_runs_that_are_gone_are_deleted(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    make_run(tmp_path / "results" / "emodb-random", systems=("baseline", "focal"), seeds=1)
+    gone = [
+        tmp_path / "docs" / name for name in ("study/old.md", "study/figures/old-intervals.svg", "figures/study-x.svg")
+    ]
+    kept = tmp_path / "docs" / "figures" / "other.svg"
+    for path in (*gone, kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    study_script.write(tmp_path / "results", tmp_path / "docs")
+    assert not any(path.exists() for path in gone)
+    assert kept.exists()
+    assert (tmp_path / "docs" / "study" / "emodb-random.md").exists()
+
+
+# ------------------------------------------------------------------------------------------------------ encoder recipe
+
+
+@pytest.fixture
+def choice(tmp_path: Path, make_run: Callable[..., Path]) -> Path:
+    """Runs at three rates on both corpora, of which 1e-3 has the best validation UA at the kept epoch."""
+    for corpus in recipe_choice.CORPORA:
+        for rate in recipe_choice.RATES:
+            path = make_run(tmp_path / "choice" / f"{corpus}-{rate:g}", systems=("encoder",), corpus=corpus, seeds=1)
+            config = (path / "config.toml").read_text()
+            (path / "config.toml").write_text(f"{config}[recipe.train]\nlearning_rate = {rate}\n")
+            for result in path.rglob("result.json"):
+                _set_validation_ua(result, 0.9 if rate == 1e-3 else 0.8)
+    return tmp_path / "choice"
+
+
+def _set_validation_ua(result: Path, value: float) -> None:
+    facts = json.loads(result.read_text())
+    history = pd.read_csv(result.parent / "history.csv")
+    history["validation_ua"] = np.where(history["epoch"] == facts["best_epoch"], value, 0.99)
+    history.to_csv(result.parent / "history.csv", index=False)
+    facts["sha256"]["history.csv"] = file_sha256(result.parent / "history.csv")
+    facts["digest"] = result_digest(facts)
+    result.write_text(json.dumps(facts))
+
+
+def test_the_rate_of_the_best_validation_ua_is_chosen(choice: Path, tmp_path: Path) -> None:
+    found = encoder_recipe.read(choice)
+    assert (found.chosen, found.mean(1e-3), found.mean(3e-3, "emodb")) == (1e-3, pytest.approx(0.9), pytest.approx(0.8))
+    assert encoder_recipe.table(found).splitlines()[-1] == "chosen: 0.001"
+    assert "90.0 ± 0.0" in encoder_recipe.table(found)
+    for run in choice.iterdir():
+        collect_results.collect(run, tmp_path / "published" / run.name)
+    assert encoder_recipe.read(tmp_path / "published") == found  # the histories of published copies are packed
+
+
+def test_without_all_rates_nothing_is_chosen(choice: Path) -> None:
+    shutil.rmtree(choice / "crema-d-0.003")
+    found = encoder_recipe.read(choice)
+    assert (found.chosen, found.rates) == (None, [3e-4, 1e-3])
+    assert encoder_recipe.table(found).endswith("not all rates were tried on both corpora")
+    shutil.copytree(choice / "emodb-0.001", choice / "twice")
+    with pytest.raises(AffektError, match=r"another run of emodb at 0\.001, expected one of each"):
+        encoder_recipe.read(choice)
+
+
+def test_the_clip_length_is_a_quantile_of_the_durations(bursts: Path) -> None:
+    manifest = Manifest.read(bursts / "manifest.csv")
+    durations = sorted(soundfile.info(path).duration for path in manifest.audio_paths())
+    assert clip_length.clip_length(manifest, 1.0) == pytest.approx(durations[-1])
+    assert clip_length.clip_length(manifest, 0.5) == pytest.approx(np.median(durations))
 
 
 # ------------------------------------------------------------------------------------------------------------ collected
@@ -67,19 +137,27 @@ def test_a_collected_run_is_small_and_says_the_same(tmp_path: Path, make_run: Ca
     assert not [path for path in kept.rglob("*") if path.suffix in (".npy", ".safetensors", ".pt")]
     assert summarize(Results.read(kept)) == summarize(Results.read(run))
     assert json.loads((kept / "summary.json").read_text()) == summarize(Results.read(run))
-    assert (kept / "report.md").exists()
+    assert not list(kept.glob("*/fold-*"))
     collect_results.collect(kept, tmp_path / "again")
     assert (tmp_path / "again" / "summary.json").read_bytes() == (kept / "summary.json").read_bytes()
 
 
 def test_a_copy_s_drawings_outlive_the_features_that_they_show(tmp_path: Path, make_run: Callable[..., Path]) -> None:
     run, kept = make_run(tmp_path / "run", systems=("baseline", "focal"), folds=2, seeds=1), tmp_path / "kept"
+    (kept / "figures").mkdir(parents=True)
+    for name in ("projection-baseline.svg", "curves-baseline.svg"):
+        (kept / "figures" / name).write_text(name)
     collect_results.collect(run, kept)
-    drawn = {path.name: path.read_bytes() for path in kept.glob("figures/projection-*.svg")}
-    assert set(drawn) == {"projection-baseline.svg", "projection-focal.svg"}
-    shutil.copytree(kept, tmp_path / "begun")  # without features
-    collect_results.collect(tmp_path / "begun", kept)
-    assert {path.name: path.read_bytes() for path in kept.glob("figures/projection-*.svg")} == drawn
+    assert [path.name for path in kept.glob("figures/*")] == ["projection-baseline.svg"]
+
+
+def test_a_published_copy_is_reported(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    run = make_run(tmp_path / "run", systems=("encoder", "encoder-focal-g2-a2"), folds=3, seeds=1)
+    collect_results.collect(run, tmp_path / "kept")
+    assert cli.main(["report", str(tmp_path / "kept"), "-o", str(tmp_path / "report"), "--formats", "markdown"]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "dashed line: encoder" in text
+    assert "confusion-encoder-focal-g2-a2.svg" in text
 
 
 def test_a_plan_is_collected_with_its_costs(tmp_path: Path, make_run: Callable[..., Path]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from affekt.config import as_table, read_toml
 from affekt.experiments import plan
 from affekt.report import write_report
 from affekt.results import Results, RunDirectory
+from affekt.results.packed_tables import packed_path
 from affekt.results.run_directory import CONFIG
+from affekt.results.study import CHANGED
 from affekt.training.recipes import RECIPES
 from affekt.training.systems import SYSTEMS
 
@@ -23,7 +28,9 @@ PUBLISHED = sorted(path.parent for path in RESULTS.glob("*/folds.json"))
 def test_the_same_experiment_is_accepted_and_keeps_what_the_run_has(path: Path) -> None:
     """What today's code would write for this run's systems and recipe differs in nothing that the run fixes."""
     before = read_toml(path / CONFIG)
-    recipe = RECIPES[before["experiment"]["recipe"]]
+    name, *changed = before["experiment"]["recipe"].split(CHANGED)
+    recipe = replace(RECIPES[name], clip_seconds=before["recipe"]["clip_seconds"]) if changed else RECIPES[name]
+    recipe = replace(recipe, name=before["experiment"]["recipe"])
     known = [name for name in before["experiment"]["systems"] if name in SYSTEMS]
     now = {
         "experiment": before["experiment"] | {"systems": known},
@@ -46,11 +53,15 @@ def test_finished_jobs_are_not_run_again() -> None:
 
 def test_a_flipped_bit_of_a_published_job_is_found(tmp_path: Path) -> None:
     run = RunDirectory(shutil.copytree(RESULTS / "emodb-random", tmp_path / "run"))
-    job = run.job(Results.read(run.path).finished("baseline")[0])
-    content = bytearray((job.path / "predictions.csv").read_bytes())
-    content[-3] ^= 1
-    (job.path / "predictions.csv").write_bytes(content)
-    assert [Path(fault.what).name for fault in job.damage()] == ["predictions.csv"]
+    first, second = Results.read(run.path).finished("baseline")[:2]
+    path = packed_path(run.path, "predictions.csv")
+    table = pd.read_parquet(path)
+    row = table.index[(table["system"] == "baseline") & (table["fold"] == first.fold)][0]
+    value = np.float32(table.loc[row, "prob.angry"])
+    table.loc[row, "prob.angry"] = np.frombuffer(np.uint32(value.view(np.uint32) ^ 4).tobytes(), np.float32)[0]
+    table.to_parquet(path, index=False)
+    assert [Path(fault.what).name for fault in run.job(first).damage()] == ["predictions.csv"]
+    assert run.job(second).finished
 
 
 def test_it_is_reported(tmp_path: Path) -> None:

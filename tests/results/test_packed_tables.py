@@ -11,7 +11,8 @@ import pytest
 
 from affekt.errors import CheckpointError
 from affekt.results import JobDirectory, Results, RunDirectory, fuse, summarize
-from affekt.results.packed_tables import pack, packed_path, unpack
+from affekt.results.packed_tables import pack, packed_jobs, packed_path, unpack
+from affekt.results.published_copy import copy_published
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, make_run: Callable[..., Path])
 
 @pytest.fixture
 def published(run: Path, tmp_path: Path) -> Path:
-    RunDirectory(run).copy_published(tmp_path / "published")
+    copy_published(run, tmp_path / "published")
     return tmp_path / "published"
 
 
@@ -35,6 +36,7 @@ def test_a_published_run_is_the_same_with_fewer_files(run: Path, published: Path
     measures = summarize(ours)["systems"]["focal"]
     assert measures["pooled"] == summarize(theirs)["systems"]["focal"]["pooled"]
     assert list(published.glob("*/*/*/predictions.csv")) == []
+    assert list(published.glob("*/*/*/result.json")) == []
     assert {path.parts[-4] for path in published.glob("*/*/*/history.csv")} == {"fused"}  # no rows, nothing to pack
 
 
@@ -62,10 +64,47 @@ def test_a_changed_number_and_a_damaged_file_are_found(published: Path) -> None:
 
 
 def test_a_job_that_runs_again_writes_its_own_files(run: Path, published: Path) -> None:
-    job = "baseline/fold-0/seed-1"
-    shutil.copy(run / job / "predictions.csv", published / job / "predictions.csv")
-    (published / job / "predictions.csv").write_text("changed")
-    assert [Path(fault.what).name for fault in JobDirectory(published / job).damage()] == ["predictions.csv"]
+    job = published / "baseline/fold-0/seed-1"
+    job.mkdir(parents=True)
+    (job / "predictions.csv").write_text("changed")
+    assert [Path(fault.what).name for fault in JobDirectory(job).damage()] == ["predictions.csv"]
+
+
+def test_a_resumed_copy_is_published_again_with_all_jobs(run: Path, tmp_path: Path) -> None:
+    """Jobs that were run after the copy was made are packed with those that it had."""
+    begun = Path(shutil.copytree(run, tmp_path / "begun"))
+    shutil.rmtree(begun / "focal" / "fold-1")
+    copy_published(begun, tmp_path / "copy")
+    assert len(Results.read(tmp_path / "copy").missing) == 2
+    shutil.copytree(run / "focal" / "fold-1", tmp_path / "copy" / "focal" / "fold-1")  # resumed
+    for path in (tmp_path / "copy").rglob("*.npy"):
+        path.unlink()
+    copy_published(tmp_path / "copy", tmp_path / "again")
+    assert not list((tmp_path / "again").rglob("result.json"))
+    assert not (tmp_path / "again" / "focal").exists()
+    ours, theirs = Results.read(tmp_path / "again"), Results.read(run)
+    pd.testing.assert_frame_equal(ours.predictions, theirs.predictions)
+    for job in theirs.finished("focal"):
+        assert (
+            RunDirectory(tmp_path / "again").job(job).read("result.json")
+            == (run / str(job) / "result.json").read_bytes()
+        )
+
+
+def test_a_changed_result_is_found(published: Path) -> None:
+    path = packed_path(published, "result.json")
+    table = pd.read_parquet(path)
+    table["text"] = table["text"].str.replace('"fold": 1', '"fold": 2')
+    table.to_parquet(path, index=False)
+    damaged = JobDirectory(published / "fused/fold-1/seed-0").damage()
+    assert [Path(fault.what).name for fault in damaged] == ["result.json"]
+    assert JobDirectory(published / "fused/fold-0/seed-0").finished
+
+
+def test_a_text_with_a_line_break_is_restored(tmp_path: Path) -> None:
+    contents = {("s", 0, seed): f'id,x\n"a\nb",{seed}\nc,0\n'.encode() for seed in range(3)}
+    assert pack(tmp_path, "x.csv", contents) == list(contents)
+    assert {job: unpack(tmp_path, "x.csv", job) for job in contents} == contents
 
 
 @pytest.mark.parametrize(
@@ -79,15 +118,12 @@ def test_a_job_that_runs_again_writes_its_own_files(run: Path, published: Path) 
     ids=["leading zeros", "float64", "empty texts", "quotes"],
 )
 def test_unusual_tables_are_restored(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.csv").write_bytes(text.encode())
-    files = {("s", 0, 1): tmp_path / "a.csv"}
-    assert pack(tmp_path, "x.csv", list(files), files) == [tmp_path / "a.csv"]
+    assert pack(tmp_path, "x.csv", {("s", 0, 1): text.encode()}) == [("s", 0, 1)]
     assert unpack(tmp_path, "x.csv", ("s", 0, 1)) == text.encode()
     assert unpack(tmp_path, "x.csv", ("s", 0, 2)) is None
+    assert packed_jobs(tmp_path, "x.csv") == [("s", 0, 1)]
 
 
 @pytest.mark.parametrize("text", ["id,x\n", "id,x\r\na,1\r\n", "system,x\na,1\n", 'id,x\na,"1\n'])
 def test_what_cannot_be_restored_is_not_packed(tmp_path: Path, text: str) -> None:
-    (tmp_path / "a.csv").write_bytes(text.encode())
-    files = {("s", 0, 1): tmp_path / "a.csv"}
-    assert pack(tmp_path, "x.csv", list(files), files) == []
+    assert pack(tmp_path, "x.csv", {("s", 0, 1): text.encode()}) == []

@@ -158,7 +158,7 @@ def corrected_resampled_t_test(differences: Num[ArrayLike, " folds"], test_size:
     0.139
     """
     array = np.asarray(differences, np.float64)
-    error = _corrected_error(array, test_size, train_size)
+    error = corrected_resampled_error(array, test_size, train_size)
     if error == 0:
         return TTest(0.0, 1.0) if array[0] == 0 else TTest(float(np.copysign(np.inf, array[0])), 0.0)
     statistic = float(array.mean() / error)
@@ -178,18 +178,27 @@ def corrected_resampled_interval(
     [0.04, -0.0318, 0.1118]
     """
     array = np.asarray(differences, np.float64)
-    reach = student_t.ppf((1 + level) / 2, len(array) - 1) * _corrected_error(array, test_size, train_size)
+    reach = student_t.ppf((1 + level) / 2, len(array) - 1) * corrected_resampled_error(array, test_size, train_size)
     return Interval(float(array.mean()), float(array.mean() - reach), float(array.mean() + reach))
 
 
-def _corrected_error(differences: Float[Floats, " folds"], test_size: float, train_size: float) -> float:
-    if len(differences) < 2:
+def corrected_resampled_error(differences: Num[ArrayLike, " folds"], test_size: float, train_size: float) -> float:
+    """The standard error of :func:`corrected_resampled_t_test`.
+
+    Raises:
+        ValueError: fewer than two folds.
+
+    >>> round(corrected_resampled_error([0.02, 0.04, 0.06], test_size=20, train_size=55), 4)
+    0.0167
+    """
+    array = np.asarray(differences, np.float64)
+    if len(array) < 2:
         raise ValueError("a t-test needs two folds or more")
     # Derivation. Differences of folds whose training parts overlap have a correlation rho, so the variance of their
     # mean is sigma^2 (1 / n + (n - 1) / n rho), while E[s^2] = sigma^2 (1 - rho). Put together, the variance is
     # E[s^2] (1 / n + rho / (1 - rho)). Nadeau & Bengio take rho = n_test / (n_test + n_train), for which
     # rho / (1 - rho) = n_test / n_train.
-    return float(np.sqrt((1 / len(differences) + test_size / train_size) * differences.var(ddof=1)))
+    return float(np.sqrt((1 / len(array) + test_size / train_size) * array.var(ddof=1)))
 
 
 def mean_interval(values: Num[ArrayLike, " values"], level: float = 0.95) -> Interval | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from affekt.report.document import Document
     from affekt.results import Results
     from affekt.results.ablation import Ablation
+    from affekt.results.recipe_choice import RecipeChoice
     from affekt.results.study import Study
 
 Format = Literal["html", "markdown", "latex"]
@@ -57,23 +58,33 @@ def write_report(
 
 
 def write_study(
-    study: Study, folder: str | Path, formats: Sequence[Format] = FORMATS, ablations: Sequence[Ablation] = ()
+    study: Study,
+    folder: str | Path,
+    formats: Sequence[Format] = FORMATS,
+    ablations: Sequence[Ablation] = (),
+    choice: RecipeChoice | None = None,
 ) -> list[Path]:
-    """Write study.html, study.md and study.tex: a report on several runs.
+    """Write study.html, study.md and study.tex: a report on several runs, with a page for each run in `study/`.
 
     Args:
         study: the runs.
         folder: output folder; created if missing. Existing reports in it are replaced.
         formats: any of :data:`FORMATS`.
         ablations: of the robust recipe.
+        choice: the trainings by which the recipe of the encoder was chosen.
+
+    Returns:
+        Paths of the reports, in the order of the formats, then those of the pages.
 
     Raises:
         ConfigError: an unknown format.
     """
     _check(formats)
-    from affekt.report.study_text import describe_study
+    from affekt.report.study_text import PAGES, describe_study, run_pages
 
-    return _write(describe_study(study, ablations), Path(folder), formats)
+    written = _write(describe_study(study, choice), Path(folder), formats)
+    pages = run_pages(study, ablations)
+    return [*written, *(path for page in pages for path in _write(page, Path(folder) / PAGES, formats))]
 
 
 def _check(formats: Sequence[str]) -> None:

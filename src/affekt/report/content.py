@@ -22,14 +22,12 @@ from affekt.report.terminal import SYNTHETIC
 from affekt.results import JobKey, Results
 from affekt.results.run_directory import LEFT_OUT, RunDirectory
 from affekt.results.run_results import codes
+from affekt.results.study_questions import HARD_CLASS
 from affekt.results.summary import LEAST_UTTERANCES
 
 Summary = Mapping[str, Any]
 MOST_NAMED = 50
 """Recordings left out that the report names; the run directory names all."""
-HARD_CLASS = "happy"
-"""The class that the paper looks at closely (section 4.3, Figure 2)."""
-
 GEOMETRY = {
     "fisher_ratio": "Fisher ratio",
     "silhouette": "silhouette",
@@ -149,14 +147,7 @@ def _first(names: Sequence[str], summary: Summary) -> str:
 def _classes(summary: Summary) -> Iterator[Block]:
     systems, baseline = summary["systems"], summary["baseline"]
     yield Heading("Classes")
-    yield Table(
-        "Recall of each class (%), all test utterances together.",
-        ("System", *summary["classes"]),
-        tuple(
-            (name, *(numbers.percent(system["recall"][label]) for label in summary["classes"]))
-            for name, system in systems.items()
-        ),
-    )
+    yield recall_table(summary)
     shown = [baseline, *_focal(summary)]
     drawn = {name: plots.confusion(systems[name]["confusion"], summary["classes"], name) for name in shown}
     yield Figure(
@@ -167,10 +158,23 @@ def _classes(summary: Summary) -> Iterator[Block]:
         yield Paragraph(changes)
 
 
+def recall_table(summary: Summary) -> Table:
+    """The recall of each class of every system."""
+    return Table(
+        "Recall of each class (%), all test utterances together.",
+        ("System", *summary["classes"]),
+        tuple(
+            (name, *(numbers.percent(system["recall"][label]) for label in summary["classes"]))
+            for name, system in summary["systems"].items()
+        ),
+    )
+
+
 def _focal(summary: Summary) -> list[str]:
     """The focal system of Figure 2: the paper's best setting, else the first one that was run."""
-    names = [name for name in summary["systems"] if name.startswith("focal") and name != summary["baseline"]]
-    preferred = [name for name in ("focal", "focal-g2-a2") if name in names]
+    names = [name for name in summary["systems"] if name.startswith(("focal", "encoder-focal"))]
+    names = [name for name in names if name != summary["baseline"]]
+    preferred = [name for name in ("focal", "focal-g2-a2", "encoder-focal-g2-a2") if name in names]
     return (preferred or names)[:1]
 
 

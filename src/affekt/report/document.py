@@ -108,7 +108,23 @@ class Listing:
     items: tuple[str, ...]
 
 
-Block = Heading | Paragraph | Code | Notice | Facts | Table | Figure | Listing
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Other documents.
+
+    Attributes:
+        caption: what they are.
+        items: text and target of each; a target ends in :data:`SUFFIX` where it is a page in the document's own format.
+    """
+
+    caption: str
+    items: tuple[tuple[str, str], ...]
+
+
+SUFFIX = ".*"
+"""Suffix of a target that every format replaces by its own."""
+
+Block = Heading | Paragraph | Code | Notice | Facts | Table | Figure | Listing | Links
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,20 @@ from html import escape
 from pathlib import Path
 
 from affekt.report import plots
-from affekt.report.document import Block, Code, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+from affekt.report.document import (
+    SUFFIX,
+    Block,
+    Code,
+    Document,
+    Facts,
+    Figure,
+    Heading,
+    Links,
+    Listing,
+    Notice,
+    Paragraph,
+    Table,
+)
 from affekt.runtime.atomic_files import write_bytes
 
 STYLE = """
@@ -168,6 +181,11 @@ def _block(block: Block, anchor: str) -> str:
         case Listing(caption, items):
             rows = "".join(f"<li>{escape(item)}</li>" for item in items)
             return f"<details><summary>{escape(caption)}</summary><ul>{rows}</ul></details>"
+        case Links(caption, items):
+            links = (
+                f'<li><a href="{escape(to.replace(SUFFIX, ".html"))}">{escape(text)}</a></li>' for text, to in items
+            )
+            return f"<p>{escape(caption)}:</p><ul>{''.join(links)}</ul>"
 
 
 def _facts(facts: Facts) -> str:

@@ -6,7 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from affekt.report import plots
-from affekt.report.document import Block, Code, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+from affekt.report.document import (
+    SUFFIX,
+    Block,
+    Code,
+    Document,
+    Facts,
+    Figure,
+    Heading,
+    Links,
+    Listing,
+    Notice,
+    Paragraph,
+    Table,
+)
 from affekt.runtime.atomic_files import write_bytes
 
 PLOTS = "figures"
@@ -90,6 +103,10 @@ def _block(block: Block) -> str:
             return _figure(block)
         case Listing(caption, items):
             return f"{escape(caption)}:\n" + _list(map(escape, items))
+        case Links(caption, items):
+            return f"{escape(caption)}:\n" + _list(
+                rf"{escape(text)}: \texttt{{{escape(target.replace(SUFFIX, '.tex'))}}}" for text, target in items
+            )
 
 
 def _list(items: Iterable[str]) -> str:

@@ -6,7 +6,20 @@ import re
 from pathlib import Path
 
 from affekt.report import plots
-from affekt.report.document import Block, Code, Document, Facts, Figure, Heading, Listing, Notice, Paragraph, Table
+from affekt.report.document import (
+    SUFFIX,
+    Block,
+    Code,
+    Document,
+    Facts,
+    Figure,
+    Heading,
+    Links,
+    Listing,
+    Notice,
+    Paragraph,
+    Table,
+)
 from affekt.runtime.atomic_files import write_bytes
 
 PLOTS = "figures"
@@ -71,6 +84,9 @@ def _block(block: Block) -> str:
             return f"{images}\n\n{escape(caption)}"
         case Listing(caption, items):
             return "\n".join([f"{escape(caption)}:", "", *(f"- {escape(item)}" for item in items)])
+        case Links(caption, items):
+            links = (f"- [{escape(text)}]({target.replace(SUFFIX, '.md')})" for text, target in items)
+            return "\n".join([f"{escape(caption)}:", "", *links])
 
 
 def _table(table: Table) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,16 +59,24 @@ def write_geometry(results: Results, path: str | Path) -> None:
 def _published(results: Results, job: JobKey) -> dict[str, float]:
     """The job's row of `geometry.csv`, if there is one."""
     path = results.path / GEOMETRY
-    unknown = dict.fromkeys(MEASURES, float("nan"))
     if not path.exists():
-        return unknown
+        return dict.fromkeys(MEASURES, float("nan"))
+    stamp = path.stat()
+    found = _read(path, stamp.st_mtime_ns, stamp.st_size).get(job)
+    if found is None:
+        return dict.fromkeys(MEASURES, float("nan"))
+    digest, *values = found
+    if digest != results.features_sha256(job):
+        remedy = "collect the run again"
+        raise CheckpointError.of([Fault(f"{path}: {job}", "other features", "those of its result.json", remedy)])
+    return dict(zip(MEASURES, map(float, values), strict=True))
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, modified_ns: int, size_bytes: int) -> dict[JobKey, tuple[Any, ...]]:
+    """The hash of the features and the measures, by job; read again when the file changes."""
     table = pd.read_csv(path)
     if list(table.columns) != list(COLUMNS):
         raise CheckpointError(str(path), got=f"columns {', '.join(table.columns)}", expected=", ".join(COLUMNS))
-    rows = table[(table["system"] == job.system) & (table["fold"] == job.fold) & (table["seed"] == job.seed)]
-    if rows.empty:
-        return unknown
-    if rows["features_sha256"].tolist() != [results.features_sha256(job)]:
-        remedy = "collect the run again"
-        raise CheckpointError.of([Fault(f"{path}: {job}", "other features", "those of its result.json", remedy)])
-    return {name: float(rows[name].iloc[0]) for name in MEASURES}
+    rows = table.itertuples(index=False, name=None)
+    return {JobKey(str(system), int(fold), int(seed)): tuple(rest) for system, fold, seed, *rest in rows}

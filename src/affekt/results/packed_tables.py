@@ -1,9 +1,9 @@
-"""Tables of all jobs of a published run in one Parquet file per kind, from which each job's CSV is restored exactly.
+"""Files of all jobs of a published run in one Parquet file per kind, from which each is restored exactly.
 
-A run of a thousand jobs has thousands of small CSV files. Packed, repeated texts are stored once and numbers in binary:
-`predictions.parquet` and `history.parquet` hold the rows of all jobs, with their system, fold and seed, in a third of
-the space. A table is packed only if the CSV written from it equals the original byte for byte, so the hashes in
-`result.json` still apply.
+A run of a thousand jobs has thousands of small files. Packed, repeated texts are stored once and numbers in binary:
+`predictions.parquet` and `history.parquet` hold the rows of all jobs, with their system, fold and seed, in a fifth of
+the space; `result.parquet` holds the text of every `result.json`. A table is packed only if the CSV written from it
+equals the original byte for byte, so the hashes in `result.json` still apply.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from affekt.runtime.atomic_files import atomic_write
 
 KEY = ("system", "fold", "seed")
 """Columns that identify the job of a row."""
+TEXT = "text"
+"""Column of a packed file that holds whole files as texts."""
 SUFFIX = ".parquet"
 
 JobId = tuple[str, int, int]
@@ -36,19 +38,17 @@ def packed_path(run: Path, name: str) -> Path:
     return run / Path(name).with_suffix(SUFFIX)
 
 
-def pack(run: Path, name: str, jobs: Sequence[JobId], files: Mapping[JobId, Path]) -> list[Path]:
+def pack(run: Path, name: str, contents: Mapping[JobId, bytes]) -> list[JobId]:
     """Write the packed file of a run, from the CSV files of its jobs.
 
     Args:
         run: folder of the packed file.
         name: name of the CSV files, such as `predictions.csv`.
-        jobs: system, fold and seed of the jobs, in the order of the packed file.
-        files: the CSV file of each job.
+        contents: the CSV file of each job, in the order of the packed file.
 
     Returns:
-        The CSV files that are packed. Others have the wrong form and remain necessary.
+        The jobs that are packed. The files of others have the wrong form and remain necessary.
     """
-    contents = {job: files[job].read_bytes() for job in jobs}
     tables = {job: table for job, content in contents.items() if (table := _parsed(content)) is not None}
     layouts = Counter(tuple(table.columns) for table in tables.values())
     if not layouts:
@@ -58,17 +58,22 @@ def pack(run: Path, name: str, jobs: Sequence[JobId], files: Mapping[JobId, Path
     joined: pd.DataFrame = pd.concat([_with_key(table, job) for job, table in chosen.items()])
     for column in columns:
         joined[column] = _typed(joined[column])
-    with atomic_write(packed_path(run, name)) as file:
-        joined.to_parquet(file, index=False, compression="zstd")
-    return [files[job] for job in chosen if unpack(run, name, job) == contents[job]]
+    _write(joined, packed_path(run, name))
+    return [job for job in chosen if unpack(run, name, job) == contents[job]]
+
+
+def pack_texts(run: Path, name: str, contents: Mapping[JobId, bytes]) -> None:
+    """Write the packed file of a run, from files of its jobs that are texts of any form."""
+    rows = [(*job, content.decode()) for job, content in contents.items()]
+    _write(pd.DataFrame(rows, columns=[*KEY, TEXT]), packed_path(run, name))
 
 
 def unpack(run: Path, name: str, job: JobId) -> bytes | None:
-    """The CSV file of a job, restored from the packed file of its run.
+    """The file of a job, restored from the packed file of its run.
 
     Args:
         run: the run directory.
-        name: name of the CSV file.
+        name: name of the file.
         job: system, fold and seed.
 
     Returns:
@@ -77,26 +82,66 @@ def unpack(run: Path, name: str, job: JobId) -> bytes | None:
     Raises:
         CheckpointError: a packed file that cannot be read.
     """
+    return _files(run, name).get(job)
+
+
+def packed_jobs(run: Path, name: str) -> list[JobId]:
+    """The jobs in the packed file of a run; none if there is no such file.
+
+    Raises:
+        CheckpointError: a packed file that cannot be read.
+    """
+    return list(_files(run, name))
+
+
+def _files(run: Path, name: str) -> Mapping[JobId, bytes]:
     path = packed_path(run, name)
     try:
         stamp = path.stat()
     except OSError:
-        return None
-    tables = _read(path, stamp.st_mtime_ns, stamp.st_size)
-    return _rendered(tables[job]) if job in tables else None
+        return {}
+    return _read(path, stamp.st_mtime_ns, stamp.st_size)
 
 
-@lru_cache(maxsize=8)
-def _read(path: Path, modified_ns: int, size_bytes: int) -> dict[JobId, pd.DataFrame]:
-    """The tables of a packed file by job; read again when the file changes."""
+@lru_cache(maxsize=6)
+def _read(path: Path, modified_ns: int, size_bytes: int) -> dict[JobId, bytes]:
+    """The files in a packed file by job; read again when it changes."""
     try:
         table = pd.read_parquet(path)
         keys = [(str(system), int(fold), int(seed)) for system, fold, seed in table[list(KEY)].itertuples(index=False)]
-        rows = table.drop(columns=list(KEY)).groupby(pd.Series(keys, index=table.index), sort=False)
-        return {(name[0], name[1], name[2]): part for name, part in rows}
     except (OSError, ValueError, KeyError) as error:
         got, expected = str(error).partition("\n")[0], f"a Parquet file with {', '.join(KEY)}"
         raise CheckpointError(str(path), got=got, expected=expected, remedy="restore it, or collect the run") from error
+    rows = table.drop(columns=list(KEY))
+    if list(rows.columns) == [TEXT]:
+        return {job: text.encode() for job, text in zip(keys, rows[TEXT], strict=True)}
+    return _rendered_by_job(rows, keys)
+
+
+def _rendered_by_job(rows: pd.DataFrame, keys: Sequence[JobId]) -> dict[JobId, bytes]:
+    """The CSV file of each job. All are rendered at once and cut apart, unless a text has a line break."""
+    places: dict[JobId, list[int]] = {}
+    for place, job in enumerate(keys):
+        places.setdefault(job, []).append(place)
+    header, *lines = _rendered(rows).splitlines(keepends=True)
+    if len(lines) != len(rows):
+        return {job: _rendered(rows.iloc[own]) for job, own in places.items()}
+    return {job: b"".join([header, *(lines[place] for place in own)]) for job, own in places.items()}
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    """Write a Parquet file; numbers that hardly repeat are split by bytes, all else has a dictionary."""
+    floats = [name for name, kind in table.dtypes.items() if kind.kind == "f"]
+    split = [name for name in floats if table[name].nunique() > len(table) / 2]
+    with atomic_write(path) as file:
+        table.to_parquet(
+            file,
+            index=False,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[name for name in table.columns if name not in split],
+            column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
+        )
 
 
 def _with_key(table: pd.DataFrame, job: JobId) -> pd.DataFrame:

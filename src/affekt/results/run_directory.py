@@ -11,7 +11,7 @@
     summary.json           all figures; holds no times, so that it comes back bit for bit
     costs.json             measured times by device (`affekt experiment --plan`)
     geometry.csv           of a published copy: measures of the deep features that the copy leaves out
-    predictions.parquet    of a published copy: the files predictions.csv of all jobs; likewise history.parquet
+    predictions.parquet    of a published copy: predictions.csv of all jobs; likewise history.parquet, result.parquet
     SYSTEM/fold-K/seed-S/  one job
         .lock              held while the job runs
         state.pt           an unfinished training
@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ from filelock import FileLock
 
 from affekt.config import is_run_config, read_toml, sealed
 from affekt.errors import NO_FOLDER, CheckpointError, ConfigError, Fault
-from affekt.results.packed_tables import JobId, pack, unpack
+from affekt.results.packed_tables import JobId, packed_jobs, unpack
 from affekt.runtime.atomic_files import write_bytes
 
 CONFIG, FOLDS, ENVIRONMENT = "config.toml", "folds.json", "environment.json"
@@ -50,6 +49,8 @@ WEIGHTS, HISTORY, PREDICTIONS = "model.safetensors", "history.csv", "predictions
 EMBEDDINGS, RESULT, STATE, LOCK = "embeddings.npy", "result.json", "state.pt", ".lock"
 
 NEEDED = (HISTORY, PREDICTIONS)
+PACKED = (*NEEDED, RESULT)
+"""Files that a published copy holds packed."""
 OPTIONAL = (WEIGHTS, EMBEDDINGS)
 """Large files that a published copy may leave out; where they are present, they are checked."""
 TRAINED = (WEIGHTS, HISTORY, PREDICTIONS, EMBEDDINGS)
@@ -64,9 +65,6 @@ DIGEST = "digest"
 FUSIONS = "fusions"
 """Table of `config.toml`: the members of each fused system."""
 COST_KEYS = ("training", "scoring", "front_end", "recognition", "job_hours", "longest_job_hours")
-UNPUBLISHED = ("*.safetensors", "*.npy", STATE, ".*", "corpus", "cache", "figures", "report.*")
-"""Patterns of what a published copy leaves behind: large files, and what is computed again."""
-
 Costs = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Device -> system -> :data:`COST_KEYS` and more, in seconds, hours and counts."""
 
@@ -94,8 +92,8 @@ class JobDirectory:
 
     @property
     def has_result(self) -> bool:
-        """Whether `result.json` exists, whole or not."""
-        return (self.path / RESULT).exists()
+        """Whether `result.json` exists, whole or not, as a file or packed."""
+        return self.read(RESULT) is not None
 
     @property
     def finished(self) -> bool:
@@ -121,9 +119,9 @@ class JobDirectory:
         path = self.path / name
         if path.exists():
             return path.read_bytes()
-        if name not in NEEDED:
+        if name not in PACKED:
             return None
-        key = _key(self.path)
+        key = job_id(self.path)
         return None if key is None else unpack(self.path.parents[2], name, key)
 
     def remove_leftovers(self) -> None:
@@ -156,7 +154,10 @@ class JobDirectory:
         """
         path = self.path / RESULT
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            content = self.read(RESULT)
+            if content is None:
+                raise FileNotFoundError(f"no such file: {path}")
+            data = json.loads(content.decode())
         except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, lists in lists in lists
             raise CheckpointError.of([job_fault(path, str(error), "a JSON object")]) from error
         if not isinstance(data, dict):
@@ -205,7 +206,7 @@ class RunDirectory:
     @property
     def has_results(self) -> bool:
         """Whether any job has a `result.json`."""
-        return next(self.path.glob(f"*/fold-*/seed-*/{RESULT}"), None) is not None
+        return any(self.path.glob(f"*/fold-*/seed-*/{RESULT}")) or bool(packed_jobs(self.path, RESULT))
 
     @property
     def has_costs(self) -> bool:
@@ -346,22 +347,6 @@ class RunDirectory:
         """Write `summary.json`: see :func:`write_summary`."""
         write_summary(summary, self.path / SUMMARY)
 
-    def copy_published(self, target: Path) -> None:
-        """Copy the small files of the run, in place of whatever `target` holds, with the tables of all jobs packed."""
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(self.path, target, ignore=shutil.ignore_patterns(*UNPUBLISHED))
-        copy = RunDirectory(target)
-        copy.pack_tables()
-
-    def pack_tables(self) -> None:
-        """Replace the predictions and histories of all finished jobs by one Parquet file each."""
-        folders = [path.parent for path in self.path.glob(f"*/{FOLD}*/{SEED}*/{RESULT}")]
-        keys = {key: folder for folder in folders if (key := _key(folder)) is not None}
-        for name in NEEDED:
-            files = {key: folder / name for key, folder in keys.items() if (folder / name).exists()}
-            for file in pack(self.path, name, sorted(files), files):
-                file.unlink()
-
 
 def write_summary(summary: Mapping[str, Any], path: str | Path) -> None:
     """Write a summary as canonical JSON, atomically: equal summaries are equal files."""
@@ -410,7 +395,7 @@ def seed_numbers(value: int | list[int]) -> tuple[int, ...]:
     return tuple(range(value)) if isinstance(value, int) else tuple(value)
 
 
-def _key(folder: Path) -> JobId | None:
+def job_id(folder: Path) -> JobId | None:
     """System, fold and seed of a job's folder; None for a folder of another name."""
     if len(folder.parts) < 3:
         return None

@@ -304,9 +304,16 @@ def _prediction_faults(path: Path, table: pd.DataFrame, test: Sequence[str], cla
     for name in ("label", "predicted"):
         if unknown := sorted(set(table[name]) - set(classes)):
             yield job_fault(path, f"{name} {unknown[0]!r}", f"one of {', '.join(classes)}")
-    columns = table[_probability_columns(classes)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    columns = _numbers(table[_probability_columns(classes)])
     if not ((columns >= 0) & (columns <= 1)).all() or (np.abs(columns.sum(1) - 1) > 1e-3).any():
         yield job_fault(path, "probabilities that are none", "rows in [0, 1] that sum to 1")
+
+
+def _numbers(table: pd.DataFrame) -> Float[NDArray[np.float64], "rows columns"]:
+    """The values of a table, NaN for those that are no numbers."""
+    if not all(kind.kind in "fi" for kind in table.dtypes):
+        table = table.apply(pd.to_numeric, errors="coerce")
+    return table.to_numpy(np.float64)
 
 
 def _result_faults(

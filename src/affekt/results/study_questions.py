@@ -1,8 +1,5 @@
-"""Questions that the paper leaves open, answered from the runs of a study as rows of numbers.
-
-(a) Do the paper's three proposals gain what it claims? (b) Does alpha matter under Adam? (c) Where does the spread come
-from? (d) How optimistic is a random split? (e) Are the features more compact, and does that predict recognition?
-(f) Which systems are best for their size and time?
+"""Questions on one run, or on a pair of runs, answered as rows of numbers; :mod:`affekt.results.study_analysis` joins
+corpora.
 
 Every answer has an interval. Intervals of differences between systems are over folds (Nadeau & Bengio 2003): they are
 about methods. Intervals of the level of a system, and of the difference of two protocols, resample speakers.
@@ -21,14 +18,14 @@ from numpy.typing import NDArray
 
 from affekt.measures import metrics, statistics
 from affekt.results.run_results import codes
-from affekt.results.study import Run
+from affekt.results.study import ALIASES, Run
 from affekt.results.summary import GEOMETRY, LEAST_FOLDS, TESTED, shares
 from affekt.training.systems import GROUPS
 
-PROPOSALS = {
-    "AM-softmax": ("am-softmax", "am-softmax-s10-m0.4"),
-    "focal": ("focal", "focal-g2-a2"),
-    "combined": ("combined",),
+PROPOSALS: dict[str, tuple[str, ...]] = {
+    "AM-softmax": ALIASES[0],
+    "focal loss": ALIASES[1],
+    "combined pooling": ("combined",),
 }
 """The paper's three proposals with its best settings: names of systems, of which the first that was run counts."""
 
@@ -36,6 +33,10 @@ CLAIM = 0.04
 """Section 4.3: at least 4 points of UA above the baseline."""
 
 GAMMAS, ALPHAS = (2, 5), (1, 2, 4)
+HARD_CLASS = "happy"
+"""The class that the paper looks at closely (section 4.3, Figure 2)."""
+
+PARTS = ("train", "validation", "test")
 NEAR_EPOCHS = 3
 """Epochs around the best one within which early stopping could as well have stopped."""
 
@@ -60,7 +61,7 @@ def gain(first: Run, system: str, second: Run, other: str, measure: str = "ua") 
         measure: a column of :attr:`affekt.results.study.Run.measures`.
 
     Returns:
-        `difference`, `low`, `high`, `p`, `folds`; None for fewer than three shared folds.
+        `difference`, `low`, `high`, `p`, `error`, `folds`; None for fewer than three shared folds.
     """
     one, two = first.table(system, measure), second.table(other, measure)
     shared = one.index.intersection(two.index)
@@ -72,9 +73,13 @@ def gain(first: Run, system: str, second: Run, other: str, measure: str = "ua") 
         return None
     sizes = [fold for fold in first.results.folds if fold.index in difference.index]
     test, train = (float(np.mean([getattr(fold, part) for fold in sizes])) for part in ("test", "train"))
-    interval = statistics.corrected_resampled_interval(difference.to_numpy(), test, train)
-    p_value = statistics.corrected_resampled_t_test(difference.to_numpy(), test, train).p_value
-    return {"system": system, "other": other, **_ends(interval, "difference"), "p": p_value, "folds": len(difference)}
+    values = difference.to_numpy()
+    interval = statistics.corrected_resampled_interval(values, test, train)
+    tested = {
+        "p": statistics.corrected_resampled_t_test(values, test, train).p_value,
+        "error": statistics.corrected_resampled_error(values, test, train),
+    }
+    return {"system": system, "other": other, **ends(interval, "difference"), **tested, "folds": len(difference)}
 
 
 def _same_test(first: Run, second: Run, fold: int) -> bool:
@@ -85,29 +90,48 @@ def _same_test(first: Run, second: Run, fold: int) -> bool:
     return tested[0] == tested[1]
 
 
-def _ends(interval: statistics.Interval, name: str = "value") -> Row:
+def ends(interval: statistics.Interval, name: str = "value") -> Row:
+    """An estimate and its interval as entries of a row."""
     return {name: interval.value, "low": interval.low, "high": interval.high}
 
 
+def proposal(run: Run, name: str) -> str:
+    """The run's system for one of :data:`PROPOSALS`; empty if it was not run."""
+    return run.first(run.own_names(PROPOSALS[name]))
+
+
 def claims(run: Run) -> list[Row]:
-    """(a) Gain of each proposal over the baseline; verdict: 4 points are reached, refuted, or open."""
+    """Gain of each proposal over the baseline, Holm-corrected over the proposals."""
     rows = []
-    for proposal, names in PROPOSALS.items():
-        found = gain(run, run.first(names), run, "baseline") if run.first(names) and "baseline" in run.systems else None
-        if found:
-            verdict = "reached" if found["low"] >= CLAIM else "refuted" if found["high"] < CLAIM else "open"
-            rows.append({"proposal": proposal, **found, "verdict": verdict})
+    for name in PROPOSALS:
+        system = proposal(run, name)
+        if found := gain(run, system, run, run.baseline) if system and run.baseline else None:
+            rows.append({"proposal": name, **found})
     return _corrected(rows)
 
 
-def alphas(run: Run) -> list[Row]:
-    """(b) Differences of all pairs of focal systems that differ in alpha alone."""
-    rows = []
+def alpha_pairs(run: Run) -> list[tuple[int, int, int, str, str]]:
+    """Pairs of focal systems that differ in alpha alone: gamma, the larger and the smaller alpha, their names."""
+    pairs = []
     for gamma in GAMMAS:
         for less, more in combinations(ALPHAS, 2):
-            pair = f"focal-g{gamma}-a{more}", f"focal-g{gamma}-a{less}"
-            if found := gain(run, pair[0], run, pair[1]) if set(pair) <= set(run.systems) else None:
-                rows.append({"gamma": gamma, **found})
+            system, other = (_focal(run, gamma, alpha) for alpha in (more, less))
+            if system and other:
+                pairs.append((gamma, more, less, system, other))
+    return pairs
+
+
+def _focal(run: Run, gamma: int, alpha: int) -> str:
+    names = [f"focal-g{gamma}-a{alpha}"]
+    return run.first(run.own_names([*names, "focal"] if names[0] in PROPOSALS["focal loss"] else names))
+
+
+def alphas(run: Run) -> list[Row]:
+    """Differences of all pairs of focal systems that differ in alpha alone, Holm-corrected."""
+    rows = []
+    for gamma, more, less, system, other in alpha_pairs(run):
+        if found := gain(run, system, run, other):
+            rows.append({"gamma": gamma, "more": more, "less": less, **found})
     return _corrected(rows)
 
 
@@ -117,15 +141,19 @@ def _corrected(rows: list[Row], test: str = "p") -> list[Row]:
     return [row | {f"{test}_holm": p} for row, p in zip(rows, adjusted, strict=True)]
 
 
-def spreads(run: Run) -> list[Row]:
-    """(c) Standard deviations of UA by their source, for each system.
+def spreads(run: Run, systems: Sequence[str] | None = None) -> list[Row]:
+    """Standard deviations of UA by their source, for each system.
 
     Folds and seeds are variance components of the UA on test parts. `sampling` is the deviation from drawing the test
     utterances of a fold anew, a part of `folds`. The effect of early stopping is measured on validation parts, since
-    test parts are scored once: see :func:`stopping`.
+    test parts are scored once: see :func:`stopping`. `epochs` is the number of epochs that were trained.
+
+    Args:
+        run: a run.
+        systems: names of systems; by default all.
     """
     rows = []
-    for system in run.systems:
+    for system in run.systems if systems is None else systems:
         values = run.table(system)
         groups = [group.tolist() for _, group in values.groupby("fold")]
         parts = statistics.variance_components(groups)
@@ -136,26 +164,25 @@ def spreads(run: Run) -> list[Row]:
                 "folds": _deviation(parts.between),
                 "seeds": _deviation(parts.within),
                 "sampling": sampling_deviation(run, system),
-                **_mean_stopping(run, system),
+                "epochs": epochs(run, system),
+                **mean_stopping(run, system),
             }
         )
     return rows
 
 
 def _deviation(variance: statistics.Interval | None) -> Row | None:
-    return None if variance is None else _ends(statistics.Interval(*np.sqrt(variance).tolist()))
+    return None if variance is None else ends(statistics.Interval(*np.sqrt(variance).tolist()))
 
 
 def sampling_deviation(run: Run, system: str) -> float:
     """Square root of the mean over jobs of sum_c r_c (1 - r_c) / n_c / classes^2, the variance of a mean of recalls."""
-    variances = []
-    for job in run.results.finished(system):
-        table = run.results.of(*job)
-        confusion = metrics.confusion_matrix(codes(table, "label"), codes(table, "predicted"), len(run.results.classes))
-        said = confusion.sum(1)
-        recall = metrics.recall(confusion)[said > 0]
-        variances.append(float((recall * (1 - recall) / said[said > 0]).sum() / len(recall) ** 2))
-    return float(np.sqrt(np.mean(variances)))
+    confusions = run.confusions(system).astype(np.float64)
+    said = confusions.sum(2)
+    recall = metrics.recall(confusions)
+    known = said > 0
+    parts = np.where(known, recall * (1 - recall) / np.maximum(said, 1), 0.0)
+    return float(np.sqrt(np.mean(parts.sum(1) / known.sum(1) ** 2)))
 
 
 def stopping(history: pd.DataFrame, best_epoch: int) -> tuple[float, float] | None:
@@ -184,31 +211,43 @@ def stopping(history: pd.DataFrame, best_epoch: int) -> tuple[float, float] | No
     return float(np.sqrt(np.square(residuals).sum() / (len(near) - 2))), kept - last
 
 
-def _mean_stopping(run: Run, system: str) -> Row:
-    """Means of both over the jobs of a system, with Student's interval."""
-    kept = run.results.jobs.set_index(["system", "fold", "seed"])["best_epoch"]
-    found = [stopping(run.results.history(*job), int(kept[job])) for job in run.results.finished(system)]
+def epochs(run: Run, system: str) -> Row | None:
+    """Mean number of epochs that the trainings of a system took, with Student's interval; None for a single one."""
+    jobs = run.results.jobs
+    mean = statistics.mean_interval(jobs.loc[jobs["system"] == system, "epochs"])
+    return None if mean is None else ends(mean)
+
+
+def mean_stopping(run: Run, system: str) -> Row:
+    """Means of :func:`stopping` over the trainings of a system with Student's intervals, as `stopping` and `lost`."""
+    kept = run.results.jobs.set_index(["system", "fold", "seed"])["best_epoch"].to_dict()
+    found = [stopping(run.results.history(*job), int(kept[tuple(job)])) for job in run.results.finished(system)]
     known = [values for values in found if values is not None]
     intervals = [statistics.mean_interval(column) for column in zip(*known, strict=True)] or [None, None]
     return {
-        name: None if interval is None else _ends(interval)
+        name: None if interval is None else ends(interval)
         for name, interval in zip(("stopping", "lost"), intervals, strict=True)
     }
 
 
-def flattery(random: Run, speaker: Run) -> list[Row]:
-    """(d) UA under the random split minus UA with held-out speakers, with an interval by resampling speakers."""
+def flattery(random: Run, speaker: Run, systems: Sequence[str] | None = None) -> list[Row]:
+    """UA under the random split minus UA with held-out speakers, with an interval by resampling speakers.
+
+    Args:
+        random, speaker: runs of one corpus.
+        systems: names of systems; by default all. Those that one run lacks are left out.
+    """
     rows = []
-    for system in random.systems:
-        if system not in speaker.systems:
+    for system in random.systems if systems is None else systems:
+        if not {system} <= {*random.systems} & {*speaker.systems}:
             continue
         tables = [run.results.predictions for run in (random, speaker)]
         tables = [table[table["system"] == system] for table in tables]
         counts = _counts_by_speaker(tables, len(random.results.classes))
         values = _ua_and_difference(counts.sum(0)[None])[0]
         bounds = statistics.cluster_bootstrap(counts, _ua_and_difference, seed=0)
-        ends = statistics.Interval(float(values[2]), float(bounds[0, 2]), float(bounds[1, 2]))
-        rows.append({"system": system, "random": float(values[0]), "speaker": float(values[1])} | _ends(ends, "gap"))
+        gap = statistics.Interval(float(values[2]), float(bounds[0, 2]), float(bounds[1, 2]))
+        rows.append({"system": system, "random": float(values[0]), "speaker": float(values[1])} | ends(gap, "gap"))
     return rows
 
 
@@ -232,33 +271,44 @@ def _ua_and_difference(totals: Num[Floats, "replicates 2 classes classes"]) -> F
     return np.column_stack([ua, ua[:, 0] - ua[:, 1]])
 
 
-def compactness(run: Run) -> dict[str, Any]:
-    """(e) Change of feature geometry by each proposal, and rank correlation of geometry with UA over jobs.
-
-    Values are centered within each fold before ranking: an easy fold has well separated features and a high UA with any
-    system.
-    """
-    changes = [
-        {"proposal": proposal, "measure": measure, **found}
+def compactness(run: Run) -> list[Row]:
+    """Change of the geometry of the deep features by each proposal, with the interval over folds."""
+    return [
+        {"proposal": name, "measure": measure, **found}
         for measure in GEOMETRY
-        for proposal, names in PROPOSALS.items()
-        if run.first(names) and "baseline" in run.systems
-        if (found := gain(run, run.first(names), run, "baseline", measure))
+        for name in PROPOSALS
+        if (system := proposal(run, name)) and run.baseline
+        if (found := gain(run, system, run, run.baseline, measure))
     ]
-    association = {}
-    for measure in GEOMETRY:
-        table = run.measures[["fold", "ua", measure]].dropna()
-        centered = table[["ua", measure]] - table.groupby("fold")[["ua", measure]].transform("mean")
-        several = table["fold"].map(table.groupby("fold").size()) > 1
-        ua, values = (centered.loc[several, name].tolist() for name in ("ua", measure))
-        centers = table.loc[several, "fold"].nunique()
-        interval = statistics.rank_correlation_interval(ua, values, means_removed=centers)
-        association[measure] = None if interval is None else _ends(interval) | {"jobs": int(several.sum())}
-    return {"changes": changes, "association": association}
+
+
+def association(run: Run, measure: str = "fisher_ratio", within: Sequence[str] = ("fold",)) -> Row | None:
+    """Spearman's rank correlation of a measure of geometry with UA over the trainings of a run.
+
+    Values are centered within each group before ranking: an easy fold has well separated features and a high UA with
+    any system. Each centering takes a degree of freedom.
+
+    Args:
+        run: a run.
+        measure: one of :data:`affekt.results.summary.GEOMETRY`.
+        within: columns of the groups: `fold`, and `system` to compare trainings of one system only.
+
+    Returns:
+        `value`, `low`, `high`, `jobs` and `pairs`, the jobs less the centers; None for too few jobs.
+    """
+    keys = list(within)
+    table = run.measures[[*dict.fromkeys(["fold", "system", *keys]), "ua", measure]].dropna()
+    centered = table[["ua", measure]] - table.groupby(keys)[["ua", measure]].transform("mean")
+    several = table.groupby(keys)["ua"].transform("size") > 1
+    ua, values = (centered.loc[several, name].tolist() for name in ("ua", measure))
+    centers = len(table.loc[several, keys].drop_duplicates())
+    interval = statistics.rank_correlation_interval(ua, values, means_removed=centers)
+    jobs = int(several.sum())
+    return None if interval is None else ends(interval) | {"jobs": jobs, "pairs": jobs - centers}
 
 
 def trade_offs(run: Run) -> list[Row]:
-    """(f) UA, parameters and milliseconds of each system, and whether it lies on the Pareto front."""
+    """UA, parameters and milliseconds of each system, and whether it lies on the Pareto front."""
     device = next(iter(run.costs), "")
     rows = []
     for name, system in run.summary["systems"].items():

@@ -38,6 +38,9 @@ TESTED = ("wa", "ua")
 LEAST_FOLDS = 3
 """A t-test on fewer folds has one degree of freedom or none: its interval spans the whole scale."""
 
+BASELINES = ("baseline", "encoder")
+"""Softmax and attention on the paper's network, and on the encoder."""
+
 LEAST_UTTERANCES = 20
 """Fewest test utterances of a class for a relative change of its recall: below, one utterance is 5 % or more."""
 
@@ -50,16 +53,23 @@ Floats = NDArray[np.float64]
 
 
 def summarize(
-    results: Results, baseline: str | None = None, *, seed: int = 0, replicates: int = 2_000, level: float = 0.95
+    results: Results,
+    baseline: str | None = None,
+    *,
+    seed: int = 0,
+    replicates: int = 2_000,
+    level: float = 0.95,
+    measures: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Compute all figures of a run.
 
     Args:
         results: a run, complete or not.
-        baseline: the reference of all comparisons; by default the system of that name, else the first.
+        baseline: the reference of all comparisons; by default the first of :data:`BASELINES`, else the first system.
         seed: seed of the bootstrap and the permutations.
         replicates: number of bootstrap draws.
         level: confidence level of the intervals.
+        measures: of this run, as :func:`measure_jobs` returns them; None: computed.
 
     Returns:
         Nested dictionaries of plain values, as in `summary.json`.
@@ -69,7 +79,7 @@ def summarize(
     """
     systems = [name for name in results.systems if results.finished(name)]
     baseline = _baseline(results, systems, baseline)
-    measures = measure_jobs(results)
+    measures = measure_jobs(results) if measures is None else measures
     pool = _pool(results, systems, baseline, seed, replicates, level)
     figures = {
         name: _system(results, measures, name) | {"pooled": _intervals(pool.own[index], pool.own_bounds[:, index])}
@@ -91,7 +101,7 @@ def summarize(
 
 def _baseline(results: Results, systems: Sequence[str], wanted: str | None) -> str:
     if wanted is None:
-        return "baseline" if "baseline" in systems else systems[0]
+        return next((name for name in BASELINES if name in systems), systems[0])
     if wanted not in systems:
         raise ConfigError("baseline", got=repr(wanted), expected=f"a system with a finished job: {', '.join(systems)}")
     return wanted
