@@ -102,7 +102,13 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module 'affekt' has no attribute {name!r}")
-    return getattr(import_module(f"affekt.{_MODULES[name]}"), name)
+    try:
+        return getattr(import_module(f"affekt.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if name in _CORE:
+            raise
+        message = f"{error.name} is not installed; affekt.{name} needs it: pip install 'affekt[train]'"
+        raise ModuleNotFoundError(message, name=error.name) from error
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 
 from affekt import cli
 from affekt.cli import completion
+from affekt.cli.framework.arguments import arguments_of
 
 CORE = {"numpy", "onnxruntime", "soundfile", "soxr"}
 OPTIONAL = sorted({module for modules in cli.EXTRAS.values() for module in modules})
@@ -52,7 +53,14 @@ def test_help_needs_no_extra_and_names_it(verb: str) -> None:
         (["evaluate", "bundled", "m.csv"], "train"),
         (["experiment", "m.csv", "-o", "x"], "train"),
         (["report", "x"], "train"),
+        (["fuse", "x", "--systems", "a,b"], "train"),
+        (["demo"], "train"),
+        (["reproduce", "."], "train"),
+        (["export", "x.safetensors", "-o", "x.onnx"], "train"),
+        (["info", "x.safetensors"], "train"),
         (["serve"], "serve"),
+        (["serve", "--engine", "ray"], "serve"),
+        (["stream"], "mic"),
     ],
 )
 def test_a_verb_names_all_extras_that_it_needs(words: list[str], extras: str) -> None:
@@ -63,7 +71,27 @@ def test_a_verb_names_all_extras_that_it_needs(words: list[str], extras: str) ->
     )
 
 
-def test_pictures_need_the_extra_for_plots_alone() -> None:
+def test_python_names_the_extra_too() -> None:
+    done = in_the_core("corpora")
+    program = done.args[2].replace("from affekt.cli import main; sys.exit(main())", "from affekt import make_folds")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    expected = "ModuleNotFoundError: pandas is not installed; affekt.make_folds needs it: pip install 'affekt[train]'"
+    assert done.stderr.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize("verb", list(cli.VERBS))
+def test_every_option_has_a_help_text_of_its_own(verb: str) -> None:
+    texts = [argument.help for argument in arguments_of(cli.function_of(verb))]
+    assert sorted(texts) == sorted({*texts})
+
+
+def test_pictures_need_the_extra_for_plots_alone(tmp_path: Path) -> None:
+    recording = Path(__file__).parents[2] / "examples" / "a.wav"  # synthetic speech
+    done = in_the_core("predict", str(recording), "--timeline", "-o", str(tmp_path / "a.png"))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "affekt: error: matplotlib is not installed; pip install 'affekt[plot]'\n",
+    )
     assert next(extra for extra, modules in cli.EXTRAS.items() if "matplotlib" in modules) == "plot"
 
 

@@ -24,12 +24,14 @@ class AugmentConfig:
         noise_probability: share of utterances to which stationary colored noise is added.
         noise_snr_db: range of its signal-to-noise ratio, lowest and highest.
         band_probability: share of utterances that are limited to a pass band, as by a telephone or codec.
-        band_lowest, band_highest: largest lower edge and smallest upper edge of the pass band, as shares of the mel
-            axis. Of 0 to 8 kHz, 0.14 is 300 Hz and 0.7 is 3.4 kHz.
+        band_lowest: largest lower edge of the pass band, as a share of the mel axis; of 0 to 8 kHz, 0.14 is 300 Hz.
+        band_highest: smallest upper edge of the pass band, as a share of the mel axis; of 0 to 8 kHz, 0.7 is 3.4 kHz.
         warp: factor of the vocal tract length, uniform within 1 +- this (Jaitly & Hinton 2013, on the mel axis).
         tempo: factor of the speaking rate, uniform within 1 +- this.
-        time_masks, time_mask_frames: number of masks in time and their largest length (SpecAugment, Park et al. 2019).
-        mel_masks, mel_mask_bands: number of masks in frequency and their largest width.
+        time_masks: number of masks in time (SpecAugment, Park et al. 2019).
+        time_mask_frames: largest length of a mask in time.
+        mel_masks: number of masks in frequency.
+        mel_mask_bands: largest width of a mask in frequency, in mel bands.
         mixup: after all this, mix pairs of utterances with shares from Beta(mixup, mixup) (Zhang et al. 2018).
 
     Raises:
@@ -85,7 +87,8 @@ class TrainConfig:
 
     Attributes:
         batch_size: utterances per step (not stated in the paper).
-        learning_rate, beta1: of Adam; the paper's "momentum of 0.9" is beta1.
+        learning_rate: step size of Adam.
+        beta1: decay of Adam's mean gradient, which the paper calls a momentum of 0.9.
         weight_decay: decoupled weight decay (AdamW); 0 is Adam.
         max_epochs: largest number of epochs.
         steps_per_epoch: steps after which an epoch ends and the validation part is scored, whatever the size of the
