@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import re
 import struct
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from affekt.data.training_audio import describe
 from affekt.recognition.formats import FORMATS
 from affekt.recognition.recognizer import Recognizer
 from affekt.recognition.timeline import TimelineConfig
+from affekt.serving.app import create_app
+from affekt.serving.settings import ServerSettings
 from affekt.serving.uploads import Upload
 
 Record = Callable[..., bytes]
@@ -224,8 +229,29 @@ def test_an_internal_error_is_answered_and_logged(
 
 def test_model_returns_card_and_limits(serve: Serve, recognizer: Recognizer) -> None:
     answer = serve(body_bytes=12_345).get("/v1/model").json()
-    assert answer["card"] == json.loads(json.dumps(recognizer.card.to_dict()))
+    card = json.loads(json.dumps(recognizer.card.to_dict()))
+    assert {key: answer["card"][key] for key in card if key not in ("provenance", "normalizer")} == {
+        key: value for key, value in card.items() if key not in ("provenance", "normalizer")
+    }
     assert answer["limits"]["body_bytes"] == 12_345
+
+
+def test_the_model_states_its_training_audio_readably(serve: Serve, recognizer: Recognizer) -> None:
+    """Counts of recordings and of numbers, not thousands of hashes and weights."""
+    table = describe(["emodb"] * 2 + [""], ["00" * 32, "11" * 32, "ff" * 32])
+    card = replace(
+        recognizer.card, provenance={"started_from": {"training_audio": table}}, normalizer={"mean": [0.5] * 80}
+    )
+    changed = copy.copy(recognizer)
+    changed.card = card
+    with TestClient(create_app(changed, ServerSettings()), "http://127.0.0.1") as client:
+        told = client.get("/v1/model").json()["card"]
+    heard = told["provenance"]["started_from"]["training_audio"]
+    assert {name: (row["utterances"], row["recordings"]) for name, row in heard.items()} == {
+        "emodb": (2, "2 hashes"),
+        "own": (1, "1 hash"),
+    }
+    assert told["normalizer"] == {"mean": "80 numbers"}
 
 
 def test_metrics_count_requests_and_audio(client: TestClient, recording: Record) -> None:

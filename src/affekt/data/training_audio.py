@@ -77,16 +77,18 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
 
 
 def readable(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """A provenance to print: with the number of packed hashes in place of the hashes.
+    """A provenance to print: with the number of packed hashes in place of the hashes, also of the model it started from.
 
     >>> readable({KEY: describe(["emodb"], ["ff" * 32])})[KEY]["emodb"]["recordings"]
-    '1 hashes'
+    '1 hash'
     """
+    if isinstance(earlier := provenance.get("started_from"), Mapping):
+        provenance = {**provenance, "started_from": readable(earlier)}
     table = provenance.get(KEY)
     if not isinstance(table, Mapping):
         return dict(provenance)
     counted = {
-        name: {**entry, "recordings": f"{len(_prefixes(entry.get('recordings'))):,} hashes"}
+        name: {**entry, "recordings": _count_of(_prefixes(entry.get("recordings")))}
         for name, entry in table.items()
         if isinstance(entry, Mapping)
     }
@@ -131,6 +133,10 @@ class TrainingAudio:
     def __contains__(self, sha256: object) -> bool:
         """Whether an utterance of this content hash, in hexadecimal, was trained on."""
         return isinstance(sha256, str) and len(sha256) == 64 and bytes.fromhex(sha256)[:_BYTES] in self.prefixes
+
+
+def _count_of(prefixes: Collection[bytes]) -> str:
+    return f"{len(prefixes):,} hash{'es' * (len(prefixes) != 1)}"
 
 
 def _prefixes(packed: object) -> set[bytes]:

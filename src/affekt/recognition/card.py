@@ -18,6 +18,8 @@ FORMAT = "1"
 FORMAT_KEY = "affekt.format"
 CARD_KEY = "affekt.card"
 
+MOST_NUMBERS = 16
+"""Longer vectors are counted for people."""
 UNSURE_BELOW = 0.5
 """Default confidence below which a prediction is marked unsure."""
 
@@ -131,6 +133,11 @@ class ModelCard:
         known = {part.name: values[part.name] for part in fields(cls) if part.name in values}
         return cls(**known | {"labels": tuple(known["labels"])})
 
+    def to_readable(self) -> dict[str, Any]:
+        """The card for people: the training recordings and long vectors are counted, not listed."""
+        values = self.to_dict() | {"provenance": readable(self.provenance)}
+        return {key: _counted(value) for key, value in values.items()}
+
     def __str__(self) -> str:
         """A few lines for a terminal."""
         lines = {
@@ -145,6 +152,19 @@ class ModelCard:
         described = lines | _flat("provenance", readable(self.provenance)) | _flat("measures", self.measures)
         width = max(map(len, described))
         return "\n".join(f"{key:<{width}}  {value}" for key, value in described.items())
+
+
+def _counted(value: Any) -> Any:
+    """A value whose long vectors are replaced by the count of their numbers.
+
+    >>> _counted({"mean": [0.0] * 80, "range": [0.0, 1.0]})
+    {'mean': '80 numbers', 'range': [0.0, 1.0]}
+    """
+    if isinstance(value, Mapping):
+        return {key: _counted(item) for key, item in value.items()}
+    if isinstance(value, list) and len(value) > MOST_NUMBERS and all(isinstance(item, int | float) for item in value):
+        return f"{len(value)} numbers"
+    return value
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:

@@ -250,9 +250,8 @@ def _add_facts(app: FastAPI, service: RecognitionService) -> None:
             "timelines": limits.timelines,
             "streams": limits.streams,
         }
-        return JSONResponse(
-            {"model": service.recognizer.identity, "card": service.recognizer.card.to_dict(), "limits": taken}
-        )
+        card = service.recognizer.card.to_readable()
+        return JSONResponse({"model": service.recognizer.identity, "card": card, "limits": taken})
 
     @app.get("/healthz", summary="Liveness of the process")
     async def healthz() -> dict[str, str]:
