@@ -77,7 +77,7 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
 
 
 def readable(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """A provenance to print: with the number of packed hashes in place of the hashes, also of the model it started from.
+    """A provenance to print: with the number of packed hashes in place of the hashes, here and in `started_from`.
 
     >>> readable({KEY: describe(["emodb"], ["ff" * 32])})[KEY]["emodb"]["recordings"]
     '1 hash'
