@@ -20,12 +20,9 @@ installed are not listed by `dir(affekt)`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # that of `typing`, which takes longer to import than all else here
 
 if TYPE_CHECKING:
     from affekt.data.corpora import prepare
@@ -102,6 +99,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module 'affekt' has no attribute {name!r}")
+    from importlib import import_module
+
     try:
         return getattr(import_module(f"affekt.{_MODULES[name]}"), name)
     except ModuleNotFoundError as error:
@@ -112,6 +111,9 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
+    from importlib.util import find_spec
+    from types import ModuleType
+
     installed = _MODULES if find_spec("torch") and find_spec("pandas") else _CORE
     loaded = (name for name, value in globals().items() if isinstance(value, ModuleType))
     return sorted({*installed, *loaded, *(name for name in globals() if name.startswith("__"))})

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,40 @@ def test_paths_that_lead_nowhere_are_said_so(
     assert cli.main(words.split()) == (1 if line.startswith("failed") else 2)
     (said,) = capsys.readouterr().err.splitlines()
     assert said.replace(f"{tmp_path}/", "").startswith(f"affekt: {line}")
+
+
+INTERRUPTED = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as stop:
+                raise {raised}
+sys.meta_path.insert(0, Finder())
+from affekt.__main__ import run
+sys.exit(run())
+"""
+
+
+@pytest.mark.parametrize("module", ["affekt.cli", "affekt.errors", "affekt.recognition.recognizer", "onnxruntime"])
+@pytest.mark.parametrize("raised", ["", "ImportError('initialization failed') from stop"])
+def test_an_interrupt_while_modules_are_imported_is_one_line(module: str, raised: str) -> None:
+    """Some libraries in C turn Ctrl-C into an ImportError."""
+    if raised and module.startswith("affekt."):
+        pytest.skip("these modules are Python")
+    recording = Path(__file__).parents[2] / "examples" / "a.wav"  # synthetic speech
+    program = INTERRUPTED.format(module=module, raised=raised)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "predict", str(recording)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "affekt: interrupted\n")
+
+
+def test_the_program_imports_nothing_before_it_can_be_interrupted() -> None:
+    program = "import sys; before = set(sys.modules); import affekt.__main__; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["__future__", "affekt", "affekt.__main__"]
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"affekt": "affekt.__main__:run"}

@@ -161,10 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 for success; see the module for the other codes.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    log_as("text")
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what the terminal's encoding lacks
     try:
+        log_as("text")
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold what the terminal's encoding lacks
         code = _run(words)
         sys.stdout.flush()
         if argv is None:
@@ -176,6 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
+        if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+            return _say(["interrupted"], INTERRUPTED)  # some libraries turn it into an ImportError
         if os.environ.get("AFFEKT_DEBUG"):
             raise
         return _explain(error, next(iter(words), ""))
