@@ -372,7 +372,7 @@ async def recover(load: Load) -> float:
 
 
 async def watch_workers(server: Server, tally: Tally) -> None:
-    """Who serves, and the memory that they take."""
+    """Record the server's processes and their memory."""
     while True:
         tally.workers.update(server.workers())
         tally.memory_mib.append(server.memory_mib())
@@ -380,7 +380,7 @@ async def watch_workers(server: Server, tally: Tally) -> None:
 
 
 async def watch_lateness(tally: Tally) -> None:
-    """How late the clients' own event loop is: so much of the times measured may be theirs."""
+    """Measure the delay of the clients' own event loop: so much of the times measured may be theirs."""
     while True:
         due = time.monotonic() + 0.05
         await asyncio.sleep(0.05)

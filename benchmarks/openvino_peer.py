@@ -21,7 +21,7 @@ CALIBRATION = 8
 
 
 def missing() -> str:
-    """What is not installed: openvino, nncf, or nothing."""
+    """The libraries that are not installed: openvino, nncf, or nothing."""
     return ", ".join(name for name in ("openvino", "nncf") if importlib.util.find_spec(name) is None)
 
 

@@ -132,7 +132,7 @@ class Bench:
         self.kept = self._begin()
 
     def _begin(self) -> dict[str, Any]:
-        """What the file holds, once it is sure that it is of the same ablation."""
+        """The content of the file, once it is sure that it is of the same ablation."""
         sizes = {
             part: float(np.mean([len(getattr(fold, part)) for fold in self.folds])) for part in ("train", "validation")
         }

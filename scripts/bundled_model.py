@@ -180,7 +180,7 @@ def build(corpora: Path, weights: Path, out: Path) -> dict[str, Any]:
 
 
 def provenance(parts: list[Part]) -> dict[str, Any]:
-    """Where the model comes from, what its sources ask for, and which recordings it has heard."""
+    """The origin of the model, the conditions of its sources, and the recordings that it has heard."""
     names = {part.corpus.name: part.corpus.name.replace("_", "-") for part in parts}  # as manifests have them
     heard = [(names[part.corpus.name], sound) for part in parts for sound in part.corpus.sounds]
     corpora, sounds = zip(*heard, strict=True)

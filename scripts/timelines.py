@@ -74,7 +74,7 @@ def _timeline(recognizer: Recognizer, own: Sequence[Sentence], pause: float, see
 
 
 def sentences(corpora: Path, name: str, count: int, rate_hz: int, seed: int = 0) -> list[list[Sentence]]:
-    """So many sentences of each speaker, no two neighbors of the same emotion."""
+    """Choose so many sentences of each speaker, no two neighbors of the same emotion."""
     manifest, _ = prepare(name, corpora / name, LABEL_SETS["iemocap4"], check_audio=False)
     rng = np.random.default_rng(seed)
     table = manifest.table.assign(file=manifest.audio_paths())

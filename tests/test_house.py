@@ -51,6 +51,17 @@ def test_every_public_name_is_documented(path: Path) -> None:
     assert [node.name for node in public if not ast.get_docstring(node)] == []
 
 
+@pytest.mark.parametrize("path", [path for path in SOURCES if "study" not in path.stem], ids=source_id)
+def test_docstrings_begin_with_a_noun_or_a_verb(path: Path) -> None:
+    clause = re.compile(r"(What|Where|Why|How|Which|Who|When|If|As in|By|From|On a|With)\b")
+    texts = {
+        node.name: ast.get_docstring(node) or ""
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, DEFINITIONS)
+    }
+    assert {name: text.partition("\n")[0] for name, text in texts.items() if clause.match(text)} == {}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=source_id)
 def test_functions_fit_on_a_page(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -156,7 +156,7 @@ class Outlier:
 
     @classmethod
     def fit(cls, parts: Sequence[Floats]) -> Outlier:
-        """From standardized vectors of each corpus, which weigh the same."""
+        """Fit to standardized vectors of each corpus, which weigh the same."""
         mean = np.mean([part.mean(0) for part in parts], 0)
         covariance = np.mean([(part - mean).T @ (part - mean) / len(part) for part in parts], 0)
         values, vectors = np.linalg.eigh(covariance)

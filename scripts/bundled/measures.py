@@ -41,7 +41,7 @@ ENROLLED = 3
 
 
 def conditions() -> dict[str, Change]:
-    """What a recording may go through, by name."""
+    """Changes that a recording may go through, by name."""
     found: dict[str, Change] = {"as recorded": lambda x, rng, voices: x}
     for hertz in (3_400, 4_000, 5_500):
         found[f"band up to {hertz / 1000:g} kHz"] = lambda x, rng, voices, h=hertz: low_pass(x, h)

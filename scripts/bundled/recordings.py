@@ -89,7 +89,7 @@ def _usable(store: WaveformStore, labels: list[str]) -> NDArray[np.int64]:
 
 
 def evenly(corpus: Corpus, per_class: int, others: int = 0) -> NDArray[np.int64]:
-    """At most so many rows of each class, spread evenly over the corpus; likewise of the other emotions."""
+    """Choose at most so many rows of each class, spread evenly over the corpus; likewise of the other emotions."""
     rows = []
     for label in range(len(CLASSES) + 1):
         own = np.flatnonzero(corpus.labels == label)

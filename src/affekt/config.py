@@ -307,7 +307,7 @@ def _fits(hint: Any, value: Any) -> bool:
 
 
 def _suggestion(key: str, valid: Iterable[str]) -> tuple[str, str]:
-    """What to expect instead of an unknown key, and a remedy: the nearest valid key, or else all of them."""
+    """The expected keys instead of an unknown one, and a remedy: the nearest valid key, or else all of them."""
     near = difflib.get_close_matches(key.replace("-", "_"), list(valid), n=1)
     return ("", f"did you mean {near[0]}?") if near else (f"one of {', '.join(valid)}", "")
 

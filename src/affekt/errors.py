@@ -55,7 +55,7 @@ class Fault:
 
 
 def reason(error: Exception) -> str:
-    """What was got where a file could not be read: :data:`NO_FILE`, or the reason in one line.
+    """The `got` of a file that could not be read: :data:`NO_FILE`, or the reason in one line.
 
     >>> reason(FileNotFoundError(2, "No such file or directory")), reason(PermissionError(13, "Permission denied"))
     ('no such file', 'Permission denied')

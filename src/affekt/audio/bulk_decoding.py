@@ -131,7 +131,7 @@ def decode(path: Path) -> DecodedFile:
 
 
 def _reason(path: Path, error: AudioError) -> str:
-    """Why a file cannot be decoded, in a few words for a list of many files."""
+    """The reason why a file cannot be decoded, in a few words for a list of many files."""
     try:
         with path.open("rb") as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:

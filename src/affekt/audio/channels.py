@@ -94,7 +94,7 @@ class Balance:
         return self._peak >= SILENT_PEAK and self._mix_power < CANCELED * independent_power
 
     def warning(self) -> str:
-        """How much quieter the mix is than its channels, and the remedy; empty unless they :attr:`cancel`."""
+        """A warning that the mix is quieter than its channels, with the remedy; empty unless they :attr:`cancel`."""
         if not self.cancel:
             return ""
         ratio_db = 10 * np.log10(max(self._mix_power, 1e-12 * self._channel_power) / self._channel_power)

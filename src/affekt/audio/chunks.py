@@ -91,7 +91,7 @@ def _joined_chunks(content: Bytes, kind: Kind) -> Layout:
 
 
 def _end(content: Bytes, kind: Kind, data: _Data | None) -> int | None:
-    """Where a file ends by its header; None if that is not stated."""
+    """The end of a file by its header; None if that is not stated."""
     if kind is AIFF:
         size = _stated(int.from_bytes(content.at(4, 4), "big"))
         return None if size is None else 8 + size + size % 2
@@ -258,7 +258,7 @@ FINDERS: dict[Kind, Callable[[Bytes], _Data | None]] = {
 
 
 def _marked(content: Bytes, head: re.Pattern[bytes]) -> list[int]:
-    """Where joined files start whose beginning is a pattern that occurs nowhere else."""
+    """Starts of joined files whose beginning is a pattern that occurs nowhere else."""
     starts = [0]
     while len(starts) < MOST_PARTS:
         found = content.find_matching(head, starts[-1] + 1, LONGEST_HEAD_BYTES)
@@ -269,7 +269,7 @@ def _marked(content: Bytes, head: re.Pattern[bytes]) -> list[int]:
 
 
 def _mp4_files(content: Bytes) -> tuple[list[int], bool]:
-    """Where joined files start, and whether a box at the top ends past the end (ISO/IEC 14496-12, section 4.2)."""
+    """Starts of joined files, and whether a box at the top ends past the end (ISO/IEC 14496-12, section 4.2)."""
     starts, position = [0], 0
     for _ in range(MOST_CHUNKS):
         head = content.at(position, 16)
@@ -286,7 +286,7 @@ def _mp4_files(content: Bytes) -> tuple[list[int], bool]:
 
 
 def _matroska_files(content: Bytes) -> tuple[list[int], bool]:
-    """Where joined files start, and whether the last one's segment ends past the end (RFC 8794, section 6)."""
+    """Starts of joined files, and whether the last one's segment ends past the end (RFC 8794, section 6)."""
     starts: list[int] = []
     position = 0
     while content.at(position, 4) == MATROSKA_MAGIC and len(starts) < MOST_PARTS:

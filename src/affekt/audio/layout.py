@@ -150,7 +150,7 @@ class Bytes:
         return self._length
 
     def at(self, position: int, size: int, ahead: int = PIECE_BYTES) -> bytes:
-        """So many bytes from a position on, fewer at the end; `ahead` are read if they are not held yet."""
+        """Read so many bytes from a position on, fewer at the end; `ahead` are read if they are not held yet."""
         if position >= self._length:  # perhaps past what a stream can seek to
             return b""
         offset = position - self._start
@@ -170,11 +170,11 @@ class Bytes:
         return self._held, position - self._start
 
     def find(self, pattern: bytes, position: int) -> int:
-        """Where a pattern is found next; the length for nowhere."""
+        """The next position of a pattern; the length for nowhere."""
         return self.find_matching(re.compile(re.escape(pattern)), position, len(pattern))
 
     def find_matching(self, pattern: re.Pattern[bytes], position: int, longest: int = 4) -> int:
-        """Where a pattern of at most `longest` bytes matches next; the length for nowhere."""
+        """The next match of a pattern of at most `longest` bytes; the length for nowhere."""
         while position < self._length:
             self.at(position, longest, CHUNK_BYTES)
             if match := pattern.search(self._held, position - self._start):

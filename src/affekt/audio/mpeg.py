@@ -199,7 +199,7 @@ def _part(run: _Run, length: int) -> ByteSpan:
 
 
 def _fields(counter: bytes) -> tuple[int, int]:
-    """Which fields a counting frame has, and where the number of frames stands in it."""
+    """The fields of a counting frame, and the place of the number of frames in it."""
     if counter[VBRI_AT : VBRI_AT + 4] == VBRI:
         return HAS_FRAMES, VBRI_FRAMES_AT
     return (counter[_xing_at(counter) + 7], _xing_at(counter) + 8) if counter else (0, 0)

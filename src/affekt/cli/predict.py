@@ -203,7 +203,7 @@ def _check_adaptation(adapt: str | None, baseline: Sequence[Path], engine: str, 
 
 
 def _speakers(requests: Sequence[Request]) -> list[str]:
-    """Who speaks in each recording; a note says what that rests on."""
+    """The speaker of each recording; a note says what that rests on."""
     speakers, rule = speakers_of(requests)
     counts = Counter(speakers)
     named = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:5])

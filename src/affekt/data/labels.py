@@ -120,7 +120,7 @@ MOST_CODES = 20
 
 
 def unusable_classes(labels: Iterable[str], column: str = "label") -> Fault | None:
-    """Why a column cannot be one of classes: it holds measurements, or something else in every row.
+    """The reason why a column cannot be one of classes: it holds measurements, or something else in every row.
 
     Args:
         labels: the cells, one per utterance.

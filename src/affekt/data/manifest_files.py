@@ -112,7 +112,7 @@ def inside(table: pd.DataFrame, base: Path) -> tuple[pd.DataFrame, Path]:
 
 
 def _ups(path: str) -> int:
-    """How many folders a tidy path leads upwards first.
+    """The number of folders that a tidy path leads upwards first.
 
     >>> _ups("../../a.wav"), _ups("a/b.wav")
     (2, 0)

@@ -115,7 +115,7 @@ class TrainingAudio:
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any]) -> TrainingAudio:
-        """From a card; cards without hashes name their corpora at most. A damaged table counts as absent."""
+        """Read a provenance; cards without hashes name their corpora at most. A damaged table counts as absent."""
         names = str(provenance.get("corpora", ""))
         corpora = {name: 0 for name in names.split("+") if name not in ("", UNNAMED)}
         prefixes: set[bytes] = set()

@@ -50,7 +50,7 @@ R = TypeVar("R")
 
 
 def default_folder() -> Path:
-    """Where caches go: ``$AFFEKT_CACHE``, else ``~/.cache/affekt``."""
+    """The folder of caches: ``$AFFEKT_CACHE``, else ``~/.cache/affekt``."""
     return Path(os.environ.get("AFFEKT_CACHE") or Path.home() / ".cache" / "affekt")
 
 
@@ -139,7 +139,7 @@ class WaveformStore(Sequence[audio.Samples]):
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """Which rows were decoded: ``manifest.where(store.usable)`` and ``store.where(store.usable)`` go together."""
+        """Mask of the decoded rows: ``manifest.where(store.usable)`` and ``store.where(store.usable)`` go together."""
         return np.array([fault is None for fault in self.faults], bool)
 
     def where(self, keep: ArrayLike) -> WaveformStore:

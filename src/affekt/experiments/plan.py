@@ -195,7 +195,7 @@ def _content_hash(data: Data, hashes: Sequence[str], plan: FoldPlan) -> str:
 
 
 def _describe_utterances(manifest: Manifest, hashes: Sequence[str]) -> dict[str, list[str]]:
-    """For every utterance id, the columns that results depend on and the hash of its audio."""
+    """The columns that results depend on and the hash of the audio, by utterance id."""
     columns = [manifest.table[name].tolist() for name in DESCRIBED]
     return {name: list(values) for name, *values in zip(manifest.ids, *columns, hashes, strict=True)}
 

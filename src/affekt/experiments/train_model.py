@@ -141,7 +141,7 @@ def _check_folder(out: Path, force: bool) -> None:
 def _provenance(
     data: Data, hashes: Sequence[str], train: Subset, recipe: Recipe, seed: int, start: Checkpoint | None
 ) -> dict[str, Any]:
-    """Where a model comes from; the recordings of the validation part count as seen, since they chose the epoch."""
+    """The origin of a model; the recordings of the validation part count as seen, since they chose the epoch."""
     facts = {
         "corpora": data.manifest.name,
         "recipe": recipe.name,

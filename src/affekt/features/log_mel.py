@@ -29,7 +29,7 @@ Extractor = Callable[[Float[Tensor, " samples"]], Float[Tensor, "frames dims"]]
 
 
 class FrontEnd(Protocol):
-    """How a waveform becomes the sequence of vectors that a network reads: a frozen dataclass of plain values.
+    """A conversion of a waveform to the sequence of vectors that a network reads: a frozen dataclass of plain values.
 
     :class:`FeatureConfig` is one; :mod:`affekt.features.frontends` has others.
     """

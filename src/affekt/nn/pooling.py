@@ -67,7 +67,7 @@ def weighted_deviation(
 def last_states(
     sequence: Float[Tensor, "batch frames features"], mask: Bool[Tensor, "batch frames"] | None
 ) -> Float[Tensor, "batch features"]:
-    """Where both directions end: the forward half at the last valid frame, the backward half at the first frame."""
+    """Final states: the forward half at the last valid frame, the backward half at the first frame."""
     half = sequence.shape[-1] // 2
     if mask is None:
         forward = sequence[:, -1, :half]

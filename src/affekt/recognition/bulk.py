@@ -171,7 +171,7 @@ def _timeline(
 
 
 def processes_for(items: Sequence[Item], jobs: int) -> int:
-    """How many processes should recognize a list; 0: threads should, or one of the items is no file.
+    """The number of processes that should recognize a list; 0: threads should, or one of the items is no file.
 
     Args:
         items: recordings and segments.
@@ -182,7 +182,7 @@ def processes_for(items: Sequence[Item], jobs: int) -> int:
 
 
 def name_of(item: Item) -> str:
-    """How answers name an item, without importing the libraries that read recordings."""
+    """The name of an item in answers, without importing the libraries that read recordings."""
     source = _source(item)
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
@@ -330,7 +330,7 @@ def recognize(
     folder: str,
     versions: Mapping[str, str],
 ) -> list[Answer] | AffektError:
-    """On a node: the answers of one shard. An error is returned, since Ray would wrap one that is raised."""
+    """Recognize one shard on a node. An error is returned, since Ray would wrap one that is raised."""
     try:
         check_libraries(versions)
         with suppress(OSError):  # where it is missing, relative paths lead nowhere, and their failures say so

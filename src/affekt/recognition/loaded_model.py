@@ -99,7 +99,7 @@ class LoadedModel:
 
     @property
     def assumption(self) -> str:
-        """What is assumed about the speaker; empty: nothing."""
+        """Assumption about the speaker; empty: none."""
         return "" if self._shift is None else self._shift.said
 
     def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
@@ -138,7 +138,7 @@ class LoadedModel:
 
     @cached_property
     def _shared_session(self) -> onnxruntime.InferenceSession:
-        """For many recordings: each thread of ours runs on its own core, without threads of onnxruntime's."""
+        """A session for many recordings: each thread of ours runs on its own core, without threads of onnxruntime's."""
         return self._session if self.threads == 1 else open_session(self.content, self.name, threads=1)
 
     def _threshold(self, min_confidence: Any) -> float:

@@ -172,7 +172,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one of many recordings has no prediction.
+    """The reason why one of many recordings has no prediction.
 
     Attributes:
         source: the recording.
@@ -252,7 +252,7 @@ class Model(Protocol):
 
     @property
     def assumption(self) -> str:
-        """What is assumed about the speaker; empty: nothing."""
+        """Assumption about the speaker; empty: none."""
         ...
 
     def probabilities(self, waveforms: Sequence[Floats]) -> Recognized:
@@ -306,7 +306,7 @@ def without_speech(model: Model, source: str, start_seconds: float, end_seconds:
 
 
 def identity_of(name: str, version: str, content: bytes) -> str:
-    """How predictions name a model: its file's name, the version of affekt that wrote it, and the file's SHA-256.
+    """The name of a model in predictions: its file's name, the version of affekt that wrote it, and the file's SHA-256.
 
     >>> identity_of("models/mine.onnx", "0.2.0", b"")
     'mine.onnx 0.2.0 sha256:e3b0c44298fc'

@@ -70,7 +70,7 @@ MARGIN_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """How recordings are heard, for all recordings of a call."""
+    """Options of a call, for all its recordings."""
 
     sample_rate_hz: int | None
     unsure_below: float
@@ -354,7 +354,7 @@ class Recognizer(LoadedModel):
         return clip
 
     def _opened(self, segment: Segment, options: _Options) -> tuple[Floats, Iterator[Floats] | None]:
-        """At most a clip and a sample of a recording's beginning; all its blocks where it is longer and wanted whole.
+        """Read at most a clip and a sample of a recording; also its blocks where it is longer and wanted whole.
 
         Raises:
             AudioError: as for :meth:`predict`.

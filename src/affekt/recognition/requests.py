@@ -34,7 +34,7 @@ class Request(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How answers name the recording."""
+        """The name of the recording in answers."""
         return self.item.source if isinstance(self.item, Failure) else name_of(self.item)
 
 
@@ -66,7 +66,7 @@ def turn_requests(table: Path, paths: Sequence[str], channels: Channels) -> tupl
 
 
 def speakers_of(requests: Sequence[Request]) -> tuple[list[str], str]:
-    """Who speaks in each recording, and the rule: the column `speaker` of a table, else the folder it is in.
+    """The speaker of each recording, and the rule: the column `speaker` of a table, else the folder it is in.
 
     >>> speakers_of([Request("anna/1.wav", Path("anna")), Request("ben/1.wav", Path("ben"))])
     (['anna', 'ben'], 'a folder per speaker')

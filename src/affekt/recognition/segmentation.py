@@ -137,7 +137,7 @@ def viterbi(log_likelihood: NDArray[np.float64], change_cost: float | NDArray[np
 
 
 class WindowPlaces(NamedTuple):
-    """Where windows are: their starts and ends in seconds, and the numbers of their stretches of speech, [windows]."""
+    """Places of windows: their starts and ends in seconds, and the numbers of their stretches of speech, [windows]."""
 
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]

@@ -90,7 +90,7 @@ def segment_of(source: Source, start_seconds: Any = None, end_seconds: Any = Non
 
 
 def as_list(sources: Any) -> Iterable[Source]:
-    """What a list of recordings holds; one recording counts as a list of one.
+    """The recordings of a list; one recording counts as a list of one.
 
     >>> as_list("call.wav")
     ['call.wav']
@@ -109,7 +109,7 @@ def as_list(sources: Any) -> Iterable[Source]:
 
 
 def name_of(source: Source) -> str:
-    """How messages and answers name a source: its path, its stream's name, `audio bytes` or `array`."""
+    """The name of a source in messages and answers: its path, its stream's name, `audio bytes` or `array`."""
     if isinstance(source, Segment):
         return name_of(source.source)
     if isinstance(source, Mapping):
@@ -122,7 +122,7 @@ def name_of(source: Source) -> str:
 
 
 def channel_text(channel: Channel) -> str:
-    """How answers name a channel: `left`, `right`, `channel 3`."""
+    """The name of a channel in answers: `left`, `right`, `channel 3`."""
     return f"channel {channel + 1}" if isinstance(channel, int) else channel
 
 
@@ -227,7 +227,7 @@ def placed(prediction: Prediction, segment: Segment) -> Prediction:
 
 
 def failure_of(item: Source, error: AudioError) -> Failure:
-    """Why a recording has no answer; the faults of one of its channels name it.
+    """The failure of a recording; the faults of one of its channels name it.
 
     >>> print(failure_of(Segment("a.wav", channel="left"), AudioError("a.wav: end", got="9 s", expected="1 s")))
     a.wav [left]: end: got 9 s, expected 1 s

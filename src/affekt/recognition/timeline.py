@@ -66,7 +66,7 @@ class TimelineConfig:
     pause_seconds: float = 0.15
 
     def resolved(self, card: ModelCard) -> TimelineConfig:
-        """With window and hop filled in for a model.
+        """Fill in the window and hop for a model.
 
         Raises:
             ConfigError: values out of range, all at once.
@@ -123,7 +123,7 @@ class Timeline:
 
     @property
     def window_ends_seconds(self) -> NDArray[np.float64]:
-        """Where each window ends, [windows]."""
+        """End of each window, [windows]."""
         if self.ends_seconds is not None:
             return self.ends_seconds
         assert self.config.window_seconds is not None
@@ -131,7 +131,7 @@ class Timeline:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """How long each label lasts, over all segments."""
+        """Duration of each label, over all segments."""
         totals = dict.fromkeys(self.labels, 0.0)
         for segment in self.segments:
             totals[segment.label] += segment.end_seconds - segment.start_seconds

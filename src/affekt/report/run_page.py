@@ -234,7 +234,7 @@ def _contests(run: Run, study: Study) -> Iterator[Block]:
 
 
 def _fused(run: Run) -> str:
-    """What the fused system is, where there is one."""
+    """Members of the fused system, where there is one."""
     members = run.results.fusions.get(asked.FUSED)
     return f" {asked.FUSED} is the mean posterior of {', '.join(members)}." if members else ""
 

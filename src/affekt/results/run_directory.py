@@ -70,7 +70,7 @@ Costs = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 class JobKey(NamedTuple):
-    """What identifies a job of a run: a system, a fold and a seed; as text, its folder.
+    """Identity of a job of a run: a system, a fold and a seed; as text, its folder.
 
     >>> str(JobKey("focal", 0, 2))
     'focal/fold-0/seed-2'
@@ -289,7 +289,7 @@ class RunDirectory:
         write_bytes(self.path / ENVIRONMENT, (json.dumps(facts, indent=2) + "\n").encode())
 
     def read_utterances(self) -> dict[str, list[str]]:
-        """What the run was started with, by utterance id; empty if the file is missing or damaged."""
+        """The utterances that the run was started with, by id; empty if the file is missing or damaged."""
         try:
             kept = json.loads((self.path / UTTERANCES).read_text(encoding="utf-8"))
             utterances = kept["utterances"]

@@ -135,7 +135,7 @@ def _existing(output: Path, remedy: str) -> Fault:
 
 
 def _keys(path: Path) -> Iterator[object]:
-    """What identifies a file: its absolute path without links, and its number on its device if it exists."""
+    """Identities of a file: its absolute path without links, and its number on its device if it exists."""
     yield path.resolve()
     try:
         status = path.stat()

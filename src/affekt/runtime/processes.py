@@ -55,7 +55,7 @@ Of = TypeVar("Of")
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """In place of a result: the worker died at this item.
+    """A stand-in for a result: the worker died at this item.
 
     Attributes:
         how: "by signal N" or "with exit code N".

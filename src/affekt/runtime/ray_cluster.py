@@ -160,7 +160,7 @@ def libraries(*names: str) -> dict[str, str]:
 
 
 def check_libraries(expected: Mapping[str, str]) -> None:
-    """On a node: refuse library versions other than the driver's.
+    """Refuse library versions other than the driver's, on a node.
 
     Raises:
         AffektError: every library whose version differs.

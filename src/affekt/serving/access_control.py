@@ -216,7 +216,7 @@ class _Answer:
 
     @property
     def seconds(self) -> float:
-        """Since the request's head was there."""
+        """Seconds since the request's head was there."""
         return time.monotonic() - self._start
 
     async def send(self, message: Message) -> None:

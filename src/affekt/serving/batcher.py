@@ -97,7 +97,7 @@ class Batcher:
             time.sleep(early_seconds)
 
     def _taken(self, samples: int) -> list[_Waiting]:
-        """As many waveforms of a length as fit into a batch, without those that are no longer wanted."""
+        """Take as many waveforms of a length as fit into a batch, without those that are no longer wanted."""
         most = max(1, self._most_samples // samples)
         waiting = self._waiting.pop(samples)
         batch: list[_Waiting] = []

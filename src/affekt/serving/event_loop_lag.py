@@ -41,7 +41,7 @@ class EventLoopLag:
         self.seconds = SMOOTHING * self.seconds + (1 - SMOOTHING) * seconds
 
     def capacity(self, most: int) -> int:
-        """How many of at most `most` connections to serve: inversely proportional to the lag above the tolerated one.
+        """The number of at most `most` connections to serve: inversely proportional to the lag above the tolerated one.
 
         >>> lag = EventLoopLag()
         >>> lag.capacity(512)

@@ -99,12 +99,12 @@ class Deployment:
         return RUNS_PER_REPLICA * self.replicas
 
     def to_json(self) -> str:
-        """As text, for a worker process."""
+        """Write the settings as text, for a worker process."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """From the text of :meth:`to_json`."""
+        """Read the text of :meth:`to_json`."""
         return cls(**json.loads(text))
 
 

@@ -149,7 +149,7 @@ def _emotions(chosen: str) -> Iterator[str]:
 
 
 def _vote_columns(turns: DialogTurns, turn: str) -> Row:
-    """How many judges chose each emotion; nothing if no turn of the release has a judgment."""
+    """Counts of judges by emotion; nothing if no turn of the release has a judgment."""
     if not turns.votes:
         return {}
     votes = turns.votes.get(turn, Counter[str]())

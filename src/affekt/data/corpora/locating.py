@@ -19,7 +19,7 @@ from affekt.data.corpora.release import Note, noted
 
 @dataclass(frozen=True)
 class Located:
-    """What :func:`locate` found.
+    """The result of :func:`locate`.
 
     Attributes:
         files: for each path its file; None where there is none.
@@ -69,7 +69,7 @@ class _Search:
 
 
 def _answers(absent: Mapping[str, Path], search: _Search, base: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """For each path the only candidate beside it, and else the only one elsewhere."""
+    """The only candidate beside each path, and else the only one elsewhere."""
     beside: dict[str, Path] = {}
     elsewhere: dict[str, Path] = {}
     for path, file in absent.items():

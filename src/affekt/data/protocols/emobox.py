@@ -36,7 +36,7 @@ class _Entry:
     emotion: str
 
     def names(self) -> tuple[str, ...]:
-        """What the recording may be called, the most specific first."""
+        """Possible names of the recording, the most specific first."""
         path = PurePosixPath(self.wav)
         key = self.key.removeprefix(f"{self.dataset}-")
         return tuple(map(_plain, (f"{path.parent.name}/{path.stem}", path.stem, key)))

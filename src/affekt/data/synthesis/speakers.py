@@ -227,7 +227,7 @@ def make_speaker(number: int, seed: int) -> Speaker:
 
 
 def deliver(speaker: Speaker, emotion: str, rng: np.random.Generator) -> Delivery:
-    """How this speaker says this one utterance: own voice + strength x habits x emotion + chance."""
+    """Draw the delivery of one utterance by this speaker: own voice + strength x habits x emotion + chance."""
     strength = EXPRESSIVENESS * speaker.expressiveness * np.clip(rng.normal(1, STRENGTH), 0, 2)
     felt = strength * speaker.habits[emotion] * EMOTIONS[emotion].vector
     chance = SPREAD.vector * np.clip(rng.standard_normal(PARAMETERS), -2, 2)

@@ -38,7 +38,7 @@ _HANN = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * FRAME_SAMPLES) / FRAME_SAMPLES)
 
 @dataclass(frozen=True)
 class Tracks:
-    """What the speech organs do, one value per 5 ms frame.
+    """Movements of the speech organs, one value per 5 ms frame.
 
     Attributes:
         f0_hz: fundamental frequency.
@@ -60,7 +60,7 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True)
 class Glottis:
-    """How the vocal folds move: a pressed, modal or breathy voice, steady or rough.
+    """Settings of the vocal folds: a pressed, modal or breathy voice, steady or rough.
 
     Attributes:
         open_quotient: share of the period during which the glottis is open.

@@ -236,7 +236,7 @@ def _line(error: BaseException) -> str:
 def work(
     shipment: Shipment, name: str, state: bytes | None, state_seconds: float, expected: Mapping[str, str]
 ) -> Iterator[tuple[str, Any]]:
-    """On a node: run a job and yield messages, of which the last is one of :data:`LAST_WORDS`.
+    """Run a job on a node and yield messages, of which the last is one of :data:`LAST_WORDS`.
 
     Args:
         shipment: the experiment.

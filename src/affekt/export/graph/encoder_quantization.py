@@ -126,7 +126,7 @@ def _rounded(product: Product, streams: _Streams) -> tuple[Product, _Streams]:
 
 
 def _applied(product: Product, streams: _Streams) -> _Streams:
-    """What a product in float32 gives."""
+    """The product in float32."""
     weight, bias = torch.from_numpy(product.weight), torch.from_numpy(product.bias)
     return streams.map(lambda x: x @ weight + bias)
 
@@ -175,7 +175,7 @@ def round_pairs(weight: Float[Tensor, "out inputs"], moments: Float[Tensor, "inp
 
 
 def _factor(inputs: Tensor, weight: Floats) -> Floats:
-    """What each channel of the inputs is divided by, given the weights' rows: [channels]."""
+    """Divisors of the inputs' channels, given the weights' rows: [channels]."""
     taps = np.abs(weight).reshape(-1, inputs.shape[1], weight.shape[1]).max((0, 2))
     largest = np.maximum(inputs.abs().amax(0).numpy(), SMALLEST)
     return np.asarray(largest**ALPHA / np.maximum(taps, SMALLEST) ** (1 - ALPHA), np.float32)

@@ -165,7 +165,7 @@ def _repeat_last_row(graph: Graph, x: str, row: int, before: Stage, after: Stage
 
 
 def _zero_past_end(graph: Graph, x: _Bytes, stage: Stage) -> _Bytes:
-    """In masked mode, zeros for the frames that are not the utterance's, as the next convolution must see them."""
+    """Set frames past the utterance's end to zero in masked mode, as the next convolution must see them."""
     if stage.lengths is None:
         return x
     row = x.mels * x.channels

@@ -102,7 +102,7 @@ def convolution(graph: Graph, weight: Floats, bias: Floats, x: str) -> str:
 
 
 def average_pool(graph: Graph, x: str, pool: int, stage: Stage) -> str:
-    """As `nn.blocks.average_pool`: masked windows are divided by the share of them that is valid."""
+    """Average-pool as `nn.blocks.average_pool` does: masked windows are divided by the share of them that is valid."""
     window: dict[str, Any] = {"kernel_shape": [pool, pool], "strides": [pool, pool], "ceil_mode": 1}
     if stage.lengths is None:
         return graph.op("AveragePool", x, **window) if pool > 1 else x

@@ -192,7 +192,7 @@ def _observe(modules: Sequence[QuantizedModule], batches: Sequence[_Batch]) -> l
 
 
 def _activation(module: QuantizedModule, batch: _Batch) -> Float[Tensor, "batch channels frames mels"]:
-    """After the ReLU and not rounded yet; zero past each utterance's end."""
+    """The activation after the ReLU, not rounded yet; zero past each utterance's end."""
     weight = module.weight if module.steps is None else module.weight * module.steps[:, None, None, None]
     activation = F.relu(
         F.conv2d(batch.floats(), torch.from_numpy(weight), torch.from_numpy(module.bias), padding="same")
@@ -201,7 +201,7 @@ def _activation(module: QuantizedModule, batch: _Batch) -> Float[Tensor, "batch 
 
 
 def _pool(module: QuantizedModule, activation: Tensor, mask: Tensor | None) -> _Batch:
-    """What the next module gets, rounded as the file rounds."""
+    """The input of the next module, rounded as the file rounds."""
     if module.activation is not None:
         activation = _bytes(activation, module.activation) * module.activation
     pooled = average_pool(activation, module.pool, mask)

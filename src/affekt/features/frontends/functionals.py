@@ -39,7 +39,7 @@ class _WholeUtterance(Protocol):
 
 @dataclass(frozen=True)
 class LogMelFunctionals(_WholeUtterance):
-    """Of every log-mel band: mean, deviation, five quantiles, and deviation and mean magnitude of its slope.
+    """Statistics of each log-mel band: mean, deviation, five quantiles, and deviation and mean magnitude of its slope.
 
     Attributes:
         log_mel: the bands.

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 class Pitch(NamedTuple):
-    """Of every frame: fundamental frequency, 0 where unvoiced, and the autocorrelation at the best period, 0 to 1."""
+    """Fundamental frequency of every frame, 0 where unvoiced, and the autocorrelation at the best period, 0 to 1."""
 
     hz: Floats
     strength: Floats

@@ -50,7 +50,7 @@ GIVEN = ("dims", "classes", "head")
 
 
 def zoo_faults(name: str, options: Mapping[str, Any]) -> list[Fault]:
-    """What is wrong with a name and the names of its options.
+    """Faults of a name and of the names of its options.
 
     >>> [str(fault) for fault in zoo_faults("lstm", {"cell": 3})]
     ["network lstm: option 'cell': got an unknown name, expected one of cells, dense, input_dropout, dropout"]

@@ -106,7 +106,7 @@ def _write_timelines(
 
 
 def _key(request: Request) -> tuple[str, str | None]:
-    """What tells the timeline of a request from those of others."""
+    """The key that tells the timeline of a request from those of others."""
     from affekt.recognition.sources import channel_of
 
     return request.name, None if isinstance(request.item, Failure) else channel_of(request.item)
