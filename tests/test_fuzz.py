@@ -34,7 +34,9 @@ from affekt.errors import AffektError, AudioError, CheckpointError, ProtocolErro
 from affekt.recognition.recognizer import Recognizer
 from affekt.training.checkpoint import Checkpoint
 from fuzz.__main__ import Tally, joined
-from fuzz.targets import TARGETS, WEBM, checkpoint, exported, packed, recognizer, recordings, voice
+from fuzz.model_files import checkpoint, exported, packed, recognizer
+from fuzz.recordings import WEBM, recordings, voice
+from fuzz.targets import TARGETS
 from fuzz.watch import MOST_GROWTH_MIB, ViolationError, watched
 
 EXAMPLES = {"models": 60, "toml": 60, "websocket": 60}
@@ -134,11 +136,12 @@ def test_the_decoder_is_there_before_the_first_request(tmp_path: Path) -> None:
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from fuzz import targets
+from affekt import audio
+from fuzz.recordings import recordings
 from fuzz.watch import watched
-content = next(one for one in targets.recordings() if b"OpusHead" in one)
+content = next(one for one in recordings() if b"OpusHead" in one)
 with watched(Path({str(tmp_path)!r})):
-    targets.audio.load(content)
+    audio.load(content)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -77,6 +77,8 @@ def test_files_are_short() -> None:
     lengths = {source_id(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     too_long = {name for name, lines in lengths.items() if lines > LONGEST_FILE_LINES}
     assert too_long - set(LONG_FILES) == set()
+    beside = [path for folder in ("benchmarks", "fuzz", "scripts") for path in (REPOSITORY / folder).rglob("*.py")]
+    assert [path for path in beside if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE_LINES] == []
 
 
 def test_the_architecture_is_short_and_names_what_exists() -> None:

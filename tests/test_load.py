@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.load import CHECKS, Answer, Client, Load, Tally, summary, watch_lateness
+from benchmarks.load import CHECKS, summary
+from benchmarks.load_clients import Answer, Client, Load, Tally, watch_lateness
 
 
 def test_a_server_keeps_to_it_at_twice_its_capacity(small_model: Path, tmp_path: Path) -> None:
