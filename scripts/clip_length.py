@@ -6,25 +6,19 @@ python scripts/clip_length.py crema-d.csv [SHARE]
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
+from affekt.data.clip_length import WHOLE_SHARE, clip_length_seconds
 from affekt.data.manifest import Manifest
-
-SHARE = 0.856
-
-
-def clip_length(manifest: Manifest, share: float = SHARE) -> float:
-    """The quantile of the durations of whole recordings, in seconds."""
-    durations = [soundfile.info(path).duration for path in manifest.audio_paths()]
-    return float(np.quantile(durations, share))
-
+from affekt.errors import AffektError
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("share", type=float, nargs="?", default=SHARE)
+    parser.add_argument("share", type=float, nargs="?", default=WHOLE_SHARE)
     arguments = parser.parse_args()
-    print(f"{clip_length(Manifest.read(arguments.manifest), arguments.share):.2f} s")
+    try:
+        print(f"{clip_length_seconds(Manifest.read(arguments.manifest), arguments.share):g} s")
+    except AffektError as error:
+        sys.exit("\n".join(f"error: {fault}" for fault in error.faults))

@@ -28,7 +28,7 @@ from affekt.results.study import Study
 from affekt.training.recipes import RECIPES, Recipe
 from affekt.training.systems import SYSTEMS
 from affekt.training.train_config import TrainConfig
-from scripts import ablation, clip_length, collect_results, encoder_recipe, page_examples
+from scripts import ablation, collect_results, encoder_recipe, page_examples
 from scripts import study as study_script
 
 REPOSITORY = Path(__file__).parents[1]
@@ -117,13 +117,6 @@ def test_without_all_rates_nothing_is_chosen(choice: Path) -> None:
     shutil.copytree(choice / "emodb-0.001", choice / "twice")
     with pytest.raises(AffektError, match=r"another run of emodb at 0\.001, expected one of each"):
         encoder_recipe.read(choice)
-
-
-def test_the_clip_length_is_a_quantile_of_the_durations(bursts: Path) -> None:
-    manifest = Manifest.read(bursts / "manifest.csv")
-    durations = sorted(soundfile.info(path).duration for path in manifest.audio_paths())
-    assert clip_length.clip_length(manifest, 1.0) == pytest.approx(durations[-1])
-    assert clip_length.clip_length(manifest, 0.5) == pytest.approx(np.median(durations))
 
 
 # ------------------------------------------------------------------------------------------------------------ collected

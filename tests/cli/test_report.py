@@ -56,9 +56,11 @@ def test_several_runs_are_a_study(
     other = make_run(tmp_path / "other", systems=("baseline",), folds=2, seeds=1, utterances=32, corpus="nemo")
     assert cli.main(["report", str(run), str(other), "-o", str(tmp_path / "out"), "--formats", "markdown"]) == 0
     text = (tmp_path / "out" / "study.md").read_text()
-    assert "## Results: emodb-random" in text
-    assert "## Results: nemo-random" in text
-    assert capfd.readouterr().out.splitlines() == [str(tmp_path / "out" / "study.md")]
+    assert "study plan" not in text
+    assert "Not run" not in text
+    pages = ["study.md", "study/emodb-random.md", "study/nemo-random.md"]
+    assert capfd.readouterr().out.splitlines() == [str(tmp_path / "out" / page) for page in pages]
+    assert "| baseline |" in (tmp_path / "out" / "study" / "nemo-random.md").read_text()
     assert not (run / "summary.json").exists()
 
 

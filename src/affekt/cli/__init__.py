@@ -108,7 +108,7 @@ VERBS: dict[str, Verb] = {
     ),
     "reproduce": Verb(
         "affekt.cli.reproduce:reproduce",
-        "Repeat the paper's experiment on IEMOCAP and report beside its figures; resumes.",
+        "Repeat the paper's experiment on IEMOCAP or another corpus and report beside its figures; resumes.",
         ("train",),
     ),
     "completion": Verb("affekt.cli.completion:completion", "Print the completion script of a shell."),

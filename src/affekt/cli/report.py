@@ -58,6 +58,6 @@ def _study(runs: tuple[Path, ...], out: Path | None, formats: tuple[Format, ...]
     if out is None:
         raise ConfigError("-o", got="nothing", expected="a folder for the report on several runs")
     study = Study.read(runs)
-    for path in write_study(study, out, formats):
+    for path in write_study(study, out, formats, plan=False):
         print(path)
     return 0

@@ -63,6 +63,7 @@ def write_study(
     formats: Sequence[Format] = FORMATS,
     ablations: Sequence[Ablation] = (),
     choice: RecipeChoice | None = None,
+    plan: bool = True,
 ) -> list[Path]:
     """Write study.html, study.md and study.tex: a report on several runs, with a page for each run in `study/`.
 
@@ -72,6 +73,7 @@ def write_study(
         formats: any of :data:`FORMATS`.
         ablations: of the robust recipe.
         choice: the trainings by which the recipe of the encoder was chosen.
+        plan: whether to report on the study plan too.
 
     Returns:
         Paths of the reports, in the order of the formats, then those of the pages.
@@ -82,7 +84,7 @@ def write_study(
     _check(formats)
     from affekt.report.study_text import PAGES, describe_study, run_pages
 
-    written = _write(describe_study(study, choice), Path(folder), formats)
+    written = _write(describe_study(study, choice, plan), Path(folder), formats)
     pages = run_pages(study, ablations)
     return [*written, *(path for page in pages for path in _write(page, Path(folder) / PAGES, formats))]
 

@@ -14,6 +14,8 @@ from affekt.results.ablation import Ablation, AblationRow
 from affekt.results.study import PLAN, Run, Study
 
 Row = Mapping[str, Any]
+MOST_HISTORIES = 9
+"""In runs of more systems, the histories of the baseline and the proposals alone are summarized."""
 INTEGRATION = {
     "softmax": (("baseline",), ("combined",)),
     "AM-softmax": (asked.PROPOSALS["AM-softmax"], ("am-softmax-combined",)),
@@ -112,6 +114,8 @@ def _alphas(run: Run) -> Iterator[Block]:
 
 
 def _spread(run: Run) -> Iterator[Block]:
+    own = [run.baseline, *(asked.proposal(run, name) for name in asked.PROPOSALS)]
+    shown = own if len(run.systems) > MOST_HISTORIES else None
     yield Heading("Sources of variation")
     yield Table(
         "Secondary: standard deviations of UA by source (points), and epochs trained.",
@@ -125,11 +129,12 @@ def _spread(run: Run) -> Iterator[Block]:
             "kept above last",
             "epochs trained",
         ),
-        tuple(map(_spread_row, asked.spreads(run))),
+        tuple(map(_spread_row, asked.spreads(run, stopped=shown))),
         note="Folds and seeds: square roots of the components of a random-effects model, with intervals; two seeds are "
         "needed to separate them. Sampling: the variation due to the finite test part alone, a part of folds. Epochs: "
         f"standard deviation of validation UA within {asked.NEAR_EPOCHS} epochs of the kept one about a straight line, "
-        "and validation UA of the kept epoch minus that of the last one, means over jobs with Student's intervals.",
+        "and validation UA of the kept epoch minus that of the last one, means over jobs with Student's intervals"
+        f"{'; of the baseline and the three proposals' if shown else ''}.",
     )
 
 
@@ -228,8 +233,7 @@ def _contests(run: Run, study: Study) -> Iterator[Block]:
             ("Robust system", "Rival", "its recipe", "UA gain (points)", "p (t)", "Verdict", "p (perm.)"),
             rows,
             note="Intervals and p (t) over folds, p (perm.) by exchanging predictions within speakers. Holm's "
-            "correction "
-            f"is over the rivals of a system and recipe.{_fused(run)}",
+            f"correction is over the rivals of a system and recipe.{_fused(run)}",
         )
 
 

@@ -126,8 +126,7 @@ def corpora_table(analyses: Analyses) -> Table:
         ("Network", "Split", "Corpus", "Recipe", "baseline UA (%)", *PROPOSALS),
         tuple(rows),
         note="Baseline: mean ± standard deviation over trainings. Gain: mean over folds, seeds averaged first, with "
-        "the "
-        "95 % interval of the corrected resampled t-test. A verdict on one corpus is about that corpus alone; no "
+        "the 95 % interval of the corrected resampled t-test. A verdict on one corpus is about that corpus alone; no "
         "correction for the number of corpora.",
     )
 
@@ -198,9 +197,8 @@ def rest_table(study: Study) -> Table:
         ("Part", "Run", "finished", "left", "hours, usual stopping", "hours at most", "measured on"),
         tuple(_rest_row(study, row) for row in left),
         note="Hours of all trainings in sequence, from step times that affekt experiment ... --plan measured; where "
-        "it did "
-        "not, from the mean time of the finished trainings of the same corpus. A cost under one split is used for the "
-        "other too, whose folds have the same size. No hours: not measured.",
+        "it did not, from the mean time of the finished trainings of the same corpus. A cost under one split is used "
+        "for the other too, whose folds have the same size. No hours: not measured.",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from affekt.report import numbers, quoted, study_plots, study_tables
+from affekt.report import numbers, quoted, study_plots, study_sentences, study_tables
 from affekt.report.corpus_names import corpus_name
 from affekt.report.document import SUFFIX, Block, Code, Document, Figure, Heading, Links, Listing, Panel, Paragraph
 from affekt.report.run_page import describe_run
@@ -27,12 +27,13 @@ SILENT, CONTRARY = "1076_MTI_SAD_XX", ("1006_TIE_HAP_XX", "1006_TIE_NEU_XX")
 """Recordings of CREMA-D that the plan leaves out: a silent one, and one sound under two labels."""
 
 
-def describe_study(study: Study, choice: RecipeChoice | None = None) -> Document:
+def describe_study(study: Study, choice: RecipeChoice | None = None, plan: bool = True) -> Document:
     """The report on the runs of a study.
 
     Args:
         study: runs, and plans of runs.
         choice: the trainings by which the recipe of the encoder was chosen.
+        plan: whether to report on the study plan too: its runs, its recipe, departures from it and what is left.
     """
     analyses = {
         (network, protocol): Analysis.of(study, network, protocol)
@@ -42,13 +43,12 @@ def describe_study(study: Study, choice: RecipeChoice | None = None) -> Document
     secondary = analysis.secondary(study)
     sections = (
         _abstract(study, analyses, secondary),
-        _method(study),
+        _method(study, plan),
         _proposals(analyses),
         _secondary(study, analyses, secondary),
-        _recipe(choice),
-        _decided(study),
+        *((_recipe(choice), _decided(study)) if plan else ()),
         _limits(),
-        _rest(study),
+        *((_rest(study),) if plan else ()),
         _pages(study),
     )
     blocks = tuple(block for section in sections for block in section)
@@ -78,16 +78,19 @@ def _abstract(study: Study, analyses: Analyses, secondary: Sequence[Secondary]) 
     yield Paragraph(abstract(study, analyses, secondary))
 
 
-def _method(study: Study) -> Iterator[Block]:
+def _method(study: Study, plan: bool) -> Iterator[Block]:
     yield Heading("Method")
+    if plan:
+        yield Paragraph(
+            "Comparisons, verdicts and exclusions were fixed in docs/study-plan.md before any result of parts A and D "
+            "was seen."
+        )
     yield Paragraph(
-        "Comparisons, verdicts and exclusions were fixed in docs/study-plan.md before any result of parts A and D was "
-        "seen. A proposal is the paper's best setting of it: AM-softmax with s = 10 and m = 0.4, focal loss with "
+        "A proposal is the paper's best setting of it: AM-softmax with s = 10 and m = 0.4, focal loss with "
         "gamma = 2 and alpha = 2, combined attentive pooling. The baseline has softmax and attention. All systems of a "
         "corpus and split share their folds: 55 % of the utterances train, 25 % choose the epoch, 20 % are scored "
-        "once. "
-        "Under random splits speakers are shared between these parts, under speaker splits they are not. UA is the "
-        "mean recall of the classes."
+        "once. Under random splits speakers are shared between these parts, under speaker splits they are not. UA is "
+        "the mean recall of the classes."
     )
     yield Paragraph(
         f"The paper's network reads 40 mel bands: CNN, BLSTM, attention{_parameters(study, 'paper')}. On the encoder, "
@@ -97,13 +100,12 @@ def _method(study: Study) -> Iterator[Block]:
     )
     yield Paragraph(
         "Within a corpus, a gain is paired by fold, seeds averaged first, with the corrected resampled t-test "
-        "(Nadeau & "
-        "Bengio 2003). Over corpora, a random-effects meta-analysis combines the gains, each with the variance of its "
-        "corrected test: tau² by Paule & Mandel, Hartung-Knapp interval, prediction interval, I². All intervals are "
-        "95 %. Helps or hurts: the interval excludes 0. Smaller than reported: it lies below "
+        "(Nadeau & Bengio 2003). Over corpora, a random-effects meta-analysis combines the gains, each with the "
+        "variance of its corrected test: tau² by Paule & Mandel, Hartung-Knapp interval, prediction interval, I². "
+        "All intervals are 95 %. Helps or hurts: the interval excludes 0. Smaller than reported: it lies below "
         f"{quoted.CLAIM_POINTS:.0f} points."
     )
-    if any(run is not None for _, run in study.parts()):
+    if plan and any(run is not None for _, run in study.parts()):
         yield study_tables.runs_table(study)
 
 
@@ -121,6 +123,7 @@ def _proposals(analyses: Analyses) -> Iterator[Block]:
     yield Heading("Do the three proposals help?")
     if any(estimate.combined for each in analyses.values() for estimate in each.proposals()):
         yield study_tables.headline_table(analyses)
+        yield Paragraph(study_sentences.power(analyses))
     for number, protocol in enumerate(PROTOCOLS, start=1):
         rows = {
             network: each.proposals()
@@ -132,8 +135,7 @@ def _proposals(analyses: Analyses) -> Iterator[Block]:
             yield Figure(
                 f"Figure {number}. Gain of each proposal, {protocol} splits. Squares: corpora with 95 % intervals. "
                 "Diamonds: over corpora, with the prediction interval as a thin line. Dashed: the 4 points reported. "
-                "Wider "
-                "intervals of the paper's network run out of the frame.",
+                "Wider intervals of the paper's network run out of the frame.",
                 (Panel(f"study-forest-{protocol}", f"Forest plot, {protocol} splits", drawing),),
             )
     table = study_tables.corpora_table(analyses)
@@ -151,8 +153,7 @@ def _secondary(study: Study, analyses: Analyses, secondary: Sequence[Secondary])
         drawing = study_plots.forest(gaps, ["baseline"], "UA, random minus speaker (points)")
         yield Figure(
             "Figure 3. What a random split flatters: UA of the baseline under random minus speaker splits. Intervals "
-            "of "
-            "corpora from drawing speakers.",
+            "of corpora from drawing speakers.",
             (Panel("study-flattery", "Random minus speaker splits", drawing),),
         )
     yield from _happy(analyses)
@@ -169,8 +170,7 @@ def _happy(analyses: Analyses) -> Iterator[Block]:
         drawing = study_plots.forest(rows, [f"{protocol} splits" for protocol in PROTOCOLS], "recall gain (points)")
         yield Figure(
             f"Figure 4. Recall of {HARD_CLASS} under focal loss minus under softmax. The paper's Figure 2 has a "
-            "relative "
-            f"gain of up to {quoted.HAPPY_RELATIVE_PERCENT:.0f} % on one corpus.",
+            f"relative gain of up to {quoted.HAPPY_RELATIVE_PERCENT:.0f} % on one corpus.",
             (Panel("study-happy", f"Recall of {HARD_CLASS} under focal loss", drawing),),
         )
 
@@ -221,7 +221,6 @@ def _decided(study: Study) -> Iterator[Block]:
         "The correlation within each system is an addition: between systems, a loss changes the scatter of the "
         "features by itself.",
         "The three cells of loss and pooling that part D's plan leaves out are part of its command.",
-        "Of the pairs of alpha, Table 4 has 4 against 1; all pairs are in the appendix.",
     ]
     if departure := _not_left_out(study):
         items.append(departure)
@@ -250,8 +249,7 @@ def _limits() -> Iterator[Block]:
             "A gain on the encoder is about the paper's losses and poolings on strong features; it does not say what "
             "they do to features that are learnt with them.",
             "The variance of a corpus comes from five folds, and the meta-analysis takes it as known. The corrected "
-            "test "
-            "takes the correlation of overlapping training sets as given.",
+            "test takes the correlation of overlapping training sets as given.",
             "Speaker splits of a corpus with six to ten speakers have test parts of one or two speakers.",
             "Intervals from drawing few speakers are somewhat too narrow.",
         ),

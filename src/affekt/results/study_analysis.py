@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -338,7 +339,7 @@ _QUESTIONS: tuple[tuple[str, str, str, _Answer], ...] = (
     *(
         (_ALPHA, f"UA, alpha {more} minus {less}, gamma = {gamma}", "signed points", answer)
         for gamma in asked.GAMMAS
-        for more, less in ((4, 1),)
+        for less, more in combinations(asked.ALPHAS, 2)
         for answer in [lambda analysis, g=gamma, a=more, b=less: analysis.alpha(g, a, b)]
     ),
     (_SPREAD, "SD of UA over folds", "points", lambda analysis: analysis.spread("folds")),

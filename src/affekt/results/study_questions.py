@@ -141,7 +141,7 @@ def _corrected(rows: list[Row], test: str = "p") -> list[Row]:
     return [row | {f"{test}_holm": p} for row, p in zip(rows, adjusted, strict=True)]
 
 
-def spreads(run: Run, systems: Sequence[str] | None = None) -> list[Row]:
+def spreads(run: Run, systems: Sequence[str] | None = None, stopped: Sequence[str] | None = None) -> list[Row]:
     """Standard deviations of UA by their source, for each system.
 
     Folds and seeds are variance components of the UA on test parts. `sampling` is the deviation from drawing the test
@@ -151,6 +151,7 @@ def spreads(run: Run, systems: Sequence[str] | None = None) -> list[Row]:
     Args:
         run: a run.
         systems: names of systems; by default all.
+        stopped: those whose histories are read for the effect of early stopping; by default all.
     """
     rows = []
     for system in run.systems if systems is None else systems:
@@ -165,7 +166,7 @@ def spreads(run: Run, systems: Sequence[str] | None = None) -> list[Row]:
                 "seeds": _deviation(parts.within),
                 "sampling": sampling_deviation(run, system),
                 "epochs": epochs(run, system),
-                **mean_stopping(run, system),
+                **(mean_stopping(run, system) if stopped is None or system in stopped else _UNREAD),
             }
         )
     return rows
@@ -209,6 +210,9 @@ def stopping(history: pd.DataFrame, best_epoch: int) -> tuple[float, float] | No
     residuals = ua - np.polyval(np.polyfit(epoch, ua, 1), epoch)
     kept, last = float(ua[epoch == best_epoch][0]), float(history["validation_ua"].iloc[-1])
     return float(np.sqrt(np.square(residuals).sum() / (len(near) - 2))), kept - last
+
+
+_UNREAD: Row = {"stopping": None, "lost": None}
 
 
 def epochs(run: Run, system: str) -> Row | None:
