@@ -25,6 +25,8 @@ from benchmarks.table import COLUMNS, cells, markdown, plot, text
 from benchmarks.training import check_parameters
 from benchmarks.worker import Worker
 
+REPOSITORY = Path(__file__).parents[1]
+
 
 def test_ratio_is_how_many_times_better_ours_is_turn_by_turn() -> None:
     faster = compared("work", [1.0, 2.0, 4.0], "peer", [3.0, 8.0, 4.0], "ms")  # ratios 3, 4, 1
@@ -266,3 +268,40 @@ def test_openvino_computes_the_same_network(tmp_path: Path, int8: bool) -> None:
     with torch.inference_mode():
         expected = pipeline.network(features).scores.numpy()
     np.testing.assert_allclose(next(iter(run().values())), expected, atol=0.2 if int8 else 1e-3)
+
+
+def published(processor: str, work: str, peer: str = "") -> Row:
+    """A row of a table in `results/benchmarks`."""
+    found = json.loads((REPOSITORY / f"results/benchmarks/{processor}.json").read_text(encoding="utf-8"))["rows"]
+    rows = (Row.from_dict(row) for part in found.values() for row in part)
+    return next(row for row in rows if (row.work, row.peer) == (work, peer))
+
+
+def test_the_figures_in_the_documentation_are_those_of_the_tables() -> None:
+    page = " ".join((REPOSITORY / "docs/benchmarks.md").read_text(encoding="utf-8").split())
+    newest, first = "amd-epyc-family-26-model-2-2-cores", "amd-epyc-2-cores"
+    full = published(newest, "training, full clips, batch 32", "Keras 3, TensorFlow, fp32")
+    own = published(newest, "training, EmoDB's own lengths, masked, bucketed", "Keras 3, padded clips")
+    assert full.ours
+    assert full.ratio
+    assert own.ratio
+    step = (
+        f"a step takes {full.ours.median:.3g} ms per utterance there, {full.ratio.median:.3g} times faster than Keras"
+    )
+    assert f"{step}, and {own.ratio.median:.3g} times at EmoDB's own lengths" in page
+    clip = "one 7.5 s clip, waveform to probabilities, 2 threads"
+    small = published(first, f"{clip}, int8", "onnxruntime, plain fp32 export, torch's features").ours
+    bundled = published(first, f"{clip}, the bundled model").ours
+    assert small
+    assert bundled
+    assert f"gives {small.median:.1f} ms for int8 and {bundled.median:.1f} ms for the bundled model" in page
+
+
+def test_the_speed_in_the_readme_agrees_with_the_table() -> None:
+    """It is measured by `scripts/readme.py`, the table by `make bench`: the same model, the same processor."""
+    speed = json.loads((REPOSITORY / "results/bundled/speed.json").read_text(encoding="utf-8"))
+    clip = "one 7.5 s clip, waveform to probabilities"
+    for name, threads in (("one_thread_ms", "1 thread"), ("all_threads_ms", "2 threads")):
+        measured = published("amd-epyc-family-26-model-2-2-cores", f"{clip}, {threads}, the bundled model").ours
+        assert measured
+        assert speed[name] == pytest.approx(measured.median, rel=0.25)
