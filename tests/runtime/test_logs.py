@@ -76,7 +76,7 @@ def test_an_experiment_in_records(bursts: Path, tmp_path: Path, capfd: pytest.Ca
     assert error["level"] == "error"
     assert error["message"].startswith("error: ")
     assert cli.main(["report", str(tmp_path / "nowhere")]) == 2  # the next command logs as it likes
-    assert capfd.readouterr().err.startswith("affekt: error: run ")
+    assert capfd.readouterr().err.startswith("affekt: error: No such folder: ")
 
 
 def test_a_training_in_records(bursts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
