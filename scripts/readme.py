@@ -132,9 +132,15 @@ def study() -> str:
     lines = [f"| Gain in UA, points | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
     for proposal in dict.fromkeys(row["Proposal"] for row in rows):
         own = {(row["Network"], row["Split"], row["Corpora"]): row for row in rows if row["Proposal"] == proposal}
-        cells = [f"{own[key]['UA gain (points)']} {own[key]['Effect']}" if key in own else "" for key in columns]
+        cells = [_verdict(own[key]) if key in own else "" for key in columns]
         lines.append(f"| {proposal} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _verdict(row: Mapping[str, str]) -> str:
+    """A gain with its verdict, and with the corrected p-value where the interval excludes 0."""
+    p = "" if row["Effect"] == "no difference shown" else f" (p = {row['p (Holm)']})".replace("= <", "< ")
+    return f"{row['UA gain (points)']} {row['Effect']}{p}"
 
 
 def headline(page: str) -> list[dict[str, str]]:

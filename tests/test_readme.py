@@ -57,17 +57,17 @@ def test_the_study_s_headline_is_quoted(readme: ModuleType) -> None:
 
 
 def test_the_headline_follows_the_study(readme: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    columns = "| Network | Split | Proposal | Corpora | UA gain (points) | I² (%) | Effect |"
+    columns = "| Network | Split | Proposal | Corpora | UA gain (points) | p (Holm) | Effect |"
     rows = [
-        f"| encoder | {split} | focal loss | 7 | {gain} \\[−1.0, +2.0\\] | 0 | no difference shown |"
-        for split, gain in (("random", "+0.5"), ("speaker", "+0.6"))
+        f"| encoder | {split} | focal loss | 7 | {gain} \\[−1.0, +2.0\\] | 0.060 | {effect} |"
+        for split, gain, effect in (("random", "+0.5", "no difference shown"), ("speaker", "+0.6", "helps"))
     ]
     page = "\n".join(["Table 2. Gain.", "", columns, "|---|---:|---:|---:|---:|---:|---:|", *rows, "", "Note."])
     monkeypatch.setattr(readme, "STUDY", tmp_path / "study.md")
     (tmp_path / "study.md").write_text(page, encoding="utf-8")
     head, _, row = readme.study().splitlines()
     assert head == "| Gain in UA, points | encoder, random splits, 7 corpora | encoder, speaker splits, 7 corpora |"
-    cells = "+0.5 [−1.0, +2.0] no difference shown | +0.6 [−1.0, +2.0] no difference shown"
+    cells = "+0.5 [−1.0, +2.0] no difference shown | +0.6 [−1.0, +2.0] helps (p = 0.060)"
     assert row == f"| focal loss | {cells} |"
     (tmp_path / "study.md").write_text("Table 3. Other.\n", encoding="utf-8")
     assert "No proposal" in readme.study()

@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from affekt.config import as_table, read_toml
+from affekt.config import as_table, load, read_toml
+from affekt.data.manifest import Manifest
 from affekt.experiments import plan
+from affekt.experiments.jobs import run_jobs
 from affekt.report import write_report
-from affekt.results import Results, RunDirectory
+from affekt.results import Results, RunDirectory, summarize
 from affekt.results.packed_tables import packed_path
 from affekt.results.run_directory import CONFIG
 from affekt.results.study import CHANGED
-from affekt.training.recipes import RECIPES
-from affekt.training.systems import SYSTEMS
+from affekt.training.recipes import RECIPES, Recipe
+from affekt.training.systems import SYSTEMS, resolve
+from scripts.collect_results import collect
 
 RESULTS = Path(__file__).parents[2] / "results"
 PUBLISHED = sorted(path.parent for path in RESULTS.glob("*/folds.json"))
@@ -69,3 +72,21 @@ def test_it_is_reported(tmp_path: Path) -> None:
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "random 5-fold, 1 seed" in text
     assert "baseline" in text
+
+
+def test_a_published_copy_is_resumed(tmp_path: Path, bursts: Path) -> None:
+    """Its jobs are not run again, and with one seed more it is what the whole run would have been."""
+    options = {"folds": 2, "recipe": load(Recipe, bursts / "recipe.toml"), "device": "cpu", "cache": bursts / "cache"}
+    manifest, systems = Manifest.read(bursts / "manifest.csv"), resolve(str(bursts / "systems.toml"))[:1]
+    for out, seeds in ((tmp_path / "begun", 1), (tmp_path / "whole", 2)):
+        experiment, _ = plan.plan_experiment(manifest, systems, out, seeds=seeds, **options)
+        run_jobs(experiment, experiment.jobs)
+    collect(tmp_path / "begun", tmp_path / "copy")
+    resumed, _ = plan.plan_experiment(manifest, systems, tmp_path / "copy", seeds=2, **options)
+    assert [job.done for job in resumed.jobs] == [True, True, False, False]
+    run_jobs(resumed, resumed.jobs)
+    assert not list(tmp_path.glob("copy/*/*/seed-0"))
+    collect(tmp_path / "copy", tmp_path / "again")
+    again, whole = Results.read(tmp_path / "again"), Results.read(tmp_path / "whole")
+    pd.testing.assert_frame_equal(again.predictions, whole.predictions)
+    assert summarize(again) == summarize(whole)

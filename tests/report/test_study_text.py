@@ -227,7 +227,8 @@ def test_the_commands_are_the_program_s(document: Document) -> None:
 
 
 def test_every_run_has_a_page(document: Document, pages: dict[str, Document], study: Study) -> None:
-    (links,) = (block for block in document.blocks if isinstance(block, Links))
+    plan, links = (block for block in document.blocks if isinstance(block, Links))
+    assert plan.items == (("the study plan", "study-plan.md"),)
     assert [target for _, target in links.items] == [f"study/{name}{SUFFIX}" for name in pages]
     assert list(pages) == [run.name for run in study.runs]
     for page in pages.values():

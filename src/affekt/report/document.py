@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,6 +72,10 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     quoted: frozenset[int] = frozenset()
     note: str = ""
+
+    def is_text(self, column: int) -> bool:
+        """Whether a column holds words, which are aligned at the left and may wrap."""
+        return any(re.search(r"[A-Za-z]{3}", row[column]) for row in self.rows)
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def _facts(facts: Facts) -> str:
 
 
 def _table(table: Table) -> str:
-    texts = frozenset(index for index in range(1, len(table.columns)) if _is_text(table, index))
+    texts = frozenset(index for index in range(1, len(table.columns)) if table.is_text(index))
     head = "".join(
         f'<th scope="col"{_classes(table, texts, index)}>{escape(name)}</th>'
         for index, name in enumerate(table.columns)
@@ -212,11 +212,6 @@ def _table(table: Table) -> str:
         f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
         f'<p class="swipe" aria-hidden="true">swipe for more columns →</p>{note}</figure>'
     )
-
-
-def _is_text(table: Table, column: int) -> bool:
-    """Whether a column holds words, which are aligned at the left and may wrap."""
-    return any(re.search(r"[A-Za-z]{3}", row[column]) for row in table.rows)
 
 
 def _row(table: Table, texts: frozenset[int], cells: tuple[str, ...]) -> str:

@@ -90,7 +90,7 @@ def _block(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
-    ruler = "|".join(["---", *["---:"] * (len(table.columns) - 1)])
+    ruler = "|".join("---:" if index and not table.is_text(index) else "---" for index in range(len(table.columns)))
     lines = [_row(table, table.columns), f"|{ruler}|", *(_row(table, row) for row in table.rows)]
     parts = [escape(table.caption), "\n".join(lines)]
     return "\n\n".join([*parts, escape(table.note)] if table.note else parts)

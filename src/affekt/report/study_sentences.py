@@ -107,7 +107,26 @@ def _count(rows: Sequence[EffectOverCorpora]) -> str:
 
 
 def _each(rows: Iterable[EffectOverCorpora]) -> str:
-    return listed([f"{quantity(row.interval, 'signed points')} for {row.name}" for row in rows if row.interval])
+    return listed(
+        [f"{quantity(row.interval, 'signed points')} for {row.name}{_held(row)}" for row in rows if row.interval]
+    )
+
+
+def _held(row: EffectOverCorpora) -> str:
+    """The corrected p-value of an effect whose interval excludes 0: the interval itself is not corrected."""
+    if row.interval is None or row.p_holm is None or effect_verdict(row.interval) == "no difference shown":
+        return ""
+    return f" (Holm-corrected p {probability(row.p_holm)})"
+
+
+def probability(p: float) -> str:
+    """A p-value as the rest of an equation.
+
+    >>> probability(0.108), probability(0.0001)
+    ('= 0.108', '< 0.001')
+    """
+    text = numbers.p_value(p)
+    return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
 
 
 def _summed(groups: Iterable[Sequence[EffectOverCorpora]]) -> str:

@@ -11,8 +11,8 @@ from affekt.measures.statistics import Interval
 from affekt.report import numbers
 from affekt.report.corpus_names import corpus_name
 from affekt.report.document import Table
-from affekt.report.study_sentences import Analyses, quantity
-from affekt.results.study import Run, Study, remaining
+from affekt.report.study_sentences import Analyses, probability, quantity
+from affekt.results.study import PARTS, Run, Study, remaining
 from affekt.results.study_analysis import (
     LEAST_CORPORA,
     Analysis,
@@ -33,7 +33,8 @@ def runs_table(study: Study) -> Table:
         "Table 1. Runs of the study plan.",
         ("Part", "Run", "Utterances", "left out", "Speakers", "Systems", "Seeds", "Trainings"),
         rows,
-        note="Four classes (angry, happy, neutral, sad), five folds. Left out: utterances of these classes in the "
+        note=f"Parts: {'; '.join(f'{part}, {what}' for part, what in PARTS.items())}. Four classes (angry, happy, "
+        "neutral, sad), five folds. Left out: utterances of these classes in the "
         "complete release that are in no fold. Trainings: finished of all that the run has.",
     )
 
@@ -173,7 +174,7 @@ def _secondary_row(rows: Sequence[Secondary]) -> tuple[str, ...]:
 
 def _answer(estimate: EffectOverCorpora, unit: str) -> str:
     if estimate.combined is not None:
-        tested = "" if estimate.p_holm is None else f", p = {numbers.p_value(estimate.p_holm)}".replace("= <", "< ")
+        tested = "" if estimate.p_holm is None else f", p {probability(estimate.p_holm)}"
         count = len(estimate.corpora)
         return f"{quantity(estimate.combined.effect, unit)}{tested} ({count} corpora)"
     return "; ".join(

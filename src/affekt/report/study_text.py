@@ -14,7 +14,7 @@ from affekt.results import study_analysis as analysis
 from affekt.results.ablation import Ablation
 from affekt.results.recipe_choice import CORPORA as CHOICE_CORPORA
 from affekt.results.recipe_choice import RecipeChoice
-from affekt.results.study import PARTS, PLAN, PROTOCOLS, Study, remaining
+from affekt.results.study import PLAN, PROTOCOLS, Study, remaining
 from affekt.results.study_analysis import Analysis, EffectOverCorpora, Secondary
 from affekt.results.study_questions import HARD_CLASS, PROPOSALS
 from affekt.training.recipes import RECIPES
@@ -82,9 +82,11 @@ def _method(study: Study, plan: bool) -> Iterator[Block]:
     yield Heading("Method")
     if plan:
         yield Paragraph(
-            "Comparisons, verdicts and exclusions were fixed in docs/study-plan.md before any result of parts A and D "
-            "was seen."
+            "Comparisons, verdicts and exclusions were fixed before any result of parts A and D was seen. What was "
+            "decided "
+            "later is listed below, and secondary answers are called so."
         )
+        yield Links("Fixed in advance", (("the study plan", "study-plan.md"),))
     yield Paragraph(
         "A proposal is the paper's best setting of it: AM-softmax with s = 10 and m = 0.4, focal loss with "
         "gamma = 2 and alpha = 2, combined attentive pooling. The baseline has softmax and attention. All systems of a "
@@ -271,7 +273,6 @@ def _rest(study: Study) -> Iterator[Block]:
         "python scripts/collect_results.py runs/emodb-random-encoder results/emodb-random-encoder\n"
         "python scripts/study.py\npython scripts/readme.py"
     )
-    yield Listing("Parts", tuple(f"{part}: {what}" for part, what in PARTS.items()))
 
 
 def _commands() -> Iterator[str]:
