@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from affekt.measures.statistics import Interval
 from affekt.report import numbers, quoted
@@ -97,19 +97,25 @@ def _encoder(analyses: Sequence[Analysis]) -> str:
             f"On the encoder fewer than {LEAST_CORPORA} of {len(ENCODER_CORPORA)} corpora are finished, so no estimate "
             f"over corpora is given; {_decided([row for own in rows.values() for row in own])}."
         )
-    parts = [f"{SPLITS[protocol]} ({_count(own)} corpora) {_each(own)}" for protocol, own in known.items()]
-    return f"On the encoder the gain in UA is, in points, {'; '.join(parts)}; {_summed(known.values())}."
+    return f"On the encoder, {_changes(known)}; {_summed(known.values())}."
 
 
-def _count(rows: Sequence[EffectOverCorpora]) -> str:
-    counts = sorted({len(row.corpora) for row in rows})
-    return "-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+def _changes(groups: Mapping[str, Sequence[EffectOverCorpora]]) -> str:
+    """What each proposal changes, by protocol: "over 7 corpora, AM-softmax changes UA by ..., focal loss by ..."."""
+    corpora = dict.fromkeys(str(max(len(row.corpora) for row in rows)) for rows in groups.values())
+    clauses: list[str] = []
+    for own in zip(*groups.values(), strict=True):
+        if clauses:
+            clauses.append(f"{own[0].name} by {' and by '.join(_value(row) for row in own)}")
+        else:
+            values = [f"{_value(row, ' points')} {SPLITS[split]}" for row, split in zip(own, groups, strict=True)]
+            clauses.append(f"{own[0].name} changes UA by {' and by '.join(values)}")
+    return f"over {' and '.join(corpora)} corpora, {', '.join(clauses)}"
 
 
-def _each(rows: Iterable[EffectOverCorpora]) -> str:
-    return listed(
-        [f"{quantity(row.interval, 'signed points')} for {row.name}{_held(row)}" for row in rows if row.interval]
-    )
+def _value(row: EffectOverCorpora, unit: str = "") -> str:
+    assert row.interval is not None
+    return f"{quantity(row.interval, 'signed points')}{unit}{_held(row)}"
 
 
 def _held(row: EffectOverCorpora) -> str:
@@ -190,25 +196,21 @@ def _paper(analyses: Sequence[Analysis]) -> str:
     rows = {analysis.protocol: analysis.proposals() for analysis in analyses}
     combined = {protocol: own for protocol, own in rows.items() if all(row.combined for row in own)}
     if combined:
-        parts = [f"{SPLITS[protocol]} ({_count(own)} corpora) {_each(own)}" for protocol, own in combined.items()]
-        return f"With the paper's network the gain is {'; '.join(parts)}; {_summed(combined.values())}."
+        return f"With the paper's network, {_changes(combined)}; {_summed(combined.values())}."
     parts = [text for protocol, own in rows.items() for text in _by_corpus(SPLITS[protocol], own)]
     if not parts:
         return "With the paper's network no comparison of a proposal with the baseline is finished."
     decided = _decided([row for own in rows.values() for row in own])
     few = f"measured on fewer than {LEAST_CORPORA} corpora"
-    return f"With the paper's network, {few}, the gain is {'; '.join(parts)}; {decided}."
+    return f"With the paper's network, {few}, {'; '.join(parts)}; {decided}."
 
 
 def _by_corpus(split: str, rows: Sequence[EffectOverCorpora]) -> Iterator[str]:
     for corpus in sorted({effect.corpus for row in rows for effect in row.corpora}):
-        parts = [
-            f"{quantity(effect[1:4], 'signed points')} for {row.name}"
-            for row in rows
-            for effect in row.corpora
-            if effect.corpus == corpus
-        ]
-        yield f"on {corpus_name(corpus)} {split} {listed(parts)}"
+        own = [(row.name, effect) for row in rows for effect in row.corpora if effect.corpus == corpus]
+        values = [f"{name} by {quantity(effect[1:4], 'signed points')}" for name, effect in own]
+        first = values[0].replace(" by ", " changes UA by ", 1) + " points"
+        yield f"on {corpus_name(corpus)} {split} {listed([first, *values[1:]])}"
 
 
 _PHRASES = {
