@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -99,6 +100,28 @@ def test_a_changed_result_is_found(published: Path) -> None:
     damaged = JobDirectory(published / "fused/fold-1/seed-0").damage()
     assert [Path(fault.what).name for fault in damaged] == ["result.json"]
     assert JobDirectory(published / "fused/fold-0/seed-0").finished
+
+
+def test_the_largest_probability_is_left_out_and_comes_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 6, size=(500, 4)).astype(np.float32)
+    values = np.exp(scores - scores.max(1, keepdims=True)).astype(np.float32)
+    values /= values.sum(1, keepdims=True)
+    values[0] = [1, 0, 0, 0]
+    values[1] = [0.25, 0.25, 0.25, 0.25]
+    rows = [f"u{row},{','.join(str(value) for value in own)}" for row, own in enumerate(values)]
+    contents = {("s", 0, 0): "\n".join(["id,prob.a,prob.b,prob.c,prob.d", *rows, ""]).encode()}
+    assert pack(tmp_path, "x.csv", contents) == list(contents)
+    assert "largest" in pd.read_parquet(tmp_path / "x.parquet")
+    assert unpack(tmp_path, "x.csv", ("s", 0, 0)) == contents["s", 0, 0]
+
+
+@pytest.mark.parametrize("row", ["0.5,0.2", "0.7,0.7", "1,0", "0.123456789,0.876543211"])
+def test_columns_that_are_no_probabilities_are_packed_as_they_are(tmp_path: Path, row: str) -> None:
+    contents = {("s", 0, 0): f"id,prob.a,prob.b\na,{row}\n".encode()}
+    assert pack(tmp_path, "x.csv", contents) == list(contents)
+    assert "largest" not in pd.read_parquet(tmp_path / "x.parquet")
+    assert unpack(tmp_path, "x.csv", ("s", 0, 0)) == contents["s", 0, 0]
 
 
 def test_a_text_with_a_line_break_is_restored(tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ from affekt.experiments.loading import Data
 from affekt.experiments.plan import Experiment, TrainingJob
 from affekt.measures import metrics
 from affekt.results import Results, summarize
+from affekt.results.packed_tables import PROBABILITY_PREFIX
 from affekt.results.run_directory import (
     EMBEDDINGS,
     HISTORY,
     PREDICTIONS,
-    PROBABILITY_PREFIX,
     TRAINED,
     WEIGHTS,
     RunDirectory,

@@ -18,13 +18,13 @@ import pandas as pd
 
 from affekt.errors import ConfigError, Fault
 from affekt.measures import metrics
+from affekt.results.packed_tables import PROBABILITY_PREFIX
 from affekt.results.run_directory import (
     HISTORY,
     HISTORY_COLUMNS,
     NEEDED,
     PREDICTION_COLUMNS,
     PREDICTIONS,
-    PROBABILITY_PREFIX,
     JobKey,
 )
 from affekt.results.run_results import Results, codes

@@ -1,9 +1,12 @@
 """Files of all jobs of a published run in one Parquet file per kind, from which each is restored exactly.
 
 A run of a thousand jobs has thousands of small files. Packed, repeated texts are stored once and numbers in binary:
-`predictions.parquet` and `history.parquet` hold the rows of all jobs, with their system, fold and seed, in a fifth of
+`predictions.parquet` and `history.parquet` hold the rows of all jobs, with their system, fold and seed, in a sixth of
 the space; `result.parquet` holds the text of every `result.json`. A table is packed only if the CSV written from it
 equals the original byte for byte, so the hashes in `result.json` still apply.
+
+The probabilities of a row sum to 1, so the largest is that of the others but for rounding. It is left out: the columns
+`prob.*` but the last hold the others in their order, the last one the rounding, and `largest` the place left out.
 """
 
 from __future__ import annotations
@@ -16,12 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from affekt.errors import CheckpointError
 from affekt.runtime.atomic_files import atomic_write
 
 KEY = ("system", "fold", "seed")
 """Columns that identify the job of a row."""
+PROBABILITY_PREFIX = "prob."
+LARGEST = "largest"
 TEXT = "text"
 """Column of a packed file that holds whole files as texts."""
 SUFFIX = ".parquet"
@@ -58,7 +64,7 @@ def pack(run: Path, name: str, contents: Mapping[JobId, bytes]) -> list[JobId]:
     joined: pd.DataFrame = pd.concat([_with_key(table, job) for job, table in chosen.items()])
     for column in columns:
         joined[column] = _typed(joined[column])
-    _write(joined, packed_path(run, name))
+    _write(_without_largest(joined), packed_path(run, name))
     return [job for job in chosen if unpack(run, name, job) == contents[job]]
 
 
@@ -112,7 +118,7 @@ def _read(path: Path, modified_ns: int, size_bytes: int) -> dict[JobId, bytes]:
     except (OSError, ValueError, KeyError) as error:
         got, expected = str(error).partition("\n")[0], f"a Parquet file with {', '.join(KEY)}"
         raise CheckpointError(str(path), got=got, expected=expected, remedy="restore it, or collect the run") from error
-    rows = table.drop(columns=list(KEY))
+    rows = _with_largest(table.drop(columns=list(KEY)))
     if list(rows.columns) == [TEXT]:
         return {job: text.encode() for job, text in zip(keys, rows[TEXT], strict=True)}
     return _rendered_by_job(rows, keys)
@@ -142,6 +148,52 @@ def _write(table: pd.DataFrame, path: Path) -> None:
             use_dictionary=[name for name in table.columns if name not in split],
             column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
         )
+
+
+def _probabilities(table: pd.DataFrame) -> list[str]:
+    return [name for name in table.columns if name.startswith(PROBABILITY_PREFIX)]
+
+
+def _without_largest(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the largest probability of each row left out; as it is where the probabilities do not allow that."""
+    names = _probabilities(table)
+    if len(names) < 2 or LARGEST in table or any(table[name].dtype != np.float32 for name in names):
+        return table
+    values = table[names].to_numpy(np.float32)
+    largest = values.argmax(1)
+    others = np.take_along_axis(values, _others(len(names))[largest], axis=1)
+    rest = values.max(1).view(np.int32) - _implied(others).view(np.int32)  # in units of the last place
+    if not (np.abs(rest) < 128).all():
+        return table
+    packed = dict(zip(names, [*others.T, rest.astype(np.int8)], strict=True))
+    return table.assign(**packed, **{LARGEST: largest.astype(np.int8)})
+
+
+def _with_largest(table: pd.DataFrame) -> pd.DataFrame:
+    """The table that :func:`_without_largest` was given."""
+    if LARGEST not in table:
+        return table
+    names = _probabilities(table)
+    others, rest = table[names[:-1]].to_numpy(np.float32), table[names[-1]].to_numpy(np.int32)
+    largest = table[LARGEST].to_numpy(np.int64)
+    values = np.empty((len(table), len(names)), np.float32)
+    np.put_along_axis(values, _others(len(names))[largest], others, axis=1)
+    found = (_implied(others).view(np.int32) + rest).view(np.float32)
+    np.put_along_axis(values, largest[:, None], found[:, None], axis=1)
+    return table.drop(columns=LARGEST).assign(**dict(zip(names, values.T, strict=True)))
+
+
+def _others(count: int) -> NDArray[np.int64]:
+    """Row i: the places from 0 to count - 1 without i."""
+    return np.array([[place for place in range(count) if place != left_out] for left_out in range(count)])
+
+
+def _implied(others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 less the others, added in order, since another order might round otherwise."""
+    total = np.ones(len(others))
+    for column in others.T:
+        total -= column
+    return total.astype(np.float32)
 
 
 def _with_key(table: pd.DataFrame, job: JobId) -> pd.DataFrame:

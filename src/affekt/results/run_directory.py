@@ -57,7 +57,6 @@ TRAINED = (WEIGHTS, HISTORY, PREDICTIONS, EMBEDDINGS)
 """Files of a trained job beside its `result.json`; a fused system has the needed ones alone."""
 HISTORY_COLUMNS = ("epoch", "train_accuracy", "validation_accuracy")
 PREDICTION_COLUMNS = ("id", "speaker", "label", "predicted")
-PROBABILITY_PREFIX = "prob."
 PARTS = ("train", "validation", "test")
 FOLD, SEED = "fold-", "seed-"
 DIGEST = "digest"

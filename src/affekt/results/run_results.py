@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from affekt.errors import CheckpointError, ConfigError, Fault
 from affekt.measures import metrics
+from affekt.results.packed_tables import PROBABILITY_PREFIX
 from affekt.results.run_directory import (
     EMBEDDINGS,
     GEOMETRY,
@@ -27,7 +28,6 @@ from affekt.results.run_directory import (
     HISTORY_COLUMNS,
     PREDICTION_COLUMNS,
     PREDICTIONS,
-    PROBABILITY_PREFIX,
     RESULT,
     JobDirectory,
     JobKey,
