@@ -14,17 +14,17 @@ import pytest
 from affekt.cli.experiment import experiment
 from affekt.errors import ConfigError
 from affekt.measures.statistics import Interval
-from affekt.report import html, latex, markdown, numbers, study_sentences, write_study
+from affekt.report import html, latex, markdown, numbers, study_answers, study_sentences, write_study
 from affekt.report.document import SUFFIX, Code, Document, Figure, Heading, Links, Listing, Paragraph, Table
 from affekt.report.run_page import INTEGRATION
 from affekt.report.study_text import describe_study, run_pages
-from affekt.results import fuse
+from affekt.results import fuse, study_analysis
 from affekt.results import study as study_plan
 from affekt.results import study_questions as asked
 from affekt.results.ablation import Ablation
 from affekt.results.recipe_choice import CORPORA, RATES, RecipeChoice
 from affekt.results.study import PLAN, Study
-from affekt.results.study_analysis import Analysis, secondary
+from affekt.results.study_analysis import Analysis, CorpusEffect, EffectOverCorpora, Secondary, combine, secondary
 from affekt.training.recipes import RECIPES
 from affekt.training.systems import GROUPS, SYSTEMS
 
@@ -172,6 +172,47 @@ def test_every_secondary_question_has_an_interval(document: Document, study: Stu
         if row.estimate.p_holm is not None:
             assert numbers.p_value(row.estimate.p_holm) in cell
     assert not any("p =" in "".join(row[3:]) for row in rows if row[1].startswith(("SD", "epochs")))
+
+
+def test_the_answers_in_words_are_those_of_the_table(document: Document, study: Study) -> None:
+    items = next(block for block in document.blocks if isinstance(block, Listing) and "Answers" in block.caption).items
+    found = [row for row in secondary(study) if row.network == "encoder" and row.estimate.combined is not None]
+    assert [next(item for item in items if item.startswith(row.question)) for row in found]
+    assert len(items) == len({row.question for row in found})
+    for row in found:
+        item = next(item for item in items if item.startswith(row.question))
+        assert row.estimate.combined is not None
+        if "alpha" not in row.question:
+            assert study_sentences.quantity(row.estimate.combined.effect, row.unit) in item
+        else:
+            assert " intervals of pairs of alpha" in item
+
+
+def effect(value: float, width: float) -> EffectOverCorpora:
+    corpora = ("emodb", "emovo", "nemo")
+    each = [CorpusEffect(corpus, value + number / 1e4, 0.0, 0.0, width) for number, corpus in enumerate(corpora)]
+    return combine("x", each)
+
+
+def test_every_question_has_a_writer() -> None:
+    questions = {question for question, *_ in study_analysis._QUESTIONS} | {"What does a random split flatter?"}
+    assert set(study_answers._WRITERS) == questions
+    rows = [
+        Secondary(question, f"quantity {value}", "signed points", "encoder", protocol, effect(value, 0.001))
+        for question in sorted(questions)
+        for value in (0.02, -0.03)
+        for protocol in ("random", "speaker")
+    ]
+    items = study_answers.answers(rows)
+    assert [item.partition("?")[0] + "?" for item in items] == sorted(questions)
+    assert all("+2.0 [" in item or "−3.0 [" in item for item in items)
+    alpha = next(item for item in items if "alpha" in item)
+    assert "Of 4 intervals of pairs of alpha, none contains 0; the largest difference is −3.0 [" in alpha
+    happy = next(item for item in items if "happy" in item)
+    assert happy.count("(higher)") == happy.count("(lower)") == 2
+    assert study_answers.answers([rows[0]._replace(network="paper")]) == []
+    wide = rows[0]._replace(question="Is focal loss good for happy?", estimate=effect(0.02, 0.1))
+    assert "(no difference shown)" in study_answers.answers([wide])[0]
 
 
 def test_the_recipe_is_quoted_from_its_trainings(study: Study) -> None:

@@ -9,6 +9,7 @@ from affekt.report import numbers, quoted, study_plots, study_sentences, study_t
 from affekt.report.corpus_names import corpus_name
 from affekt.report.document import SUFFIX, Block, Code, Document, Figure, Heading, Links, Listing, Panel, Paragraph
 from affekt.report.run_page import describe_run
+from affekt.report.study_answers import answers
 from affekt.report.study_sentences import Analyses, abstract
 from affekt.results import study_analysis as analysis
 from affekt.results.ablation import Ablation
@@ -149,6 +150,11 @@ def _secondary(study: Study, analyses: Analyses, secondary: Sequence[Secondary])
     yield Heading("Secondary questions")
     if not secondary:
         return
+    if found := answers(secondary):
+        yield Listing(
+            "Answers on the encoder, over corpora, with 95 % intervals that are not corrected for their number",
+            tuple(found),
+        )
     yield study_tables.secondary_table(secondary)
     gaps = {network: [gap] for network in analysis.NETWORKS if (gap := analysis.flattery(study, network)).corpora}
     if gaps:
