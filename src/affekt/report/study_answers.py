@@ -47,8 +47,9 @@ def _by_quantity(rows: Rows) -> dict[str, list[Secondary]]:
 def _alpha(rows: Rows) -> str:
     contain = sum(_verdict(row, SHOWN) == SHOWN["no difference shown"] for row in rows)
     largest = max(rows, key=lambda row: abs(row.estimate.combined.effect.value if row.estimate.combined else 0.0))
+    some = f"{contain or 'none'} {'contain' if contain > 1 else 'contains'}"
     return (
-        f"Of {len(rows)} intervals of pairs of alpha, {contain or 'none'} {'contain' if contain > 1 else 'contains'} 0; the "
+        f"Of {len(rows)} intervals of pairs of alpha, {some} 0; the "
         f"largest difference is {_said(largest)} points ({largest.quantity}, {SPLITS[largest.protocol]})."
     )
 
