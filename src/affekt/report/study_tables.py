@@ -41,20 +41,19 @@ def runs_table(study: Study) -> Table:
 
 def _run_row(part: str, run: Run) -> tuple[str, ...]:
     results = run.results
-    tested = results.predictions.drop_duplicates("id")
-    speakers = tested["speaker"].replace("", None).nunique()
+    speakers = results.predictions["speaker"].replace("", None).nunique()
     finished = len(results.jobs)
     trainings = f"{numbers.count(finished)} of {numbers.count(finished + len(results.missing))}"
     counts = (str(len(run.systems)), str(len(results.seeds)), trainings)
-    return (part, run.name, numbers.count(len(tested)), _left_out(run, len(tested)), str(speakers), *counts)
+    return (part, run.name, numbers.count(len(run.utterances)), _left_out(run), str(speakers), *counts)
 
 
-def _left_out(run: Run, tested: int) -> str:
+def _left_out(run: Run) -> str:
     """Utterances of the release that no fold holds; unknown for a corpus that affekt does not know."""
     corpus = CORPORA.get(run.results.corpus)
     expected = sum(corpus.expected_counts(LABEL_SETS["iemocap4"]).values()) if corpus else 0
-    ids = {row for fold in run.results.directory.read_folds().values() for part in fold.values() for row in part}
-    return numbers.count(expected - len(ids)) if expected >= len(ids) else numbers.NONE
+    used = len(run.utterances)
+    return numbers.count(expected - used) if expected >= used else numbers.NONE
 
 
 def headline_table(analyses: Analyses) -> Table:

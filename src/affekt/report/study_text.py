@@ -237,7 +237,7 @@ def _decided(study: Study) -> Iterator[Block]:
 
 def _not_left_out(study: Study) -> str:
     """The recordings of CREMA-D that the plan leaves out and a run has."""
-    ids = {name for run in study.runs if run.results.corpus == "crema-d" for name in run.results.predictions["id"]}
+    ids = frozenset[str]().union(*(run.utterances for run in study.runs if run.results.corpus == "crema-d"))
     kept = [name for name in (SILENT, *CONTRARY) if name in ids]
     if not kept:
         return ""

@@ -189,6 +189,12 @@ class Run:
         known = set(self.results.jobs["system"])
         return [name for name in self.results.systems if name in known]
 
+    @cached_property
+    def utterances(self) -> frozenset[str]:
+        """Ids of all utterances of the folds, tested or not yet."""
+        folds = self.results.directory.read_folds().values()
+        return frozenset(name for fold in folds for part in fold.values() for name in part)
+
     @property
     def recipe(self) -> str:
         """The recipe, whether or not a setting of it was changed."""
