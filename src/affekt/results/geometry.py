@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
-from numpy.typing import NDArray
 
 from affekt.errors import CheckpointError, Fault
 from affekt.measures import metrics
@@ -22,13 +20,12 @@ MEASURES = ("fisher_ratio", "silhouette", "cosine_within", "cosine_between")
 COLUMNS = ("system", "fold", "seed", "features_sha256", *MEASURES)
 
 
-def geometry(results: Results, job: JobKey, labels: Int[NDArray[np.int64], " utterances"]) -> dict[str, float]:
+def geometry(results: Results, job: JobKey) -> dict[str, float]:
     """Measures of compactness and separation of a job's deep features on the test part.
 
     Args:
         results: the run.
         job: a finished job.
-        labels: true class numbers of its test utterances.
 
     Returns:
         Values by :data:`MEASURES`; NaN where undefined or not published.
@@ -39,6 +36,7 @@ def geometry(results: Results, job: JobKey, labels: Int[NDArray[np.int64], " utt
     embeddings = results.embeddings(*job)
     if embeddings is None:
         return _published(results, job)
+    labels = codes(results.of(*job), "label")
     fisher = metrics.fisher_ratio(embeddings, labels)
     values = (fisher, metrics.silhouette(embeddings, labels), *metrics.mean_cosines(embeddings, labels))
     return dict(zip(MEASURES, np.where(np.isfinite(values), values, np.nan).tolist(), strict=True))
@@ -49,7 +47,7 @@ def write_geometry(results: Results, path: str | Path) -> None:
     rows = []
     for name in results.systems:
         for job in filter(results.features_sha256, results.finished(name)):
-            values = geometry(results, job, codes(results.of(*job), "label"))
+            values = geometry(results, job)
             rows.append(job._asdict() | {"features_sha256": results.features_sha256(job)} | values)
     text = io.StringIO()
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(text, index=False)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from affekt.errors import NO_FILE, AffektError, ConfigError, Fault
 from affekt.measures import metrics
 from affekt.results.run_directory import CONFIG, Costs, RunDirectory
-from affekt.results.run_results import Results, codes
+from affekt.results.run_results import Results
 from affekt.results.summary import measure_jobs, summarize
 from affekt.training.systems import ENCODER_STUDY, TABLE2, resolve
 
@@ -160,28 +160,14 @@ class Run:
     def measures(self) -> pd.DataFrame:
         """Measures, one row per job, with the recall of each class as `recall.CLASS`."""
         jobs = self.results.jobs[["system", "fold", "seed"]].reset_index(drop=True)
-        recall = np.where(self._confusions.sum(2) > 0, metrics.recall(self._confusions), np.nan)
+        recall = metrics.recall(self.results.confusions)
         columns = [f"recall.{name}" for name in self.results.classes]
         by_class = jobs.join(pd.DataFrame(recall, columns=columns))
         return measure_jobs(self.results).merge(by_class, on=["system", "fold", "seed"])
 
-    @cached_property
-    def _confusions(self) -> Int[NDArray[np.int64], "jobs classes classes"]:
-        """The confusion matrix of every finished job, in the order of `results.jobs`."""
-        table, classes = self.results.predictions, len(self.results.classes)
-        order = {job: place for place, job in enumerate(self._jobs)}
-        keys = zip(table["system"].astype(str), table["fold"].tolist(), table["seed"].tolist(), strict=True)
-        job = np.array([order[key] for key in keys], np.int64)
-        cells = (job * classes + codes(table, "label")) * classes + codes(table, "predicted")
-        return np.bincount(cells, minlength=len(order) * classes**2).reshape(-1, classes, classes)
-
-    @property
-    def _jobs(self) -> list[tuple[str, int, int]]:
-        return list(self.results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None))
-
     def confusions(self, system: str) -> Int[NDArray[np.int64], "jobs classes classes"]:
         """The confusion matrix of every finished job of a system, rows the true classes."""
-        return self._confusions[[name == system for name, _, _ in self._jobs]]
+        return self.results.confusions[(self.results.jobs["system"] == system).to_numpy()]
 
     @cached_property
     def systems(self) -> list[str]:

@@ -131,11 +131,9 @@ def _facts(results: Results, baseline: str) -> dict[str, Any]:
 def measure_jobs(results: Results) -> pd.DataFrame:
     """Measures of every job: recognition, recomputed from the predictions, and geometry of the features."""
     rows = []
-    for job in map(JobKey._make, results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None)):
-        predictions = results.of(*job)
-        labels, predicted = codes(predictions, "label"), codes(predictions, "predicted")
-        scores = metrics.scores(metrics.confusion_matrix(labels, predicted, len(results.classes)))
-        rows.append(job._asdict() | scores | geometry.geometry(results, job, labels))
+    jobs = map(JobKey._make, results.jobs[["system", "fold", "seed"]].itertuples(index=False, name=None))
+    for job, confusion in zip(jobs, results.confusions, strict=True):
+        rows.append(job._asdict() | metrics.scores(confusion) | geometry.geometry(results, job))
     return pd.DataFrame(rows)
 
 
