@@ -28,18 +28,23 @@ def read(folder: Path) -> RecipeChoice:
 
 
 def table(choice: RecipeChoice) -> str:
-    """One line per rate: mean and deviation over trainings by corpus, mean over corpora."""
+    """One line per rate: mean and deviation over trainings by corpus, mean over corpora; a dash where none is."""
     lines = [f"{'learning rate':<14}{''.join(f'{corpus:>16}' for corpus in CORPORA)}{'mean':>10}"]
-    for rate in choice.rates:
-        cells = []
-        for corpus in CORPORA:
-            deviation = choice.deviation(rate, corpus)
-            spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
-            cells.append(f"{100 * choice.mean(rate, corpus):.1f}{spread}")
-        lines.append(f"{rate:<14g}{''.join(f'{cell:>16}' for cell in cells)}{100 * choice.mean(rate):>10.1f}")
+    for rate in sorted({rate for rate, _ in choice.ua}):
+        cells = [_cell(choice, rate, corpus) for corpus in CORPORA]
+        mean = f"{100 * choice.mean(rate):.1f}" if rate in choice.rates else "-"
+        lines.append(f"{rate:<14g}{''.join(f'{cell:>16}' for cell in cells)}{mean:>10}")
     chosen = choice.chosen
     lines.append("not all rates were tried on both corpora" if chosen is None else f"chosen: {chosen:g}")
     return "\n".join(lines)
+
+
+def _cell(choice: RecipeChoice, rate: float, corpus: str) -> str:
+    if (rate, corpus) not in choice.ua:
+        return "-"
+    deviation = choice.deviation(rate, corpus)
+    spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    return f"{100 * choice.mean(rate, corpus):.1f}{spread}"
 
 
 if __name__ == "__main__":
