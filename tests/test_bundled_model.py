@@ -10,7 +10,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+import int8_agreement
 from bundled import heads, measures, recordings, sounds, variations
+
+from affekt.recognition.recognizer import Recognizer
 
 
 def corpus(name: str, speakers: int = 4, each: int = 6, seed: int = 0) -> heads.Part:
@@ -114,3 +117,28 @@ def test_noise_has_the_level_asked_for() -> None:
     speech, noise = (rng.normal(size=20_000).astype(np.float32) for _ in range(2))
     added = variations.with_noise(speech, 7 * noise, 10.0) - speech
     assert np.mean(added**2) / np.mean(speech**2) == pytest.approx(0.1, rel=1e-3)
+
+
+class Float32:
+    """The bundled model's own embeddings, not yet standardized, in place of those of float32 arithmetic."""
+
+    def __init__(self, recognizer: Recognizer, shift: float = 0.0) -> None:
+        self.recognizer, self.shift = recognizer, shift
+
+    def embed(self, waveforms: list[np.ndarray]) -> np.ndarray:
+        mean, factor = int8_agreement.standardization(self.recognizer.content)
+        embeddings = measures.run(self.recognizer, waveforms).embeddings
+        return (embeddings + self.shift * self.recognizer.output_layer.weight[0]) / factor + mean
+
+
+def test_decisions_are_compared_under_the_file_s_own_output_layer() -> None:
+    """A reference with the file's own embeddings decides alike; one that is pushed to the first class does not."""
+    rng, recognizer = np.random.default_rng(0), Recognizer.load()
+    waveforms = [rng.normal(0, 0.1, 8_000 + 1_000 * n).astype(np.float32) for n in range(4)]
+    one = recordings.Corpus("a", list("abcd"), waveforms, np.zeros(4, np.int64), np.array(list("abcd")), list("abcd"))
+    same = int8_agreement.agreement(recognizer, Float32(recognizer), one)  # type: ignore[arg-type]
+    assert same["recordings"] == 4
+    assert same["equal"] == 1.0
+    assert same["largest_difference"] <= 1e-4
+    pushed = int8_agreement.agreement(recognizer, Float32(recognizer, shift=1e4), one)  # type: ignore[arg-type]
+    assert pushed["equal"] < 1.0
