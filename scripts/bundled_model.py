@@ -1,4 +1,4 @@
-"""How the bundled model is made: its data, its training, what is measured, and its files.
+"""Make the bundled model: read its data, train it, measure it and write its files.
 
     python scripts/bundled_model.py --corpora ../shared/corpora --weights ../shared/weights/whisper-tiny.en-encoder \\
         [-o runs/bundled] [--install]

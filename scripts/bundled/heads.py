@@ -1,4 +1,4 @@
-"""What is trained on the embeddings: the emotions' output layer, the speech detector, the outlier score, thresholds.
+"""Models trained on the embeddings: the emotions' output layer, the speech detector, the outlier score, thresholds.
 
 Every number that is chosen is chosen by leaving one training corpus out: the others train, it is predicted.
 """

@@ -1,4 +1,4 @@
-"""What the model file does on corpora and sounds that trained nothing: one table for each question."""
+"""Measures of the model file on corpora and sounds that trained nothing: one table for each question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recording goes through on its way to a listener: rooms, noise, channels, codecs. All draw from a generator."""
+"""Changes of a recording on its way to a listener: rooms, noise, channels, codecs. All draw from a generator."""
 
 from __future__ import annotations
 

@@ -37,13 +37,6 @@ def _verdict(row: Secondary, words: Mapping[str, str]) -> str:
     return words[effect_verdict(row.estimate.combined.effect)]
 
 
-def _by_quantity(rows: Rows) -> dict[str, list[Secondary]]:
-    found: dict[str, list[Secondary]] = {}
-    for row in rows:
-        found.setdefault(row.quantity, []).append(row)
-    return found
-
-
 def _alpha(rows: Rows) -> str:
     contain = sum(_verdict(row, SHOWN) == SHOWN["no difference shown"] for row in rows)
     largest = max(rows, key=lambda row: abs(row.estimate.combined.effect.value if row.estimate.combined else 0.0))
@@ -64,11 +57,7 @@ def _spread(rows: Rows) -> str:
 
 
 def _stopping(rows: Rows) -> str:
-    clauses = []
-    for name, own in _by_quantity(rows).items():
-        values = [f"{_said(row)}{' points' if row.unit == 'points' else ''} {SPLITS[row.protocol]}" for row in own]
-        clauses.append(f"{name}: {listed(values)}")
-    return f"{'; '.join(clauses)}."
+    return _by_split(rows, lambda row: f"{_said(row)}{' points' if row.unit == 'points' else ''}")
 
 
 def _flattery(rows: Rows) -> str:
@@ -80,17 +69,20 @@ def _flattery(rows: Rows) -> str:
 
 
 def _compactness(rows: Rows) -> str:
-    clauses = []
-    for name, own in _by_quantity(rows).items():
-        values = [f"{_said(row)} {SPLITS[row.protocol]} ({_verdict(row, RELATED)})" for row in own]
-        clauses.append(f"{name}: {listed(values)}")
-    return f"{'; '.join(clauses)}."
+    return _by_split(rows, _said, RELATED)
 
 
 def _gains(rows: Rows) -> str:
+    return _by_split(rows, lambda row: f"{_said(row)} points", SHOWN)
+
+
+def _by_split(rows: Rows, said: Callable[[Secondary], str], words: Mapping[str, str] | None = None) -> str:
+    """Each quantity under both splits, with a verdict in these words."""
     clauses = []
-    for name, own in _by_quantity(rows).items():
-        values = [f"{_said(row)} points {SPLITS[row.protocol]} ({_verdict(row, SHOWN)})" for row in own]
+    for name in dict.fromkeys(row.quantity for row in rows):
+        own = [row for row in rows if row.quantity == name]
+        verdicts = ["" if words is None else f" ({_verdict(row, words)})" for row in own]
+        values = [f"{said(row)} {SPLITS[row.protocol]}{end}" for row, end in zip(own, verdicts, strict=True)]
         clauses.append(f"{name}: {listed(values)}")
     return f"{'; '.join(clauses)}."
 
