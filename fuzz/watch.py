@@ -64,8 +64,12 @@ _WATCH = _Watch()
 
 
 @contextlib.contextmanager
-def watched(folder: Path) -> Iterator[list[AffektError]]:
+def watched(folder: Path, most_seconds: float = MOST_SECONDS) -> Iterator[list[AffektError]]:
     """Use an input inside the block, with all its files in `folder`; an AffektError is a valid outcome and is returned.
+
+    Args:
+        folder: where the input may be read and written.
+        most_seconds: processor time that the block may take.
 
     Raises:
         ViolationError: too much time or memory, a file elsewhere, or executed code.
@@ -84,7 +88,7 @@ def watched(folder: Path) -> Iterator[list[AffektError]]:
     if _WATCH.seen:  # in another thread, or hidden by a bare `except`
         raise ViolationError(_WATCH.seen[0])
     seconds, highest = time.process_time() - started, peak_mib()
-    if seconds > MOST_SECONDS:
+    if seconds > most_seconds:
         raise ViolationError(f"{seconds:.1f} s of work")
     if highest > max(peak, memory + MOST_GROWTH_MIB):  # a new peak is this input's
         raise ViolationError(f"{highest - memory:.0f} MiB more memory")
