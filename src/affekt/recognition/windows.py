@@ -105,15 +105,16 @@ class SpeechWindows:
         return self._peaks.values()
 
     def speech_seconds(self) -> list[tuple[float, float]]:
-        """Start and end of each region of speech, short pauses closed."""
+        """Start and end of each region of speech, short pauses closed, with the margin that windows hear around it."""
         frame_seconds = self._detector.frame_samples / self._rate
         shortest = round(self._config.shortest_seconds / frame_seconds)
         longest_gap = round(self._config.longest_gap_seconds / frame_seconds)
-        end_seconds = self.samples / self._rate
-        return [
-            (start * frame_seconds, min(end * frame_seconds, end_seconds))
-            for start, end in regions(self._activity.values(), shortest, longest_gap)
-        ]
+        found = np.array(regions(self._activity.values(), shortest, longest_gap)).reshape(-1, 2) * frame_seconds
+        starts, ends = found[:, 0], found[:, 1]
+        margin, middles = self._margin / self._rate, (ends[:-1] + starts[1:]) / 2  # no margin goes past the middle
+        starts = np.maximum(starts - margin, [0, *middles])
+        ends = np.minimum(ends + margin, [*middles, self.samples / self._rate])
+        return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
     def _windows(self) -> Iterator[tuple[int, Floats]]:
         for block in self._blocks:
