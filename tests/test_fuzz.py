@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import mmap
 import os
 import pickle
 import re
@@ -77,6 +78,13 @@ def hidden(act: Callable[[], object]) -> None:
         act()
 
 
+def fill_new_pages(mib: float) -> None:
+    """Not `bytes`: an allocator that another test told to keep freed memory could take those from there."""
+    with mmap.mmap(-1, int(mib * 2**20)) as pages:
+        for start in range(0, len(pages), mmap.PAGESIZE):
+            pages[start] = 1
+
+
 VIOLATIONS: dict[str, Callable[[Path], object]] = {
     "open .* for writing": lambda folder: (folder.parent / "elsewhere.txt").write_text("x"),
     "open .*secret.txt for reading": lambda folder: (folder.parent / "secret.txt").read_bytes(),
@@ -84,7 +92,7 @@ VIOLATIONS: dict[str, Callable[[Path], object]] = {
     "subprocess.Popen": lambda folder: subprocess.run(["true"], check=True),
     "pickle.find_class": lambda folder: pickle.loads(pickle.dumps(Trap())),
     "open .*hidden": lambda folder: hidden(lambda: (folder.parent / "hidden").write_text("x")),
-    "more memory": lambda folder: len(b"x" * int((MOST_GROWTH_MIB + 100) * 2**20)),
+    "more memory": lambda folder: fill_new_pages(MOST_GROWTH_MIB + 100),
     "a refusal that names nothing": lambda folder: (_ for _ in ()).throw(AffektError()),
 }
 
@@ -96,6 +104,12 @@ def test_the_watch_sees(seen: str, tmp_path: Path) -> None:
     with pytest.raises(ViolationError, match=seen), watched(tmp_path / "inside"):
         VIOLATIONS[seen](tmp_path / "inside")
     assert not (tmp_path / "elsewhere.txt").exists()
+
+
+def test_the_watch_sees_memory_below_an_earlier_peak(tmp_path: Path) -> None:
+    fill_new_pages(2 * MOST_GROWTH_MIB)
+    with pytest.raises(ViolationError, match="more memory"), watched(tmp_path):
+        fill_new_pages(MOST_GROWTH_MIB + 100)
 
 
 def test_the_watch_sees_slow_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
